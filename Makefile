@@ -1,0 +1,62 @@
+# `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
+# The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
+.POSIX:
+.PHONY: help broker test check format suite peers lock codegen reference bench clean setup setup-run
+
+RUN = .venv-run
+DEV = .venv
+BIN = $(DEV)/bin
+
+help:
+	@echo "make broker      run a broker on localhost:9092 (ARGS=... for options)"
+	@echo "make test        set up, lint, type-check and run all tests"
+	@echo "make check       lint, types and import contracts only"
+	@echo "make suite       the tests only (ARGS=... for pytest)"
+	@echo "make bench       side by side with Apache Kafka in one run"
+	@echo "make format      format the code"
+	@echo "make codegen     regenerate the wire messages from Kafka's definitions"
+	@echo "make reference   regenerate docs/reference from the code"
+	@echo "make lock        pin the newest versions of all dependencies"
+
+broker: setup-run
+	@exec $(RUN)/bin/python -m barnabas serve $(ARGS)
+
+setup-run:
+	@sh tools/setup.sh run $(RUN)
+
+setup:
+	@sh tools/setup.sh dev $(DEV)
+
+test: setup peers check suite
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+suite: setup
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+peers: setup
+	@sh tools/peers.sh
+
+format: setup
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+codegen: setup
+	$(BIN)/python -m tools.codegen
+
+reference: setup
+	$(BIN)/python -m tools.reference
+
+bench: setup peers
+	$(BIN)/python -m bench $(ARGS)
+
+lock: setup
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade pyproject.toml -o requirements/run.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --group dev pyproject.toml -o requirements/dev.lock
+
+clean:
+	rm -rf .venv .venv-run .cache build dist
