@@ -1,0 +1,82 @@
+"""What a handler is given: the broker's rooms, and where a request comes from.
+
+`broker.py` builds one `BrokerServices` per broker process; the dispatcher makes one `RequestContext` per request. Handlers
+hold no state of their own, so that two brokers in one process (tests, simulations) never share any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from barnabas.clock import Clock
+    from barnabas.config.broker import BrokerConfig
+    from barnabas.controller.controller import Controller
+    from barnabas.coordinators.group_coordinator import GroupCoordinator
+    from barnabas.log.log_directories import LogDirectories
+    from barnabas.metadata.image import MetadataImage
+    from barnabas.metrics import Registry
+    from barnabas.network.context import ConnectionContext
+    from barnabas.replication.replicas import Replicas
+
+__all__ = ["BrokerServices", "RequestContext"]
+
+
+@dataclass(slots=True, eq=False)
+class BrokerServices:
+    """The rooms of one broker that handlers may enter.
+
+    Attributes:
+        node_id: This broker's id (`node.id`).
+        cluster_id: The cluster's id, 22 characters of URL-safe base64.
+        config: Static and dynamic broker settings.
+        clock: Wall and monotonic time.
+        loop: The event loop that everything of this broker runs on.
+        controller: Validates and writes changes of the cluster's metadata.
+        replicas: The partitions that this broker hosts.
+        log_directories: The directories in which they lie.
+        group_coordinator: Consumer groups whose partition of `__consumer_offsets` this broker leads.
+        fetch_sessions: Incremental fetch sessions (KIP-227).
+        waiting: Fetches and produces that are parked until something happens or their time is up.
+        metrics: Counters, gauges and histograms.
+    """
+
+    node_id: int
+    cluster_id: str
+    config: BrokerConfig
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    controller: Controller
+    replicas: Replicas
+    log_directories: LogDirectories
+    group_coordinator: GroupCoordinator
+    fetch_sessions: Any
+    waiting: Any
+    metrics: Registry
+
+    @property
+    def image(self) -> MetadataImage:
+        """What this broker knows of the cluster now; never changes once read, a later read may give a newer one."""
+        return self.controller.image
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """One request: its header, and the connection on which it came.
+
+    Attributes:
+        api_key: Which API (`wire.apis.APIS`).
+        api_version: The version in which the request came and its answer leaves.
+        correlation_id: The client's number for this request.
+        client_id: The name that the client gives itself, if any.
+        connection: Who is at the other end, and by which address this broker was reached.
+    """
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    connection: ConnectionContext
