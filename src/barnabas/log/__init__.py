@@ -1,0 +1,1 @@
+"""Partition logs on disk, in the format of Apache Kafka: segments, indexes, producer state, log directories."""

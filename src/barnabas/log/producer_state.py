@@ -1,0 +1,527 @@
+"""What a partition knows of its producers: duplicates, sequence gaps, fenced epochs, open transactions.
+
+A `ProducerState` belongs to one `PartitionLog`, changes on the event loop only, and follows the log: for every batch
+with a producer id the log calls `check` before the write and `update` after it. Every so often (a roll, a clean close) it
+is written to a snapshot file beside the segments, so that a restart reads the log from the latest snapshot only.
+
+Offsets that transactions hold back:
+
+    first undecided offset   first record of the oldest transaction without a marker
+    first unstable offset    the same, or that of a completed transaction whose marker is not yet below the high watermark
+    last stable offset       the smaller of first unstable offset and high watermark; read_committed readers stop there
+
+Producers come and go without bound on the client's side: `expire` forgets idle ones after `producer.id.expiration.ms`.
+
+Sources: KIP-98, KIP-360, KIP-890; `ProducerStateManager` and `UnifiedLog` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from barnabas.errors import DecodeError, ErrorCode, KafkaError
+from barnabas.log.origin import Origin
+from barnabas.log.producer_entry import (
+    AppendedBatch,
+    ProducerEntry,
+    Verification,
+    VerificationGuard,
+    check_epoch,
+    check_marker_epoch,
+    check_sequence,
+)
+from barnabas.log.producer_snapshot import (
+    decode_snapshot,
+    encode_snapshot,
+    snapshot_file_name,
+    snapshot_offset,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from barnabas.log.files import Files
+    from barnabas.records.batch import BatchHeader
+
+__all__ = [
+    "CompletedTransaction",
+    "Duplicate",
+    "EndMarker",
+    "ProducerSettings",
+    "ProducerState",
+]
+
+logger = logging.getLogger(__name__)
+
+LATE_TRANSACTION_MS = 5 * 60 * 1000
+"""How long after its time-out a transaction without a marker counts as hanging."""
+
+
+class ProducerSettings:
+    """What all producer states of a broker share; changed in place when the configuration changes.
+
+    `expiration_ms` is `producer.id.expiration.ms`; `verify_transactions` is `transaction.partition.verification.enable`.
+    """
+
+    __slots__ = ("expiration_ms", "verify_transactions")
+
+    def __init__(self, *, expiration_ms: int = 86_400_000, verify_transactions: bool = True) -> None:
+        self.expiration_ms = expiration_ms
+        self.verify_transactions = verify_transactions
+
+
+class Duplicate(NamedTuple):
+    """A batch that was appended before: where, and when."""
+
+    first_offset: int
+    last_offset: int
+    timestamp_ms: int
+
+
+class EndMarker(NamedTuple):
+    """The content of a transaction's end marker (a control batch of one record)."""
+
+    is_abort: bool
+    coordinator_epoch: int
+    timestamp_ms: int
+
+
+class CompletedTransaction(NamedTuple):
+    """A transaction whose marker was just appended; an aborted one goes into the transaction index.
+
+    `last_offset` is the marker's; `last_stable_offset` is where readers stop once the marker is replicated.
+    """
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    is_aborted: bool
+    last_stable_offset: int
+
+
+class ProducerState:
+    """The producers of one partition; see the module.
+
+    Creating one touches no file: call `scan` with the directory's file names before `truncate_and_reload`.
+    `map_end_offset` is the offset up to which the log is reflected here; the log moves it after every append.
+    """
+
+    __slots__ = (
+        "_first_unstable_offset",
+        "_last_snapshot_offset",
+        "_log_start_offset",
+        "_ongoing",
+        "_producers",
+        "_snapshots",
+        "_unreplicated",
+        "_verifications",
+        "directory",
+        "files",
+        "map_end_offset",
+        "settings",
+        "topic_partition",
+    )
+
+    def __init__(
+        self, directory: Path, files: Files, settings: ProducerSettings, *, topic_partition: str
+    ) -> None:
+        self.directory = directory
+        self.files = files
+        self.settings = settings
+        self.topic_partition = topic_partition
+        self.map_end_offset = 0
+        self._last_snapshot_offset = 0
+        self._log_start_offset = 0
+        self._producers: dict[int, ProducerEntry] = {}
+        self._verifications: dict[int, Verification] = {}
+        # First offset -> producer id, in ascending order: transactions begin at ever higher offsets.
+        self._ongoing: dict[int, int] = {}
+        # First offset -> marker's offset, in ascending order of the markers.
+        self._unreplicated: dict[int, int] = {}
+        self._first_unstable_offset: int | None = None
+        self._snapshots: set[int] = set()
+
+    # Checks and changes along the log.
+
+    def check(
+        self,
+        header: BatchHeader,
+        origin: Origin,
+        *,
+        marker: EndMarker | None = None,
+        guard: VerificationGuard | None = None,
+        transaction_version: int = 0,
+    ) -> Duplicate | None:
+        """Decide on a batch with a producer id, without changing anything.
+
+        A client appends one batch at a time (Produce allows one per partition), so `check`, write, `update` see
+        every batch in turn. Batches of a leader or of our own log are never refused, only remarked upon.
+
+        Args:
+            header: the batch, with its assigned offsets.
+            origin: who appends it.
+            marker: the content of a control batch; None for data, and for a control batch without records.
+            guard: what `begin_verification` gave for this batch's transaction.
+            transaction_version: the `transaction.version` feature level under which a marker was sent.
+
+        Returns:
+            Where the batch is already, if it is one of the producer's last five; it must not be written again.
+
+        Raises:
+            KafkaError: OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE,
+                TRANSACTION_COORDINATOR_FENCED.
+        """
+        producer_id = header.producer_id
+        entry = self._producers.get(producer_id)
+        if origin is Origin.REPLICATION:
+            if entry is not None and header.producer_epoch < entry.epoch:
+                logger.warning(
+                    "%s: batch at offset %d of producer %d has epoch %d after epoch %d",
+                    self.topic_partition,
+                    header.base_offset,
+                    producer_id,
+                    header.producer_epoch,
+                    entry.epoch,
+                )
+            return None
+        if header.is_control:
+            if marker is not None and entry is not None:
+                self._check_marker(entry, header.producer_epoch, marker, transaction_version)
+            return None
+
+        epoch = header.producer_epoch
+        if origin is Origin.CLIENT and entry is not None:
+            batch = entry.find_duplicate(epoch, header.base_sequence, header.last_sequence)
+            if batch is not None:
+                return Duplicate(batch.first_offset, batch.last_offset, batch.timestamp_ms)
+        if entry is not None:
+            check_epoch(entry, epoch, self.topic_partition)
+        verification = self._verifications.get(producer_id) if self._verifications else None
+        if header.is_transactional:
+            in_transaction = entry is not None and entry.in_transaction(epoch)
+            if (
+                not in_transaction
+                and self.settings.verify_transactions
+                and (guard is None or verification is None or verification.guard is not guard)
+            ):
+                raise KafkaError(
+                    ErrorCode.INVALID_TXN_STATE,
+                    f"Producer {producer_id} has no open transaction on {self.topic_partition}",
+                )
+        if origin is Origin.CLIENT:
+            check_sequence(
+                entry, verification, producer_id, epoch, header.base_sequence, self.topic_partition
+            )
+        if entry is not None and entry.transaction_first_offset >= 0 and not header.is_transactional:
+            raise KafkaError(
+                ErrorCode.INVALID_TXN_STATE,
+                f"Producer {producer_id} wrote outside of its open transaction on {self.topic_partition}",
+            )
+        return None
+
+    def _check_marker(
+        self, entry: ProducerEntry, epoch: int, marker: EndMarker, transaction_version: int
+    ) -> None:
+        check_marker_epoch(entry, epoch, transaction_version, self.topic_partition)
+        if marker.coordinator_epoch < entry.coordinator_epoch:
+            raise KafkaError(
+                ErrorCode.TRANSACTION_COORDINATOR_FENCED,
+                f"Coordinator epoch {marker.coordinator_epoch} for producer {entry.producer_id} on {self.topic_partition} "
+                f"is older than {entry.coordinator_epoch}",
+            )
+
+    def update(self, header: BatchHeader, *, marker: EndMarker | None = None) -> CompletedTransaction | None:
+        """Take in a batch with a producer id that was just written; returns the transaction that it completes."""
+        producer_id = header.producer_id
+        entry = self._producers.get(producer_id)
+        if header.is_control and marker is None:
+            return None  # compaction emptied it: the whole transaction is gone from the log
+        if entry is None:
+            entry = self._producers[producer_id] = ProducerEntry(producer_id)
+        if header.is_transactional and self._verifications:
+            self._verifications.pop(producer_id, None)
+        if marker is not None:
+            return self._complete_transaction(entry, header, marker)
+        first_offset = header.base_offset
+        entry.add_batch(
+            header.producer_epoch,
+            AppendedBatch(
+                header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp
+            ),
+        )
+        if header.is_transactional and entry.transaction_first_offset < 0:
+            entry.transaction_first_offset = first_offset
+            self._ongoing[first_offset] = producer_id
+            self._find_first_unstable_offset()
+        return None
+
+    def _complete_transaction(
+        self, entry: ProducerEntry, header: BatchHeader, marker: EndMarker
+    ) -> CompletedTransaction | None:
+        first_offset = entry.transaction_first_offset
+        entry.set_epoch(header.producer_epoch)
+        entry.coordinator_epoch = marker.coordinator_epoch
+        entry.last_timestamp_ms = marker.timestamp_ms
+        entry.transaction_first_offset = -1
+        if first_offset < 0:
+            return None  # nothing was written to this partition: no reader has to know
+        del self._ongoing[first_offset]
+        marker_offset = header.base_offset
+        self._unreplicated[first_offset] = marker_offset
+        self._find_first_unstable_offset()
+        return CompletedTransaction(
+            entry.producer_id,
+            first_offset,
+            marker_offset,
+            marker.is_abort,
+            next(iter(self._ongoing), marker_offset + 1),
+        )
+
+    def begin_verification(
+        self, producer_id: int, sequence: int, epoch: int, *, supports_epoch_bump: bool, now_ms: int
+    ) -> VerificationGuard | None:
+        """Begin to verify a producer's transaction with its coordinator, before the first batch of it is written.
+
+        Returns:
+            The guard to hand to `check` once the coordinator agreed, or None where the transaction is open already.
+
+        Raises:
+            KafkaError: INVALID_PRODUCER_EPOCH.
+        """
+        entry = self._producers.get(producer_id)
+        if entry is not None:
+            check_epoch(entry, epoch, self.topic_partition)
+            if entry.in_transaction(epoch):
+                return None
+        verification = self._verifications.get(producer_id)
+        if verification is None:
+            verification = Verification(
+                sequence, epoch, supports_epoch_bump=supports_epoch_bump, started_ms=now_ms
+            )
+            self._verifications[producer_id] = verification
+        else:
+            verification.see(sequence, epoch)
+        return verification.guard
+
+    # Offsets that transactions hold back.
+
+    @property
+    def first_undecided_offset(self) -> int | None:
+        """The first record of the oldest transaction without a marker."""
+        return next(iter(self._ongoing), None)
+
+    @property
+    def first_unstable_offset(self) -> int | None:
+        """The first record that read_committed readers must not see yet, the high watermark aside."""
+        first = self._first_unstable_offset
+        return None if first is None else max(first, self._log_start_offset)
+
+    def last_stable_offset(self, high_watermark: int) -> int:
+        """Where read_committed readers stop."""
+        first = self._first_unstable_offset
+        if first is None or first >= high_watermark:
+            return high_watermark
+        return max(first, self._log_start_offset)
+
+    def on_high_watermark(self, high_watermark: int) -> None:
+        """The high watermark moved: transactions whose marker is below it are settled."""
+        if self._unreplicated:
+            self._forget_completed_below(high_watermark)
+
+    def on_log_start_offset(self, log_start_offset: int) -> None:
+        """The log start offset moved up."""
+        self._log_start_offset = log_start_offset
+        self._forget_completed_below(log_start_offset)
+        self.map_end_offset = max(self.map_end_offset, log_start_offset)
+        self._last_snapshot_offset = max(self._snapshots, default=log_start_offset)
+
+    def _forget_completed_below(self, offset: int) -> None:
+        settled = []
+        for first_offset, marker_offset in self._unreplicated.items():
+            if marker_offset >= offset:
+                break
+            settled.append(first_offset)
+        for first_offset in settled:
+            del self._unreplicated[first_offset]
+        if settled:
+            self._find_first_unstable_offset()
+
+    def _find_first_unstable_offset(self) -> None:
+        first = next(iter(self._ongoing), None)
+        if self._unreplicated:
+            completed = min(self._unreplicated)
+            first = completed if first is None else min(first, completed)
+        self._first_unstable_offset = first
+
+    # The producers themselves.
+
+    @property
+    def producer_count(self) -> int:
+        """How many producer ids are known."""
+        return len(self._producers)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost by forgetting all."""
+        return not self._producers and not self._unreplicated
+
+    def entry(self, producer_id: int) -> ProducerEntry | None:
+        """What is known of a producer."""
+        return self._producers.get(producer_id)
+
+    def active_producers(self) -> list[ProducerEntry]:
+        """Every known producer, for DescribeProducers."""
+        return list(self._producers.values())
+
+    def has_late_transaction(self, now_ms: int, transaction_timeout_ms: int) -> bool:
+        """Whether the oldest open transaction is long past the longest time-out that a client may ask for."""
+        oldest = next(iter(self._ongoing.values()), None)
+        if oldest is None:
+            return False
+        started_ms = self._producers[oldest].last_timestamp_ms
+        return started_ms > 0 and now_ms - started_ms > transaction_timeout_ms + LATE_TRANSACTION_MS
+
+    def expire(self, now_ms: int) -> int:
+        """Forget producers idle for `expiration_ms` without an open transaction; returns how many."""
+        idle = [producer_id for producer_id, entry in self._producers.items() if self._is_idle(entry, now_ms)]
+        for producer_id in idle:
+            del self._producers[producer_id]
+        stale = [
+            producer_id
+            for producer_id, verification in self._verifications.items()
+            if now_ms - verification.started_ms >= self.settings.expiration_ms
+        ]
+        for producer_id in stale:
+            del self._verifications[producer_id]
+        return len(idle)
+
+    def _is_idle(self, entry: ProducerEntry, now_ms: int) -> bool:
+        return (
+            entry.transaction_first_offset < 0
+            and now_ms - entry.last_timestamp_ms >= self.settings.expiration_ms
+        )
+
+    # Snapshots, loading, truncation.
+
+    def scan(self, names: Iterable[str] | None = None) -> None:
+        """Learn which snapshot files exist, from a listing of the directory (read here if not given)."""
+        if names is None:
+            names = self.files.list_directory(self.directory)
+        self._snapshots = {offset for name in names if (offset := snapshot_offset(name)) is not None}
+
+    @property
+    def snapshot_offsets(self) -> list[int]:
+        """The offsets of the snapshot files, ascending."""
+        return sorted(self._snapshots)
+
+    @property
+    def latest_snapshot_offset(self) -> int | None:
+        """The offset of the latest snapshot file."""
+        return max(self._snapshots, default=None)
+
+    def snapshot_path(self, offset: int) -> Path:
+        """Where the snapshot of everything below `offset` lies, whether it exists or not."""
+        return self.directory / snapshot_file_name(offset)
+
+    def take_snapshot(self, *, sync: bool) -> Path | None:
+        """Write a snapshot at `map_end_offset` unless there is one; returns the new file.
+
+        Without `sync` the caller sees to it that the file reaches the disk. A torn one is found out by its checksum.
+        """
+        offset = self.map_end_offset
+        if offset <= self._last_snapshot_offset:
+            return None
+        path = self.snapshot_path(offset)
+        self.files.write_file(path, encode_snapshot(self._producers.values()), sync=sync)
+        self._snapshots.add(offset)
+        self._last_snapshot_offset = offset
+        return path
+
+    def remove_stray_snapshots(self, segment_base_offsets: Iterable[int]) -> None:
+        """Delete snapshots that belong to no segment, except the one of a clean shutdown after the last segment."""
+        bases = set(segment_base_offsets)
+        highest_base = max(bases, default=-1)
+        strays = sorted(self._snapshots - bases)
+        keep = strays[-1] if strays and strays[-1] > highest_base else None
+        for offset in strays:
+            if offset != keep:
+                self.delete_snapshot(offset)
+
+    def delete_snapshot(self, offset: int) -> None:
+        """Delete a snapshot file, if there is one."""
+        if offset in self._snapshots:
+            self._snapshots.discard(offset)
+            self.files.delete(self.snapshot_path(offset))
+
+    def forget_snapshot(self, offset: int) -> Path | None:
+        """Take a snapshot out of use and rename it to `.deleted`, to be deleted later together with its segment."""
+        if offset not in self._snapshots:
+            return None
+        self._snapshots.discard(offset)
+        path = self.snapshot_path(offset)
+        renamed = path.with_name(path.name + ".deleted")
+        try:
+            self.files.rename(path, renamed)
+        except FileNotFoundError:
+            return None
+        return renamed
+
+    def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now_ms: int) -> int:
+        """Come back to what was known at `log_end_offset`, by the latest snapshot that lies within the log.
+
+        Returns:
+            The offset from which the log must be read (with `check` and `update`, origin REPLICATION) up to
+            `log_end_offset`; `map_end_offset` is there already, and it is `log_end_offset` if nothing has to be read.
+        """
+        for offset in list(self._snapshots):
+            if offset > log_end_offset or offset <= log_start_offset:
+                self.delete_snapshot(offset)
+        if log_end_offset == self.map_end_offset:
+            self.on_log_start_offset(log_start_offset)
+            return self.map_end_offset
+        self._clear()
+        self._log_start_offset = log_start_offset
+        self._load_latest_snapshot(log_start_offset, now_ms)
+        return self.map_end_offset
+
+    def _load_latest_snapshot(self, log_start_offset: int, now_ms: int) -> None:
+        for offset in sorted(self._snapshots, reverse=True):
+            path = self.snapshot_path(offset)
+            try:
+                entries = decode_snapshot(self.files.read_file(path))
+            except (DecodeError, FileNotFoundError) as error:
+                logger.warning("%s is not used and deleted: %s", path, error)
+                self.delete_snapshot(offset)
+                continue
+            self._load(entry for entry in entries if not self._is_idle(entry, now_ms))
+            self._last_snapshot_offset = self.map_end_offset = offset
+            return
+        self._last_snapshot_offset = self.map_end_offset = log_start_offset
+
+    def _load(self, entries: Iterable[ProducerEntry]) -> None:
+        self._producers = {entry.producer_id: entry for entry in entries}
+        self._ongoing = dict(
+            sorted(
+                (entry.transaction_first_offset, entry.producer_id)
+                for entry in self._producers.values()
+                if entry.transaction_first_offset >= 0
+            )
+        )
+        self._find_first_unstable_offset()
+
+    def truncate_fully_and_start_at(self, offset: int) -> None:
+        """Forget everything, with all snapshot files."""
+        for snapshot in list(self._snapshots):
+            self.delete_snapshot(snapshot)
+        self._clear()
+        self._log_start_offset = offset
+        self._last_snapshot_offset = 0
+        self.map_end_offset = offset
+
+    def _clear(self) -> None:
+        self._producers.clear()
+        self._ongoing.clear()
+        self._unreplicated.clear()
+        self._first_unstable_offset = None
