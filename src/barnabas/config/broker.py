@@ -1,0 +1,256 @@
+"""`BrokerConfig`: the settings of one broker, typed, with the layers they come from.
+
+A value comes from the highest of these layers that has it:
+
+    dynamic, for this broker        IncrementalAlterConfigs on its id
+    dynamic, for the cluster        IncrementalAlterConfigs on the empty broker name
+    command line                    --set key=value, --listen, --data-dir, --node-id
+    environment                     BARNABAS_LOG_RETENTION_HOURS
+    file                            server.properties
+    default                         config/keys
+
+`config["log.retention.ms"]` is typed and has Kafka's precedence among the keys of one setting already applied:
+milliseconds, or else minutes, or else hours (`KafkaConfig` of Apache Kafka 4.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from barnabas.config.definition import READ_ONLY
+from barnabas.config.keys import BROKER_KEYS
+from barnabas.config.names import broker_key, from_environment, refuse_unknown
+from barnabas.config.properties import parse_properties
+from barnabas.config.removed import REMOVED
+from barnabas.errors import ConfigError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["BrokerConfig"]
+
+_DEFAULTS: dict[str, Any] = {name: key.default for name, key in BROKER_KEYS.items()}
+
+_DYNAMIC, _DYNAMIC_DEFAULT = "dynamic (this broker)", "dynamic (cluster default)"
+
+
+class BrokerConfig:
+    """A broker's settings.
+
+    `config[name]` is the typed value in force; `origin(name)` says where it comes from; `update()` applies dynamic
+    changes and calls the listeners. `warnings` are sentences about settings that were accepted and do nothing, for the
+    log.
+    """
+
+    __slots__ = (
+        "_dynamic",
+        "_dynamic_default",
+        "_listeners",
+        "_origins",
+        "_static",
+        "_values",
+        "warnings",
+    )
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """Settings by name, as `--set` would give them.
+
+        Raises:
+            ConfigError: A name is unknown, or a value does not fit.
+        """
+        self.warnings: list[str] = []
+        self._static: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
+        self._dynamic: dict[str, str] = {}
+        self._dynamic_default: dict[str, str] = {}
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._overlay("--set", settings or {})
+        self._values = self._resolve()
+
+    @classmethod
+    def load(
+        cls,
+        file: str | os.PathLike[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> BrokerConfig:
+        """Settings of a properties file, under those of the environment, under `settings` (the command line).
+
+        Raises:
+            ConfigError: The file cannot be read, a name is unknown (the nearest known one is named), a value does not
+                fit, or two settings contradict each other; one sentence with the remedy.
+        """
+        config = cls()
+        if file is not None:
+            config._overlay(str(file), _read(file))
+        if environ is not None:
+            from_env, doubts = from_environment(environ)
+            config._overlay("environment", from_env)
+            config.warnings += doubts
+        config._overlay("--set", settings or {})
+        config._values = config._resolve()
+        return config
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The typed value in force, or `default` for a name that nobody set and no table has."""
+        return self._values.get(name, default)
+
+    def for_listener(self, listener_name: str, name: str) -> Any:
+        """The value of `listener.name.<listener>.<name>`, or else that of `name` itself."""
+        prefixed = f"listener.name.{listener_name.lower()}.{name}"
+        return self._values[prefixed] if prefixed in self._values else self._values[name]
+
+    def origin(self, name: str) -> str:
+        """Where the value comes from: one of the dynamic layers, `--set`, `environment`, the file's name, or `default`."""
+        if name in self._dynamic:
+            return _DYNAMIC
+        if name in self._dynamic_default:
+            return _DYNAMIC_DEFAULT
+        return self._origins.get(name, "default")
+
+    @property
+    def static(self) -> Mapping[str, str]:
+        """What file, environment and command line set, as text, by name."""
+        return self._static
+
+    @property
+    def dynamic(self) -> Mapping[str, str]:
+        """What was set for this broker while it ran, as text, by name."""
+        return self._dynamic
+
+    @property
+    def dynamic_default(self) -> Mapping[str, str]:
+        """What was set for all brokers while they ran, as text, by name."""
+        return self._dynamic_default
+
+    def without_effect(self) -> list[str]:
+        """The names that file, environment or command line set and that change nothing in this version."""
+        found = []
+        for name in self._static:
+            key = broker_key(name)
+            if key is None or not key.effective:
+                found.append(name)
+        return found
+
+    def on_change(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Calls `listener` with the names whose values changed, after each `update()` that changed any."""
+        self._listeners.append(listener)
+
+    def update(
+        self, dynamic: Mapping[str, str], dynamic_default: Mapping[str, str] | None = None
+    ) -> frozenset[str]:
+        """Replaces what was set dynamically for this broker and, unless `None`, for all brokers.
+
+        Returns the names whose values changed. What is unknown, not dynamic or does not parse is passed over with a
+        warning rather than refused: it was accepted when it was stored, perhaps by another version.
+        """
+        self._dynamic = self._usable(dynamic)
+        if dynamic_default is not None:
+            self._dynamic_default = self._usable(dynamic_default)
+        before, self._values = self._values, self._resolve()
+        changed = (
+            frozenset(name for name, value in self._values.items() if before.get(name) != value)
+            | before.keys() - self._values.keys()
+        )
+        if changed:
+            for listener in self._listeners:
+                listener(changed)
+        return changed
+
+    def _overlay(self, origin: str, settings: Mapping[str, str]) -> None:
+        for name, text in settings.items():
+            removed = REMOVED.get(name)
+            if removed is not None:
+                if removed.refused:
+                    raise ConfigError(f"{name} ({origin}): {removed.remedy}")
+                self.warnings.append(f"{name} ({origin}) is ignored: {removed.remedy}")
+                continue
+            key = broker_key(name)
+            if key is None:
+                refuse_unknown(name, origin)
+            else:
+                try:
+                    key.parse(text)
+                except ConfigError as error:
+                    raise ConfigError(f"{error} ({origin})") from None
+            self._static[name] = text
+            self._origins[name] = origin
+
+    def _usable(self, settings: Mapping[str, str]) -> dict[str, str]:
+        usable = {}
+        for name, text in settings.items():
+            key = broker_key(name)
+            if key is None or key.scope == READ_ONLY:
+                self.warnings.append(
+                    f"The stored dynamic setting {name} is unknown or not dynamic; it is passed over."
+                )
+                continue
+            try:
+                key.parse(text)
+            except ConfigError as error:
+                self.warnings.append(f"A stored dynamic setting is passed over: {error}")
+                continue
+            usable[name] = text
+        return usable
+
+    def _resolve(self) -> dict[str, Any]:
+        values = _DEFAULTS.copy()
+        for layer in (self._static, self._dynamic_default, self._dynamic):
+            for name, text in layer.items():
+                key = broker_key(name)
+                values[name] = text if key is None else key.parse(text)
+        _apply_synonyms(values, self._static)
+        return values
+
+
+def _read(file: str | os.PathLike[str]) -> dict[str, str]:
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - pathlib is a slow import
+            content = stream.read()
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        # Java's own encoding of properties files; whoever does not write ASCII today writes UTF-8.
+        text = content.decode("latin-1")
+    try:
+        return parse_properties(text)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({file})") from None
+
+
+def _apply_synonyms(values: dict[str, Any], static: Mapping[str, str]) -> None:
+    """Fills the keys that fall back on others, so that readers need to know one name per setting."""
+    if values["log.retention.ms"] is None:
+        minutes = values["log.retention.minutes"]
+        values["log.retention.ms"] = (
+            values["log.retention.hours"] * 3_600_000 if minutes is None else minutes * 60_000
+        )
+    if values["log.retention.ms"] < 0:
+        values["log.retention.ms"] = -1
+    if values["log.roll.ms"] is None:
+        values["log.roll.ms"] = values["log.roll.hours"] * 3_600_000
+    if values["log.roll.jitter.ms"] is None:
+        values["log.roll.jitter.ms"] = values["log.roll.jitter.hours"] * 3_600_000
+    if values["log.flush.interval.ms"] is None:
+        values["log.flush.interval.ms"] = values["log.flush.scheduler.interval.ms"]
+    if values["log.dirs"] is None:
+        values["log.dirs"] = values["log.dir"]
+    if values["metadata.log.dir"] is None:
+        values["metadata.log.dir"] = values["log.dirs"][0]
+    # broker.id is the old name of node.id.
+    if "node.id" in static or "broker.id" not in static:
+        values["broker.id"] = values["node.id"]
+    else:
+        values["node.id"] = values["broker.id"]

@@ -1,0 +1,50 @@
+"""Broker keys that are ours: the durability promise, and limits on what a client can make grow."""
+
+from __future__ import annotations
+
+from barnabas.config.definition import (
+    CLUSTER_WIDE,
+    HIGH,
+    INT,
+    LONG,
+    LOW,
+    MEDIUM,
+    STRING,
+    ConfigKey,
+    at_least,
+    between,
+    one_of,
+)
+
+__all__ = ["DURABILITIES", "FSYNC_ALWAYS", "FSYNC_WHEN_ALONE", "KEYS", "PAGE_CACHE"]
+
+PAGE_CACHE = "page-cache"
+FSYNC_WHEN_ALONE = "fsync-when-alone"
+FSYNC_ALWAYS = "fsync-always"
+DURABILITIES = (PAGE_CACHE, FSYNC_WHEN_ALONE, FSYNC_ALWAYS)
+
+# fmt: off
+KEYS = (
+    ConfigKey("barnabas.durability", STRING, FSYNC_WHEN_ALONE, HIGH,
+      "When a record is on disk before it is acknowledged: never (page-cache, as Kafka), when acks=all finds no other "
+      "in-sync copy (fsync-when-alone), or always (fsync-always).",
+      one_of(*DURABILITIES), CLUSTER_WIDE),
+    ConfigKey("barnabas.pipelined.requests.per.connection", INT, 100, MEDIUM,
+      "Requests of one connection that may wait for their answers at once; more are left unread in the socket.",
+      at_least(1)),
+    ConfigKey("barnabas.outgoing.bytes.per.connection", LONG, 16_777_216, MEDIUM,
+      "Bytes of unsent answers at which a connection is no longer read.",
+      at_least(65_536)),
+    ConfigKey("barnabas.open.files", INT, 4_096, MEDIUM,
+      "Segment and index files kept open at most; the least recently used are closed first.",
+      at_least(16)),
+    ConfigKey("barnabas.worker.threads", INT, 4, MEDIUM,
+      "Threads that sync, warm cold reads and delete files, so that the event loop never waits for a disk.",
+      at_least(1)),
+    ConfigKey("barnabas.metrics.host", STRING, "localhost", LOW,
+      "Address on which Prometheus metrics are served."),
+    ConfigKey("barnabas.metrics.port", INT, -1, MEDIUM,
+      "Port on which Prometheus metrics are served under /metrics; -1 turns them off, 0 takes any free port.",
+      between(-1, 65_535)),
+)
+# fmt: on
