@@ -7,6 +7,7 @@ The exception tree:
     ├── DecodeError         the peer sent bytes that do not parse (also a ValueError)
     ├── EncodeError         we tried to send what the version cannot express (also a ValueError)
     ├── ConfigError         a setting is wrong; the message is one sentence with the remedy
+    ├── CloseConnection     the request has no error answer; Kafka hangs up, and so do we
     └── StorageError        a log directory failed; it goes offline (also an OSError)
 
 Codes and names: `org.apache.kafka.common.protocol.Errors` of Apache Kafka 4.3.
@@ -19,6 +20,7 @@ from enum import IntEnum
 __all__ = [
     "RETRIABLE",
     "BarnabasError",
+    "CloseConnection",
     "ConfigError",
     "DecodeError",
     "EncodeError",
@@ -212,12 +214,18 @@ class BarnabasError(Exception):
 
 
 class KafkaError(BarnabasError):
-    """A request cannot be served; `code` and `message` go into its answer."""
+    """A request cannot be served; `code` and `message` go into its answer.
 
-    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+    `record_errors` are (index in the batch, message) pairs for the records that a produce request was refused for (KIP-467).
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str | None = None, *, record_errors: tuple[tuple[int, str], ...] = ()
+    ) -> None:
         super().__init__(f"{code.name}: {message}" if message else code.name)
         self.code = code
         self.message = message
+        self.record_errors = record_errors
 
 
 class DecodeError(BarnabasError, ValueError):
@@ -234,3 +242,7 @@ class ConfigError(BarnabasError, ValueError):
 
 class StorageError(BarnabasError, OSError):
     """A log directory failed and is offline; the message names the file and what was done."""
+
+
+class CloseConnection(BarnabasError):
+    """The request has no error answer, so the connection is closed; the message says why, for the log."""

@@ -7,7 +7,7 @@ hold no state of their own, so that two brokers in one process (tests, simulatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.controller import Controller
     from barnabas.coordinators.group_coordinator import GroupCoordinator
+    from barnabas.handlers.refusals import RefusalLog
     from barnabas.log.log_directories import LogDirectories
     from barnabas.metadata.image import MetadataImage
     from barnabas.metrics import Registry
     from barnabas.network.context import ConnectionContext
     from barnabas.replication.replicas import Replicas
+    from barnabas.replication.sessions import FetchSessions
+    from barnabas.replication.waiting import Waiting
 
 __all__ = ["BrokerServices", "RequestContext"]
 
@@ -42,6 +45,8 @@ class BrokerServices:
         fetch_sessions: Incremental fetch sessions (KIP-227).
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
+        refusals: Writes why requests are refused.
+        fetch_max_bytes: `fetch.max.bytes`, the most that one fetch gives.
     """
 
     node_id: int
@@ -53,14 +58,21 @@ class BrokerServices:
     replicas: Replicas
     log_directories: LogDirectories
     group_coordinator: GroupCoordinator
-    fetch_sessions: Any
-    waiting: Any
+    fetch_sessions: FetchSessions
+    waiting: Waiting
     metrics: Registry
+    refusals: RefusalLog
+    fetch_max_bytes: int
 
     @property
     def image(self) -> MetadataImage:
         """What this broker knows of the cluster now; never changes once read, a later read may give a newer one."""
         return self.controller.image
+
+
+    def log_refusal(self, context: RequestContext, subject: str, error: Exception) -> None:
+        """Writes a log line that says why a request is refused, with the client's id."""
+        self.refusals.write(context, subject, error)
 
 
 @dataclass(slots=True, eq=False)

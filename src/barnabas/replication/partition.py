@@ -1,0 +1,435 @@
+"""One partition as this broker hosts it: leader or follower, high watermark, in-sync replicas.
+
+Invariants:
+    log start offset <= last stable offset <= high watermark <= log end offset; while this broker leads, none of the last
+    three moves back. A record that `wait_committed` has let pass for acks=all is on every in-sync replica, and where there is
+    no other one, on this broker's disk (`barnabas.durability`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.log.origin import Origin
+from barnabas.records.validation import validate_produced
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
+    from barnabas.config.topic import LogConfig
+    from barnabas.log.group_commit import GroupCommit
+    from barnabas.log.partition_log import AppendResult, PartitionLog
+    from barnabas.metadata.image import Partition as PartitionImage
+    from barnabas.replication.waiting import ParkedFetch
+    from barnabas.wire.chunks import FileRegion
+
+__all__ = ["ACKS_ALL", "Durability", "OffsetAndTimestamp", "Partition", "PartitionRead"]
+
+ACKS_ALL = -1
+UNKNOWN_OFFSET = -1
+UNKNOWN_TIMESTAMP = -1
+UNKNOWN_EPOCH = -1
+
+# ListOffsets asks for these in place of a timestamp (ListOffsetsRequest of Kafka 4.3).
+LATEST_TIMESTAMP = -1
+EARLIEST_TIMESTAMP = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL_TIMESTAMP = -4
+LATEST_TIERED_TIMESTAMP = -5
+EARLIEST_PENDING_UPLOAD_TIMESTAMP = -6
+
+READ_COMMITTED = 1
+
+
+class Durability:
+    """`barnabas.durability`: which acknowledgements wait for fsync.
+
+    PAGE_CACHE: none, as Apache Kafka. FSYNC_WHEN_ALONE: acks=all while no other replica is in sync. FSYNC_ALWAYS: all.
+    """
+
+    PAGE_CACHE = "page-cache"
+    FSYNC_WHEN_ALONE = "fsync-when-alone"
+    FSYNC_ALWAYS = "fsync-always"
+
+
+class OffsetAndTimestamp:
+    """An answer of ListOffsets: the offset, the timestamp of its record (ms) or -1, and the leader epoch or -1."""
+
+    __slots__ = ("leader_epoch", "offset", "timestamp_ms")
+
+    def __init__(
+        self,
+        offset: int = UNKNOWN_OFFSET,
+        timestamp_ms: int = UNKNOWN_TIMESTAMP,
+        leader_epoch: int = UNKNOWN_EPOCH,
+    ) -> None:
+        self.offset = offset
+        self.timestamp_ms = timestamp_ms
+        self.leader_epoch = leader_epoch
+
+
+class PartitionRead:
+    """What a fetch found in one partition.
+
+    Attributes:
+        region: The bytes, whole batches but for the last, or None where there are none. Whoever gets it releases it.
+        diverging: (epoch, end offset) where the reader's log parted from this one (KIP-595), else None.
+        aborted_transactions: (producer id, first offset) pairs that a read_committed reader skips, else None.
+    """
+
+    __slots__ = (
+        "aborted_transactions",
+        "diverging",
+        "high_watermark",
+        "last_stable_offset",
+        "log_start_offset",
+        "region",
+        "size_bytes",
+    )
+
+    def __init__(self, high_watermark: int, last_stable_offset: int, log_start_offset: int) -> None:
+        self.high_watermark = high_watermark
+        self.last_stable_offset = last_stable_offset
+        self.log_start_offset = log_start_offset
+        self.region: FileRegion | None = None
+        self.size_bytes = 0
+        self.diverging: tuple[int, int] | None = None
+        self.aborted_transactions: list[tuple[int, int]] | None = None
+
+
+class Partition:
+    """A replica of a partition on this broker."""
+
+    __slots__ = (
+        "_durability",
+        "_follower_end_offsets",
+        "_group_commit",
+        "_node_id",
+        "_state",
+        "high_watermark",
+        "index",
+        "isr",
+        "leader_epoch",
+        "leader_id",
+        "log",
+        "parked_fetches",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        index: int,
+        log: PartitionLog,
+        *,
+        node_id: int,
+        group_commit: GroupCommit,
+        durability: str,
+    ) -> None:
+        self.topic = topic
+        self.index = index
+        self.topic_id = log.topic_id
+        self.log = log
+        self.leader_id = -1
+        self.leader_epoch = -1
+        self.isr: frozenset[int] = frozenset()
+        self.high_watermark = log.log_start_offset
+        self.parked_fetches: dict[ParkedFetch[Any], None] = {}
+        self._node_id = node_id
+        self._group_commit = group_commit
+        self._durability = durability
+        self._follower_end_offsets: dict[int, int] = {}
+        self._state: PartitionImage | None = None
+
+    def __repr__(self) -> str:
+        return f"<Partition {self.topic}-{self.index} epoch={self.leader_epoch} high_watermark={self.high_watermark}>"
+
+    # ----- leadership
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this broker leads the partition."""
+        return self.leader_id == self._node_id
+
+    def apply(self, state: PartitionImage) -> None:
+        """Takes over leader, epoch and in-sync replicas as the controller decided them."""
+        if state is self._state:
+            return
+        self._state = state
+        became_leader = state.leader == self._node_id and (
+            self.leader_id != self._node_id or state.leader_epoch != self.leader_epoch
+        )
+        self.leader_id = state.leader
+        self.leader_epoch = state.leader_epoch
+        self.isr = frozenset(state.isr)
+        if became_leader:
+            self._follower_end_offsets = {
+                replica: UNKNOWN_OFFSET for replica in state.replicas if replica != self._node_id
+            }
+            self.log.assign_leader_epoch(state.leader_epoch, self.log.log_end_offset)
+        if self.is_leader:
+            self._advance_high_watermark()
+
+    def check_epoch(self, current_leader_epoch: int) -> None:
+        """Refuses a client that knows another leader epoch (KIP-320).
+
+        Raises:
+            KafkaError: FENCED_LEADER_EPOCH for an older one, UNKNOWN_LEADER_EPOCH for a newer one.
+        """
+        if current_leader_epoch in (UNKNOWN_EPOCH, self.leader_epoch):
+            return
+        if current_leader_epoch < self.leader_epoch:
+            raise KafkaError(
+                ErrorCode.FENCED_LEADER_EPOCH,
+                f"the leader epoch of {self.topic}-{self.index} is {self.leader_epoch}, newer than {current_leader_epoch}",
+            )
+        raise KafkaError(
+            ErrorCode.UNKNOWN_LEADER_EPOCH,
+            f"the leader epoch of {self.topic}-{self.index} is {self.leader_epoch}, older than {current_leader_epoch}",
+        )
+
+    def check_replica(self, replica_id: int) -> None:
+        """Refuses a fetch in the name of a broker that holds no replica of this partition.
+
+        Raises:
+            KafkaError: NOT_LEADER_OR_FOLLOWER, as Kafka answers a replica that the leader does not know.
+        """
+        if replica_id not in self._follower_end_offsets:
+            raise KafkaError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                f"broker {replica_id} holds no replica of {self.topic}-{self.index}",
+            )
+
+    # ----- offsets
+
+    @property
+    def log_start_offset(self) -> int:
+        """The first offset that can be read."""
+        return self.log.log_start_offset
+
+    @property
+    def log_end_offset(self) -> int:
+        """The offset that the next record gets."""
+        return self.log.log_end_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """What read_committed readers may read up to: the first undecided transaction or the high watermark."""
+        return self.log.last_stable_offset(self.high_watermark)
+
+    def _advance_high_watermark(self) -> None:
+        end = self.log.log_end_offset
+        if len(self.isr) > 1:
+            for replica, end_offset in self._follower_end_offsets.items():
+                if replica in self.isr and end_offset < end:
+                    end = end_offset
+        if end > self.high_watermark:
+            self.high_watermark = end
+            self.log.on_high_watermark(end)
+
+    # ----- appending
+
+    def append(
+        self,
+        records: memoryview | bytearray,
+        acks: int,
+        *,
+        now_ms: int,
+        origin: Origin = Origin.CLIENT,
+        produce_version: int = 13,
+        transactional: bool = False,
+    ) -> AppendResult:
+        """Appends the batches of one produce request as the leader, at once and whole, or raises.
+
+        Args:
+            records: Whole record batches in a writable buffer; base offset and leader epoch are patched in place.
+            acks: 0, 1 or -1 (all).
+            now_ms: Wall-clock milliseconds.
+            origin: A client, or a coordinator of this broker.
+            produce_version: The version of the request, for what old ones may not hold (zstd before 7).
+            transactional: Whether the request names a transactional id.
+
+        Raises:
+            KafkaError: what a Kafka leader answers; nothing was appended then.
+        """
+        log = self.log
+        config = log.config
+        if acks == ACKS_ALL and len(self.isr) < config.min_insync_replicas:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.topic}-{self.index} has {len(self.isr)} in-sync replicas, "
+                f"min.insync.replicas asks for {config.min_insync_replicas}",
+            )
+        headers = validate_produced(
+            records, config=config, now_ms=now_ms, origin=origin, produce_version=produce_version
+        )
+        result = log.append(records, headers, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
+        if len(self.isr) == 1:
+            # Alone: what is appended is committed. The common case on one node, kept short.
+            end = log.log_end_offset
+            if end > self.high_watermark:
+                self.high_watermark = end
+                log.on_high_watermark(end)
+        else:
+            self._advance_high_watermark()
+        if self.parked_fetches:
+            for parked in self.parked_fetches:
+                parked.wake()
+        return result
+
+    def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
+        """What an acknowledgement of everything up to `last_offset` has to wait for; None where nothing is left.
+
+        The future fails with StorageError when the log directory does.
+        """
+        durability = self._durability
+        if durability == Durability.FSYNC_ALWAYS or (
+            durability == Durability.FSYNC_WHEN_ALONE and acks == ACKS_ALL and len(self.isr) == 1
+        ):
+            return self._group_commit.request(self.log, last_offset + 1)
+        return None
+
+    # ----- reading
+
+    def read(
+        self,
+        fetch_offset: int,
+        max_bytes: int,
+        *,
+        isolation_level: int,
+        min_one_batch: bool,
+        last_fetched_epoch: int = UNKNOWN_EPOCH,
+    ) -> PartitionRead:
+        """Finds what a consumer may read from `fetch_offset` on, without reading it.
+
+        Args:
+            fetch_offset: The first offset wanted.
+            max_bytes: At most so many bytes, except for a first batch that is bigger while `min_one_batch`.
+            isolation_level: 1 (read_committed) ends at the last stable offset, 0 at the high watermark.
+            min_one_batch: Whether a batch bigger than `max_bytes` is given whole, so that its reader makes progress.
+            last_fetched_epoch: The leader epoch of the record before `fetch_offset`, or -1 (KIP-595).
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE below the log start offset or above the log end offset.
+        """
+        log = self.log
+        high_watermark = self.high_watermark
+        last_stable_offset = log.last_stable_offset(high_watermark)
+        read = PartitionRead(high_watermark, last_stable_offset, log.log_start_offset)
+        if last_fetched_epoch != UNKNOWN_EPOCH:
+            epoch, end_offset = log.epoch_end_offset(last_fetched_epoch, self.leader_epoch)
+            if epoch == UNKNOWN_EPOCH or end_offset == UNKNOWN_OFFSET:
+                raise KafkaError(
+                    ErrorCode.OFFSET_OUT_OF_RANGE,
+                    f"no epoch of {self.topic}-{self.index} is known up to {last_fetched_epoch}",
+                )
+            if epoch < last_fetched_epoch or end_offset < fetch_offset:
+                read.diverging = (epoch, end_offset)
+                return read
+        up_to = last_stable_offset if isolation_level == READ_COMMITTED else high_watermark
+        if fetch_offset < log.log_start_offset or fetch_offset > log.log_end_offset:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {fetch_offset} is not in {log.log_start_offset}..{log.log_end_offset} of {self.topic}-{self.index}",
+            )
+        if fetch_offset >= up_to:
+            return read
+        if max_bytes <= 0 and not min_one_batch:
+            return read
+        found = log.read(fetch_offset, max_bytes, up_to_offset=up_to, min_one_batch=min_one_batch)
+        region = found.region
+        if region is not None:
+            read.region = region
+            read.size_bytes = region.size
+            if isolation_level == READ_COMMITTED and log.has_aborted_transactions:
+                read.aborted_transactions = log.aborted_transactions(fetch_offset, found.end_offset, up_to)
+        return read
+
+    def list_offset(self, timestamp_ms: int, isolation_level: int | None) -> OffsetAndTimestamp:
+        """The offset for a timestamp, or for one of the negative numbers that stand for a place in the log.
+
+        Args:
+            timestamp_ms: -1 latest, -2 earliest, -3 the record with the greatest timestamp, -4 earliest on this disk,
+                -5 last tiered, -6 earliest not yet tiered; from 0 on, the first record with this timestamp or a later one.
+            isolation_level: As in `read`; None for a replica, which sees up to the log end.
+        """
+        log = self.log
+        if isolation_level is None:
+            up_to = log.log_end_offset
+        elif isolation_level == READ_COMMITTED:
+            up_to = self.last_stable_offset
+        else:
+            up_to = self.high_watermark
+        if timestamp_ms == LATEST_TIMESTAMP:
+            return OffsetAndTimestamp(up_to, UNKNOWN_TIMESTAMP, self._epoch_of(up_to))
+        if timestamp_ms in (EARLIEST_TIMESTAMP, EARLIEST_LOCAL_TIMESTAMP):
+            start = log.log_start_offset
+            return OffsetAndTimestamp(start, UNKNOWN_TIMESTAMP, self._epoch_of(start))
+        if timestamp_ms in (LATEST_TIERED_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP):
+            return OffsetAndTimestamp()  # nothing is tiered
+        found = log.offset_of_max_timestamp() if timestamp_ms == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp_ms)
+        if found is None or found[0] >= up_to:
+            return OffsetAndTimestamp()
+        return OffsetAndTimestamp(*found)
+
+    def _epoch_of(self, offset: int) -> int:
+        # The latest offset belongs to no record yet: the leader's epoch is the one that its record will have.
+        epoch = self.log.epoch_for_offset(offset)
+        return self.leader_epoch if epoch is None else epoch
+
+    def offsets_before(self, timestamp_ms: int, max_offsets: int) -> list[int]:
+        """ListOffsets version 0: offsets at which segments begin, and the high watermark, newest first.
+
+        For a timestamp, the segments that were last changed up to then; -1 (latest) and -2 (earliest) as usual.
+        """
+        log = self.log
+        if timestamp_ms == EARLIEST_TIMESTAMP:
+            return [log.log_start_offset][:max_offsets]
+        candidates = [(offset, changed_ms) for offset, changed_ms in log.segment_ages() if offset < self.high_watermark]
+        candidates.append((self.high_watermark, None))
+        offsets = [
+            max(offset, log.log_start_offset)
+            for offset, changed_ms in candidates
+            if timestamp_ms == LATEST_TIMESTAMP or (changed_ms is not None and changed_ms <= timestamp_ms)
+        ]
+        return sorted(set(offsets), reverse=True)[: max(max_offsets, 0)]
+
+    def end_offset_of_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """The largest epoch up to `leader_epoch` and the offset at which it ends (KIP-101, KIP-279); (-1, -1) if unknown."""
+        return self.log.epoch_end_offset(leader_epoch, self.leader_epoch)
+
+    # ----- deleting
+
+    def delete_records(self, offset: int) -> int:
+        """Makes everything below `offset` unreadable; -1 stands for the high watermark. Gives the low watermark.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE, or POLICY_VIOLATION for a topic that is only compacted.
+        """
+        if "delete" not in self.log.config.cleanup_policy:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION,
+                f"records of {self.topic}-{self.index} can not be deleted because its cleanup.policy lacks delete",
+            )
+        target = self.high_watermark if offset == UNKNOWN_OFFSET else offset
+        if target < 0 or target > self.high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset} is not in 0..{self.high_watermark} of {self.topic}-{self.index}",
+            )
+        self.log.delete_records(target)
+        return self.log.log_start_offset
+
+    # ----- settings
+
+    def configure(self, config: LogConfig) -> None:
+        """Takes over the topic's settings, at once."""
+        self.log.config = config
+
+    def wake_parked(self) -> None:
+        """Makes parked fetches look again, for example because this broker no longer leads."""
+        for parked in self.parked_fetches:
+            parked.wake()

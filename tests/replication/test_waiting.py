@@ -1,0 +1,127 @@
+"""Parked requests."""
+
+import asyncio
+
+import pytest
+
+from barnabas.clock import SystemClock
+from barnabas.replication.waiting import Deadlines, Waiting
+
+
+class _SteppedClock:
+    """Monotonic time that a test moves."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+
+    def now_ms(self) -> int:
+        return int(self.ms)
+
+    def monotonic_ms(self) -> float:
+        return self.ms
+
+
+class _Partition:
+    """Only what a parked fetch uses of a partition."""
+
+    def __init__(self) -> None:
+        self.parked_fetches = {}
+
+
+def test_deadlines_call_back_in_order_of_time():
+    """Deadlines expire by time, not by order of arrival."""
+
+    async def run() -> list[str]:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop, SystemClock())
+        expired: list[str] = []
+        last = loop.create_future()
+        deadlines.add(30, last, lambda: (expired.append("late"), last.set_result(None)))
+        deadlines.add(5, loop.create_future(), lambda: expired.append("early"))
+        await asyncio.wait_for(last, 10)
+        return expired
+
+    assert asyncio.run(run()) == ["early", "late"]
+
+
+def test_a_deadline_of_a_done_future_is_dropped():
+    """What is answered in time does not expire."""
+
+    async def run() -> list[str]:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop, SystemClock())
+        expired: list[str] = []
+        answered, last = loop.create_future(), loop.create_future()
+        deadlines.add(1, answered, lambda: expired.append("answered"))
+        deadlines.add(10, last, lambda: last.set_result(None))
+        answered.set_result(None)
+        await asyncio.wait_for(last, 10)
+        assert len(deadlines) == 0
+        return expired
+
+    assert asyncio.run(run()) == []
+
+
+def test_answered_requests_do_not_pile_up():
+    """The heap keeps about as many entries as there are unanswered requests, however long the time-outs."""
+
+    async def run() -> int:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop, _SteppedClock())
+        for _ in range(20_000):
+            future = loop.create_future()
+            deadlines.add(1e9, future, lambda: None)
+            future.set_result(None)
+        size = len(deadlines)
+        deadlines.close()
+        return size
+
+    assert asyncio.run(run()) <= 2048
+
+
+@pytest.mark.parametrize("appends", [1, 5])
+def test_appends_of_one_turn_make_a_parked_fetch_look_once(appends):
+    """However many appends a loop turn brings, a parked fetch reads again once."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(loop, SystemClock())
+        partition = _Partition()
+        looks = []
+        future = waiting.park_fetch([partition], 10_000, lambda force: looks.append(force) or "answer")
+        for _ in range(appends):
+            for parked in partition.parked_fetches:
+                parked.wake()
+        assert await asyncio.wait_for(future, 10) == "answer"
+        assert looks == [False]
+        assert partition.parked_fetches == {}
+        waiting.close()
+
+    asyncio.run(run())
+
+
+def test_a_parked_fetch_is_answered_when_its_time_is_up():
+    """After max_wait_ms a fetch is answered with what there is."""
+
+    async def run() -> str:
+        waiting = Waiting(asyncio.get_running_loop(), SystemClock())
+        return await asyncio.wait_for(
+            waiting.park_fetch([_Partition()], 5, lambda force: "forced" if force else None), 10
+        )
+
+    assert asyncio.run(run()) == "forced"
+
+
+def test_a_parked_fetch_leaves_its_partitions_when_its_client_goes():
+    """A fetch whose connection is gone is no longer woken."""
+
+    async def run() -> dict:
+        waiting = Waiting(asyncio.get_running_loop(), SystemClock())
+        partition = _Partition()
+        future = waiting.park_fetch([partition], 60_000, lambda force: None)
+        future.cancel()
+        await asyncio.sleep(0)
+        waiting.close()
+        return partition.parked_fetches
+
+    assert asyncio.run(run()) == {}
