@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from barnabas.log.end_marker import EndMarker
     from barnabas.log.files import Files
     from barnabas.records.batch import BatchHeader
 
 __all__ = [
     "CompletedTransaction",
     "Duplicate",
-    "EndMarker",
     "ProducerSettings",
     "ProducerState",
 ]
@@ -77,14 +77,6 @@ class Duplicate(NamedTuple):
 
     first_offset: int
     last_offset: int
-    timestamp_ms: int
-
-
-class EndMarker(NamedTuple):
-    """The content of a transaction's end marker (a control batch of one record)."""
-
-    is_abort: bool
-    coordinator_epoch: int
     timestamp_ms: int
 
 
@@ -232,43 +224,65 @@ class ProducerState:
                 f"is older than {entry.coordinator_epoch}",
             )
 
-    def update(self, header: BatchHeader, *, marker: EndMarker | None = None) -> CompletedTransaction | None:
-        """Take in a batch with a producer id that was just written; returns the transaction that it completes."""
+    def update(
+        self,
+        header: BatchHeader,
+        first_offset: int | None = None,
+        *,
+        marker: EndMarker | None = None,
+        max_timestamp_ms: int | None = None,
+    ) -> CompletedTransaction | None:
+        """Take in a batch with a producer id that was just written.
+
+        Args:
+            header: the batch.
+            first_offset: the offset assigned to its first record, where `header` is older than that.
+            marker: the content of a control batch.
+            max_timestamp_ms: the time that the broker gave the batch, where `header` is older than that.
+
+        Returns:
+            The transaction that it completes, if it does.
+        """
         producer_id = header.producer_id
         entry = self._producers.get(producer_id)
         if header.is_control and marker is None:
             return None  # compaction emptied it: the whole transaction is gone from the log
+        if first_offset is None:
+            first_offset = header.base_offset
         if entry is None:
             entry = self._producers[producer_id] = ProducerEntry(producer_id)
-        if header.is_transactional and self._verifications:
+        is_transactional = header.is_transactional
+        if is_transactional and self._verifications:
             self._verifications.pop(producer_id, None)
         if marker is not None:
-            return self._complete_transaction(entry, header, marker)
-        first_offset = header.base_offset
+            return self._complete_transaction(entry, header.producer_epoch, first_offset, marker)
+        offset_delta = header.last_offset_delta
         entry.add_batch(
             header.producer_epoch,
             AppendedBatch(
-                header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp
+                header.last_sequence,
+                first_offset + offset_delta,
+                offset_delta,
+                header.max_timestamp if max_timestamp_ms is None else max_timestamp_ms,
             ),
         )
-        if header.is_transactional and entry.transaction_first_offset < 0:
+        if is_transactional and entry.transaction_first_offset < 0:
             entry.transaction_first_offset = first_offset
             self._ongoing[first_offset] = producer_id
             self._find_first_unstable_offset()
         return None
 
     def _complete_transaction(
-        self, entry: ProducerEntry, header: BatchHeader, marker: EndMarker
+        self, entry: ProducerEntry, epoch: int, marker_offset: int, marker: EndMarker
     ) -> CompletedTransaction | None:
         first_offset = entry.transaction_first_offset
-        entry.set_epoch(header.producer_epoch)
+        entry.set_epoch(epoch)
         entry.coordinator_epoch = marker.coordinator_epoch
         entry.last_timestamp_ms = marker.timestamp_ms
         entry.transaction_first_offset = -1
         if first_offset < 0:
             return None  # nothing was written to this partition: no reader has to know
         del self._ongoing[first_offset]
-        marker_offset = header.base_offset
         self._unreplicated[first_offset] = marker_offset
         self._find_first_unstable_offset()
         return CompletedTransaction(
