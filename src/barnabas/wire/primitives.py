@@ -1,0 +1,242 @@
+"""The variable-length encodings of the protocol, as far as the generated codecs do not inline them.
+
+    unsigned varint    7 bits per byte, least significant first, the top bit says "more"; at most 5 bytes
+    varint, varlong    the same over a zigzag: 0, -1, 1, -2 ... become 0, 1, 2, 3 ...
+    compact string     unsigned varint of size + 1 (0 is null), then UTF-8
+    compact bytes      the same with plain bytes
+    uuid               16 bytes; as text Kafka writes URL-safe base64 without padding
+    tag section        unsigned varint count, then per field: tag, size, that many bytes
+
+The generated code reads the common case (a size below 128) inline and calls the `..._tail` functions here for
+the rest: they are handed the first byte, and the offset behind it.
+
+Sources: `org.apache.kafka.common.utils.ByteUtils`, KIP-482 (tagged fields), `org.apache.kafka.common.Uuid`.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from typing import Any, TypeAlias
+
+from barnabas.errors import DecodeError, EncodeError
+
+__all__ = [
+    "UVARINTS",
+    "ZERO_UUID",
+    "BytesLike",
+    "close_tag",
+    "compact_nullable_string_tail",
+    "compact_string_tail",
+    "decode_unsigned_varint",
+    "decode_varint",
+    "decode_varlong",
+    "encode_string_size",
+    "encode_unsigned_varint",
+    "encode_varint",
+    "encode_varlong",
+    "skip_tags",
+    "tag_header",
+    "unsigned_varint_tail",
+    "uuid_from_text",
+    "uuid_to_text",
+]
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+ZERO_UUID = bytes(16)
+"""The id that stands for "none"."""
+
+MAX_STRING_SIZE = 0x7FFF
+"""Strings are limited to what the old two-byte size could say, in the compact encoding too."""
+
+UVARINTS: tuple[bytes, ...] = tuple(bytes((n,)) for n in range(128))
+"""The one-byte unsigned varints, ready made."""
+
+
+def encode_unsigned_varint(value: int) -> bytes:
+    """The bytes of `value`, 0 to 2**32 - 1.
+
+    Raises:
+        EncodeError: the value is out of range.
+    """
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise EncodeError(f"{value} is no unsigned 32-bit number")
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def unsigned_varint_tail(buffer: BytesLike, offset: int, first: int) -> tuple[int, int]:
+    """The value that began with the byte `first` before `offset`, and where it ends.
+
+    Raises:
+        DecodeError: more than 32 bits.
+        IndexError: the buffer ends first (the caller makes it a DecodeError).
+    """
+    value = first & 0x7F
+    shift = 7
+    byte = first
+    while byte > 0x7F:
+        byte = buffer[offset]
+        offset += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > 28 and (byte > 0x0F if shift == 35 else byte > 0x7F and shift > 35):
+            raise DecodeError("a varint has more than 32 bits")
+    return value, offset
+
+
+def decode_unsigned_varint(buffer: BytesLike, offset: int) -> tuple[int, int]:
+    """The unsigned varint at `offset`, and where it ends.
+
+    Raises:
+        DecodeError: it is longer than 32 bits, or the buffer ends first.
+    """
+    try:
+        return unsigned_varint_tail(buffer, offset + 1, buffer[offset])
+    except IndexError:
+        raise DecodeError("a varint runs past the end") from None
+
+
+def decode_varint(buffer: BytesLike, offset: int) -> tuple[int, int]:
+    """The zigzag-encoded 32-bit number at `offset`, and where it ends.
+
+    Raises:
+        DecodeError: it is longer than 32 bits, or the buffer ends first.
+    """
+    value, offset = decode_unsigned_varint(buffer, offset)
+    return value >> 1 ^ -(value & 1), offset
+
+
+def decode_varlong(buffer: BytesLike, offset: int) -> tuple[int, int]:
+    """The zigzag-encoded 64-bit number at `offset`, and where it ends.
+
+    Raises:
+        DecodeError: it is longer than 64 bits, or the buffer ends first.
+    """
+    value = 0
+    shift = 0
+    try:
+        while True:
+            byte = buffer[offset]
+            offset += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift > 63:
+                raise DecodeError("a varlong has more than 64 bits")
+    except IndexError:
+        raise DecodeError("a varlong runs past the end") from None
+    if value > 0xFFFFFFFFFFFFFFFF:
+        raise DecodeError("a varlong has more than 64 bits")
+    return value >> 1 ^ -(value & 1), offset
+
+
+def encode_varint(value: int) -> bytes:
+    """The zigzag bytes of a signed 32-bit number.
+
+    Raises:
+        EncodeError: the value is out of range.
+    """
+    if not -0x80000000 <= value <= 0x7FFFFFFF:
+        raise EncodeError(f"{value} is no 32-bit number")
+    return encode_unsigned_varint(value << 1 if value >= 0 else (value << 1) ^ -1)
+
+
+def encode_varlong(value: int) -> bytes:
+    """The zigzag bytes of a signed 64-bit number.
+
+    Raises:
+        EncodeError: the value is out of range.
+    """
+    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise EncodeError(f"{value} is no 64-bit number")
+    zigzag = value << 1 if value >= 0 else (value << 1) ^ -1
+    out = bytearray()
+    while zigzag > 0x7F:
+        out.append(zigzag & 0x7F | 0x80)
+        zigzag >>= 7
+    out.append(zigzag)
+    return bytes(out)
+
+
+def encode_string_size(size: int) -> bytes:
+    """The size of a compact string as it stands before it: `size` counts one more than its bytes.
+
+    Raises:
+        EncodeError: longer than a string may be.
+    """
+    if size > MAX_STRING_SIZE + 1:
+        raise EncodeError(f"a string of {size - 1} bytes is too long")
+    return encode_unsigned_varint(size)
+
+
+def compact_string_tail(buffer: BytesLike, offset: int, first: int) -> tuple[str, int]:
+    """A compact string whose size began with the byte `first`, and where it ends."""
+    value, offset = compact_nullable_string_tail(buffer, offset, first)
+    if value is None:
+        raise DecodeError("a string that cannot be null is null")
+    return value, offset
+
+
+def compact_nullable_string_tail(buffer: BytesLike, offset: int, first: int) -> tuple[str | None, int]:
+    """A compact string or null whose size began with the byte `first`, and where it ends."""
+    size, offset = unsigned_varint_tail(buffer, offset, first)
+    if size == 0:
+        return None, offset
+    size -= 1
+    if size > MAX_STRING_SIZE:
+        raise DecodeError(f"a string of {size} bytes is too long")
+    stop = offset + size
+    return str(buffer[offset:stop], "utf-8"), stop
+
+
+def tag_header(buffer: BytesLike, offset: int) -> tuple[int, int, int]:
+    """The head of a tagged field: its tag, where its bytes begin, and where they end."""
+    tag = buffer[offset]
+    offset += 1
+    if tag > 0x7F:
+        tag, offset = unsigned_varint_tail(buffer, offset, tag)
+    size = buffer[offset]
+    offset += 1
+    if size > 0x7F:
+        size, offset = unsigned_varint_tail(buffer, offset, size)
+    return tag, offset, offset + size
+
+
+def skip_tags(buffer: BytesLike, offset: int, first: int) -> int:
+    """Where a tag section ends of which we know no tag; its count began with the byte `first`."""
+    count, offset = unsigned_varint_tail(buffer, offset, first)
+    for _ in range(count):
+        _, _, offset = tag_header(buffer, offset)
+    return offset
+
+
+def close_tag(pieces: list[Any], mark: int, tag: int) -> None:
+    """Make one piece of all from `mark` on, a tagged field: its tag, its size, its bytes."""
+    body = b"".join(pieces[mark:])
+    pieces[mark:] = [encode_unsigned_varint(tag) + encode_unsigned_varint(len(body)) + body]
+
+
+def uuid_to_text(uuid: bytes) -> str:
+    """A uuid as Kafka prints it: 22 characters of URL-safe base64."""
+    return b2a_base64(uuid, newline=False).rstrip(b"=").decode().replace("+", "-").replace("/", "_")
+
+
+def uuid_from_text(text: str) -> bytes:
+    """The 16 bytes of a uuid that Kafka printed.
+
+    Raises:
+        ValueError: the text is no uuid.
+    """
+    try:
+        uuid = a2b_base64(text.replace("-", "+").replace("_", "/") + "==", strict_mode=True)
+    except ValueError:
+        uuid = b""
+    if len(text) != 22 or len(uuid) != 16 or uuid_to_text(uuid) != text:
+        raise ValueError(f"{text!r} is no uuid: 22 characters of URL-safe base64 are needed")
+    return uuid

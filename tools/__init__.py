@@ -1,0 +1,1 @@
+"""Programs that work on the repository; the package never imports them."""
