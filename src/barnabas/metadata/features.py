@@ -1,0 +1,29 @@
+"""Features whose level a whole cluster agrees on (KIP-584): what this broker supports, and what a new cluster starts with.
+
+A feature stands here once the broker does what the level promises; share groups, streams groups and eligible leader
+replicas join when they are built. Numbers: `MetadataVersion`, `GroupVersion` and `TransactionVersion` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["INITIAL_FEATURES", "METADATA_VERSION", "METADATA_VERSION_FEATURE", "SUPPORTED_FEATURES"]
+
+METADATA_VERSION_FEATURE: Final = "metadata.version"
+METADATA_VERSION: Final = 30
+"""4.3-IV0."""
+
+SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {
+    METADATA_VERSION_FEATURE: (7, METADATA_VERSION),
+    "group.version": (0, 1),
+    "transaction.version": (0, 2),
+}
+"""The lowest and the highest level of each feature that this broker can work at."""
+
+INITIAL_FEATURES: Final[dict[str, int]] = {
+    METADATA_VERSION_FEATURE: METADATA_VERSION,
+    "group.version": 1,
+    "transaction.version": 2,
+}
+"""The levels of a new cluster."""
