@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.errors import ErrorCode, KafkaError
 from barnabas.log.origin import Origin
+from barnabas.records.batch import iterate_headers
 from barnabas.records.validation import validate_produced
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
@@ -41,6 +41,7 @@ LATEST_TIERED_TIMESTAMP = -5
 EARLIEST_PENDING_UPLOAD_TIMESTAMP = -6
 
 READ_COMMITTED = 1
+LOG_APPEND_TIME = "LogAppendTime"
 
 
 class Durability:
@@ -263,9 +264,29 @@ class Partition:
                 f"{self.topic}-{self.index} has {len(self.isr)} in-sync replicas, "
                 f"min.insync.replicas asks for {config.min_insync_replicas}",
             )
-        headers = validate_produced(
-            records, config=config, now_ms=now_ms, origin=origin, produce_version=produce_version
-        )
+        if origin is Origin.CLIENT:
+            headers = validate_produced(
+                records,
+                api_version=produce_version,
+                now_ms=now_ms,
+                max_message_bytes=config.max_message_bytes,
+                segment_bytes=config.segment_bytes,
+                log_append_time=config.message_timestamp_type == LOG_APPEND_TIME,
+                timestamp_before_max_ms=config.message_timestamp_before_max_ms,
+                timestamp_after_max_ms=config.message_timestamp_after_max_ms,
+                keys_required="compact" in config.cleanup_policy,
+            )
+            header = headers[0]
+            if header.is_transactional != transactional or transactional:
+                raise KafkaError(
+                    ErrorCode.INVALID_TXN_STATE,
+                    "the batch belongs to a transaction that the coordinator does not know",
+                )
+            if header.size_bytes != len(records):
+                # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
+                records = records[: header.size_bytes]
+        else:
+            headers = [header for _, header in iterate_headers(records)]
         result = log.append(records, headers, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
         if len(self.isr) == 1:
             # Alone: what is appended is committed. The common case on one node, kept short.
@@ -370,7 +391,11 @@ class Partition:
             return OffsetAndTimestamp(start, UNKNOWN_TIMESTAMP, self._epoch_of(start))
         if timestamp_ms in (LATEST_TIERED_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP):
             return OffsetAndTimestamp()  # nothing is tiered
-        found = log.offset_of_max_timestamp() if timestamp_ms == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp_ms)
+        found = (
+            log.offset_of_max_timestamp()
+            if timestamp_ms == MAX_TIMESTAMP
+            else log.offset_for_timestamp(timestamp_ms)
+        )
         if found is None or found[0] >= up_to:
             return OffsetAndTimestamp()
         return OffsetAndTimestamp(*found)
@@ -388,7 +413,9 @@ class Partition:
         log = self.log
         if timestamp_ms == EARLIEST_TIMESTAMP:
             return [log.log_start_offset][:max_offsets]
-        candidates = [(offset, changed_ms) for offset, changed_ms in log.segment_ages() if offset < self.high_watermark]
+        candidates = [
+            (offset, changed_ms) for offset, changed_ms in log.segment_ages() if offset < self.high_watermark
+        ]
         candidates.append((self.high_watermark, None))
         offsets = [
             max(offset, log.log_start_offset)

@@ -97,7 +97,9 @@ class Replicas:
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
             if (topic, index) in self._offline:
-                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {topic}-{index} is offline")
+                raise KafkaError(
+                    ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {topic}-{index} is offline"
+                )
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return self._checked(partition, current_leader_epoch)
 
@@ -122,7 +124,9 @@ class Replicas:
         if partition.leader_id != self._node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         if partition.log.is_offline:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {partition.log.directory} is offline")
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {partition.log.directory} is offline"
+            )
         return partition
 
     # ----- following the image
@@ -174,7 +178,9 @@ class Replicas:
             try:
                 self._log_directories.delete(name, partition.index)
             except StorageError as error:
-                logger.error("log is not deleted topic=%s partition=%d reason=%s", name, partition.index, error)  # noqa: TRY400
+                logger.error(
+                    "log is not deleted topic=%s partition=%d reason=%s", name, partition.index, error
+                )  # noqa: TRY400
         self._offline = {key for key in self._offline if key[0] != name}
 
     def configure_topic(self, name: str, overrides: Mapping[str, str]) -> None:

@@ -8,12 +8,13 @@ of the answer. Sources: KIP-227, KIP-516 (topic ids), `kafka.server.FetchSession
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from barnabas.clock import Clock
     from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
@@ -75,7 +76,7 @@ class FetchedPartition:
             # Told again as soon as it is well, whatever the watermark is then.
             self.told_high_watermark = -1
             return True
-        if answer.diverging_epoch.end_offset >= 0 or answer.preferred_read_replica >= 0:
+        if answer.diverging_epoch is not None or answer.preferred_read_replica >= 0:
             return True
         return tell
 
@@ -228,7 +229,9 @@ class FetchSessions:
     ) -> _Session | None:
         now_ms = self._clock.monotonic_ms()
         sessions = self._sessions
-        if len(sessions) >= self._max_sessions and not self._evict(len(partitions), now_ms, privileged=privileged):
+        if len(sessions) >= self._max_sessions and not self._evict(
+            len(partitions), now_ms, privileged=privileged
+        ):
             return None
         session_id = 0
         while session_id == 0 or session_id in sessions:

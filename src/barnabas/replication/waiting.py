@@ -7,11 +7,11 @@ waits for (an append to a partition, a high watermark) wakes it, and one timer f
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from barnabas.clock import Clock
     from barnabas.replication.partition import Partition

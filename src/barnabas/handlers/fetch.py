@@ -1,0 +1,172 @@
+"""Fetch (1), versions 4-18: read record batches from partitions.
+
+Behaviour: finds the bytes of each partition in request order within `max_bytes` and the partitions' own limits; the first batch of the
+first partition that has any is given whole, however big, so that every reader makes progress (KIP-74). With less than `min_bytes` the
+request is parked on its partitions until enough is appended or `max_wait_ms` is over. The bytes are regions of log files
+that the network hands to the kernel.
+
+    4   isolation level, last stable offset, aborted transactions (KIP-98)      5   log start offset
+    7   incremental fetch sessions (KIP-227)       9   current leader epoch (KIP-320)      10  zstd (KIP-110)
+    11  rack id, preferred read replica (KIP-392)  12  flexible; diverging epoch (KIP-595)
+    13  topic ids (KIP-516)                        15  replica state in place of replica id (KIP-903)
+    16  endpoints of current leaders (KIP-951)     17  replica directory id (KIP-853)      18  high watermark of the replica
+
+Deliberately not done: versions 0-3 (Kafka 4 dropped them with the old record formats).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.replication.sessions import NO_SESSION, FetchContext, FetchedPartition
+from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.replication.partition import Partition
+    from barnabas.wire.chunks import FileRegion
+
+__all__ = ["API_KEY", "handle"]
+
+API_KEY = 1
+
+_TopicResponse = FetchResponse.FetchableTopicResponse
+_PartitionData = FetchResponse.PartitionData
+_NO_RECORDS = b""
+
+_Read = list[tuple[FetchedPartition, FetchResponse.PartitionData]]
+
+
+def handle(
+    broker: BrokerServices, context: RequestContext, request: FetchRequest
+) -> FetchResponse | asyncio.Future[FetchResponse]:
+    """Answers at once where there is enough to read, or something to say; parks the request otherwise."""
+    try:
+        fetch = broker.fetch_sessions.open(request, context.api_version)
+    except KafkaError as error:
+        broker.log_refusal(context, f"session {request.session_id}", error)
+        return FetchResponse(error_code=error.code, session_id=NO_SESSION, responses=[])
+    attempt = _Attempt(broker, context, request, fetch)
+    max_wait_ms = request.max_wait_ms
+    response = attempt(force=max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0)
+    if response is not None:
+        return response
+    return broker.waiting.park_fetch(attempt.partitions, max_wait_ms, attempt)
+
+
+class _Attempt:
+    """Reads all partitions of one fetch; called again whenever one of them may have more."""
+
+    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_request", "partitions")
+
+    def __init__(
+        self, broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
+    ) -> None:
+        self._broker = broker
+        self._context = context
+        self._request = request
+        self._fetch = fetch
+        self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
+        self.partitions: list[Partition] = []
+
+    def __call__(self, force: bool) -> FetchResponse | None:
+        """The answer, or None while there is too little and `force` is false."""
+        request = self._request
+        version = self._context.api_version
+        replicas = self._broker.replicas
+        remaining = self._max_bytes
+        size_bytes = 0
+        tell_now = force
+        read: _Read = []
+        regions: list[FileRegion] = []
+        partitions: list[Partition] = []
+        replica_id = request.replica_id
+        if version >= 15:
+            replica_id = -1 if request.replica_state is None else request.replica_state.replica_id
+        for fetched in self._fetch.partitions():
+            try:
+                if version >= 13:
+                    partition = replicas.leader_by_id(
+                        fetched.topic_id, fetched.partition, fetched.current_leader_epoch
+                    )
+                else:
+                    partition = replicas.leader(
+                        fetched.topic, fetched.partition, fetched.current_leader_epoch
+                    )
+                if replica_id >= 0:
+                    partition.check_replica(replica_id)
+                partitions.append(partition)
+                found = partition.read(
+                    fetched.fetch_offset,
+                    min(fetched.max_bytes, remaining),
+                    isolation_level=request.isolation_level,
+                    min_one_batch=size_bytes == 0,
+                    last_fetched_epoch=fetched.last_fetched_epoch,
+                )
+            except KafkaError as error:
+                tell_now = True
+                read.append((fetched, self._refused(fetched, error)))
+                continue
+            except StorageError as error:
+                tell_now = True
+                read.append(
+                    (fetched, self._refused(fetched, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))))
+                )
+                continue
+            answer = _PartitionData(
+                partition_index=fetched.partition,
+                high_watermark=found.high_watermark,
+                last_stable_offset=found.last_stable_offset,
+                log_start_offset=found.log_start_offset,
+                aborted_transactions=None,
+                records=_NO_RECORDS,
+            )
+            region = found.region
+            if region is not None:
+                answer.records = region
+                regions.append(region)
+                size_bytes += found.size_bytes
+                remaining -= found.size_bytes
+                remaining = max(remaining, 0)
+            if request.isolation_level == 1:
+                answer.aborted_transactions = [
+                    FetchResponse.AbortedTransaction(producer_id=producer_id, first_offset=first_offset)
+                    for producer_id, first_offset in found.aborted_transactions or ()
+                ]
+            if found.diverging is not None:
+                tell_now = True
+                answer.diverging_epoch = FetchResponse.EpochEndOffset(
+                    epoch=found.diverging[0], end_offset=found.diverging[1]
+                )
+            read.append((fetched, answer))
+        self.partitions = partitions
+        if not tell_now and size_bytes < request.min_bytes:
+            for region in regions:
+                region.release()
+            return None
+        return self._answer(read)
+
+    def _answer(self, read: _Read) -> FetchResponse:
+        topics: list[FetchResponse.FetchableTopicResponse] = []
+        current: FetchResponse.FetchableTopicResponse | None = None
+        for fetched, answer in self._fetch.select(read):
+            if current is None or current.topic != fetched.topic or current.topic_id != fetched.topic_id:
+                current = _TopicResponse(topic=fetched.topic, topic_id=fetched.topic_id, partitions=[])
+                topics.append(current)
+            current.partitions.append(answer)
+        return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
+
+    def _refused(self, fetched: FetchedPartition, error: KafkaError) -> FetchResponse.PartitionData:
+        self._broker.log_refusal(
+            self._context, f"{fetched.topic or fetched.topic_id.hex()}-{fetched.partition}", error
+        )
+        return _PartitionData(
+            partition_index=fetched.partition,
+            error_code=error.code,
+            high_watermark=-1,
+            aborted_transactions=None,
+            records=_NO_RECORDS,
+        )

@@ -1,0 +1,178 @@
+"""Produce (0), versions 0-13: append record batches to partitions.
+
+Behaviour: each partition's batch is checked and appended in arrival order, before anything is waited for; then the answer waits for
+what its acks promise (`Partition.wait_committed`). acks=0 has no answer; when such a request fails, the connection is closed, as
+Kafka does, because the client has no other way to learn of it.
+
+    3   record batches of magic 2 (KIP-98); below 3 only old formats fit, which are refused as Kafka 4 does
+    4   KAFKA_STORAGE_ERROR                         5   log start offset in the answer
+    7   zstd (KIP-110)                              8   record errors and an error message (KIP-467)
+    9   flexible                                    10  current leader and its endpoint in the answer (KIP-951)
+    11  ABORTABLE_TRANSACTION (KIP-890)             12  implicit transaction partitions (KIP-890)
+    13  topic ids (KIP-516)
+
+Deliberately not done: conversion from the old formats; batches of transactions are refused until there is a transaction coordinator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
+from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+
+__all__ = ["API_KEY", "handle"]
+
+API_KEY = 0
+
+_TopicResponse = ProduceResponse.TopicProduceResponse
+_PartitionResponse = ProduceResponse.PartitionProduceResponse
+
+# Kafka's tools that write internal topics give themselves this name (AdminUtils.ADMIN_CLIENT_ID).
+_ADMIN_CLIENT_ID = "__admin_client"
+_INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
+
+# The only codes whose message Kafka puts into the answer.
+_TOLD = frozenset((ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP))
+
+_Wait = tuple["asyncio.Future[None]", ProduceResponse.PartitionProduceResponse]
+
+
+def handle(
+    broker: BrokerServices, context: RequestContext, request: ProduceRequest
+) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+    """Appends, and answers once the acks are earned.
+
+    Raises:
+        CloseConnection: acks=0 and something failed.
+    """
+    acks = request.acks
+    version = context.api_version
+    replicas = broker.replicas
+    now_ms = broker.clock.now_ms()
+    waits: list[_Wait] = []
+    responses = []
+    failed: KafkaError | None = None
+    for topic in request.topic_data:
+        partitions = []
+        for data in topic.partition_data:
+            try:
+                if version >= 13:
+                    partition = replicas.leader_by_id(topic.topic_id, data.index)
+                else:
+                    partition = replicas.leader(topic.name, data.index)
+                if acks not in (-1, 1, 0):
+                    raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
+                if partition.topic in _INTERNAL_TOPICS and context.client_id != _ADMIN_CLIENT_ID:
+                    raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
+                records = data.records
+                if not isinstance(records, memoryview):
+                    raise KafkaError(ErrorCode.INVALID_RECORD, "the partition has no records")
+                appended = partition.append(
+                    records,
+                    acks,
+                    now_ms=now_ms,
+                    produce_version=version,
+                    transactional=request.transactional_id is not None,
+                )
+                response = _PartitionResponse(
+                    index=data.index,
+                    error_code=0,
+                    base_offset=appended.first_offset,
+                    log_append_time_ms=appended.log_append_time_ms,
+                    log_start_offset=appended.log_start_offset,
+                )
+                if acks != 0:
+                    wait = partition.wait_committed(appended.last_offset, acks)
+                    if wait is not None:
+                        waits.append((wait, response))
+            except KafkaError as error:
+                failed = error
+                response = _refused(broker, context, topic.name or topic.topic_id.hex(), data.index, error)
+            except StorageError as error:
+                failed = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+                response = _refused(broker, context, topic.name or topic.topic_id.hex(), data.index, failed)
+            partitions.append(response)
+        responses.append(
+            _TopicResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
+        )
+    if acks == 0:
+        if failed is not None:
+            raise CloseConnection(f"a produce request with acks=0 failed: {failed}")
+        return None
+    answer = ProduceResponse(responses=responses)
+    if not waits:
+        return answer
+    return _Acknowledgement(broker, answer, waits, request.timeout_ms).future
+
+
+class _Acknowledgement:
+    """Counts down what an answer waits for; at the time-out, what is still missing gets REQUEST_TIMED_OUT."""
+
+    __slots__ = ("_answer", "_missing", "_waits", "future")
+
+    def __init__(
+        self,
+        broker: BrokerServices,
+        answer: ProduceResponse,
+        waits: list[_Wait],
+        timeout_ms: int,
+    ) -> None:
+        self._answer = answer
+        self._waits = waits
+        self._missing = len(waits)
+        self.future: asyncio.Future[ProduceResponse] = broker.loop.create_future()
+        for wait, _ in waits:
+            wait.add_done_callback(self._one_done)
+        broker.waiting.deadlines.add(max(timeout_ms, 0), self.future, self._expire)
+
+    def _one_done(self, _: asyncio.Future[None]) -> None:
+        self._missing -= 1
+        if self._missing == 0 and not self.future.done():
+            self._finish()
+
+    def _expire(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        for wait, response in self._waits:
+            if not wait.done():
+                _fail(response, ErrorCode.REQUEST_TIMED_OUT)
+            elif wait.cancelled() or wait.exception() is not None:
+                error = None if wait.cancelled() else wait.exception()
+                _fail(
+                    response, error.code if isinstance(error, KafkaError) else ErrorCode.KAFKA_STORAGE_ERROR
+                )
+        self.future.set_result(self._answer)
+
+
+def _fail(response: ProduceResponse.PartitionProduceResponse, code: ErrorCode) -> None:
+    response.error_code = code
+    response.base_offset = -1
+    response.log_append_time_ms = -1
+    response.log_start_offset = -1
+
+
+def _refused(
+    broker: BrokerServices, context: RequestContext, topic: str, index: int, error: KafkaError
+) -> ProduceResponse.PartitionProduceResponse:
+    broker.log_refusal(context, f"{topic}-{index}", error)
+    response = _PartitionResponse(
+        index=index,
+        error_code=error.code,
+        base_offset=-1,
+        error_message=error.message if error.code in _TOLD else None,
+    )
+    if error.code == ErrorCode.INVALID_RECORD and error.record_errors:
+        response.record_errors = [
+            ProduceResponse.BatchIndexAndErrorMessage(
+                batch_index=batch_index, batch_index_error_message=message
+            )
+            for batch_index, message in error.record_errors
+        ]
+    return response

@@ -1,0 +1,197 @@
+"""Which APIs are served in which versions, and how a frame finds its handler.
+
+`Dispatcher` is what the network calls for each request: it reads the header, decodes the body, calls the handler in arrival
+order (phase one) and encodes the answer when it is there (phase two). A handler's module, and with it its messages, is
+imported when the first request of its API comes, which keeps the start short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from barnabas.errors import CloseConnection, DecodeError, KafkaError
+from barnabas.handlers.services import BrokerServices, RequestContext
+from barnabas.network.parked import Parked
+from barnabas.wire.apis import APIS
+from barnabas.wire.headers import decode_request_header, encode_response_header
+from barnabas.wire.message import RecordsMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from barnabas.network.context import ConnectionContext
+    from barnabas.network.parked import Answer, Encoded
+
+__all__ = ["HANDLERS", "Dispatcher", "HandlerEntry", "announced_versions"]
+
+logger = logging.getLogger(__name__)
+
+API_VERSIONS = 18
+
+
+class HandlerEntry(NamedTuple):
+    """One served API: its module in this room and the versions that it takes and announces.
+
+    `announced_min` is lower than `min_version` where clients look for a version that they never send.
+    """
+
+    module: str
+    min_version: int
+    max_version: int
+    announced_min: int | None = None
+
+
+HANDLERS: dict[int, HandlerEntry] = {
+    0: HandlerEntry("produce", 3, 13, announced_min=0),
+    1: HandlerEntry("fetch", 4, 18),
+    2: HandlerEntry("list_offsets", 0, 11),
+    3: HandlerEntry("metadata", 0, 13),
+    8: HandlerEntry("offset_commit", 0, 10),
+    9: HandlerEntry("offset_fetch", 0, 10),
+    10: HandlerEntry("find_coordinator", 0, 6),
+    11: HandlerEntry("join_group", 0, 9),
+    12: HandlerEntry("heartbeat", 0, 4),
+    13: HandlerEntry("leave_group", 0, 5),
+    14: HandlerEntry("sync_group", 0, 5),
+    15: HandlerEntry("describe_groups", 0, 6),
+    16: HandlerEntry("list_groups", 0, 5),
+    18: HandlerEntry("api_versions", 0, 4),
+    19: HandlerEntry("create_topics", 0, 7),
+    20: HandlerEntry("delete_topics", 0, 6),
+    21: HandlerEntry("delete_records", 0, 2),
+    22: HandlerEntry("init_producer_id", 0, 5),
+    23: HandlerEntry("offset_for_leader_epoch", 0, 4),
+    32: HandlerEntry("describe_configs", 0, 4),
+    33: HandlerEntry("alter_configs", 0, 2),
+    35: HandlerEntry("describe_log_dirs", 0, 5),
+    37: HandlerEntry("create_partitions", 0, 3),
+    42: HandlerEntry("delete_groups", 0, 2),
+    44: HandlerEntry("incremental_alter_configs", 0, 1),
+    47: HandlerEntry("offset_delete", 0, 0),
+    60: HandlerEntry("describe_cluster", 0, 2),
+    74: HandlerEntry("list_config_resources", 0, 1),
+    75: HandlerEntry("describe_topic_partitions", 0, 0),
+}
+"""API key -> what serves it. An API that is not here is absent from ApiVersions too."""
+
+
+def announced_versions() -> dict[int, tuple[int, int]]:
+    """API key -> (lowest, highest) version as ApiVersions tells them."""
+    return {
+        key: (entry.min_version if entry.announced_min is None else entry.announced_min, entry.max_version)
+        for key, entry in HANDLERS.items()
+    }
+
+
+class _Loaded(NamedTuple):
+    """A handler whose module is imported."""
+
+    handle: Callable[[BrokerServices, RequestContext, Any], Any]
+    decode: Callable[[memoryview, int, int], Any]
+    chunks: bool
+    min_version: int
+    max_version: int
+
+
+class Dispatcher:
+    """Takes the frames of all connections of one broker.
+
+    What goes wrong: a frame that does not parse raises DecodeError and a request that Kafka answers by hanging up raises
+    CloseConnection (the connection is closed); anything unforeseen is logged with its traceback and closes the connection,
+    because only the handler of an API knows the shape of its error answer.
+    """
+
+    __slots__ = ("_broker", "_loaded", "_tasks", "request_counts")
+
+    def __init__(self, broker: BrokerServices) -> None:
+        self._broker = broker
+        self._loaded: dict[int, _Loaded] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.request_counts: dict[tuple[int, int], int] = {}
+
+    def __call__(self, connection: ConnectionContext, frame: memoryview) -> Answer:
+        """Phase one of a request; see `network.connection` for what may be returned."""
+        header, position = decode_request_header(frame)
+        key = header.api_key
+        version = header.api_version
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            loaded = self._load(key, version)
+        if not loaded.min_version <= version <= loaded.max_version:
+            if key == API_VERSIONS:
+                return self._unsupported_api_versions(header.correlation_id)
+            raise CloseConnection(f"{APIS[key].name} version {version} is not served")
+        counts = self.request_counts
+        counts[key, version] = counts.get((key, version), 0) + 1
+        request = loaded.decode(frame, version, position)
+        context = RequestContext(key, version, header.correlation_id, header.client_id, connection)
+        answer = loaded.handle(self._broker, context, request)
+        if answer is None:
+            return None
+        if hasattr(answer, "__await__"):
+            return self._park(context, loaded, answer)
+        return _encode(context, loaded, answer)
+
+    def cancel(self) -> None:
+        """Cancels what handlers still do; the broker stops."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _load(self, key: int, version: int) -> _Loaded:
+        entry = HANDLERS.get(key)
+        if entry is None:
+            name = APIS[key].name if key in APIS else f"API key {key}"
+            raise CloseConnection(f"{name} version {version} is not served")
+        module = importlib.import_module(f"barnabas.handlers.{entry.module}")
+        api = APIS[key]
+        loaded = _Loaded(
+            handle=module.handle,
+            decode=api.request_class.decode,
+            chunks=issubclass(api.response_class, RecordsMessage),
+            min_version=entry.min_version,
+            max_version=entry.max_version,
+        )
+        self._loaded[key] = loaded
+        return loaded
+
+    def _unsupported_api_versions(self, correlation_id: int) -> bytes:
+        from barnabas.handlers.api_versions import unsupported_version_response
+
+        return encode_response_header(
+            API_VERSIONS, 0, correlation_id
+        ) + unsupported_version_response().encode(0)
+
+    def _park(self, context: RequestContext, loaded: _Loaded, answer: Awaitable[Any]) -> Parked:
+        if isinstance(answer, asyncio.Future):
+            future: asyncio.Future[Any] = answer
+        else:
+            task: asyncio.Task[Any] = self._broker.loop.create_task(
+                answer,  # type: ignore[arg-type]  # a handler's awaitable is a future or a coroutine
+                name=f"{APIS[context.api_key].name} of {context.client_id}",
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            future = task
+        return Parked(future, functools.partial(_encode_parked, context, loaded))
+
+
+def _encode(context: RequestContext, loaded: _Loaded, response: Any) -> Encoded:
+    header = encode_response_header(context.api_key, context.api_version, context.correlation_id)
+    if loaded.chunks:
+        return [header, *response.encode_chunks(context.api_version)]
+    return header + response.encode(context.api_version)  # type: ignore[no-any-return]
+
+
+def _encode_parked(context: RequestContext, loaded: _Loaded, future: asyncio.Future[Any]) -> Encoded:
+    if future.cancelled():
+        raise CloseConnection("the broker stops")
+    error = future.exception()
+    if error is not None:
+        if isinstance(error, (KafkaError, DecodeError)):
+            raise CloseConnection(f"{APIS[context.api_key].name} failed: {error}") from error
+        raise error
+    return _encode(context, loaded, future.result())

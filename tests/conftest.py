@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.broker_process import BrokerProcess
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """A broker of this test's own; `.bootstrap_server` is its address."""
+    with BrokerProcess(tmp_path / "broker") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory):
+    """One broker for all tests of a worker that use topics and groups of their own names."""
+    with BrokerProcess(tmp_path_factory.mktemp("shared-broker")) as process:
+        yield process

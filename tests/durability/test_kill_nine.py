@@ -1,0 +1,143 @@
+"""Kill -9 under load: what was acknowledged is there, once, in order."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.broker_process import BrokerProcess, wait_until
+
+PARTITIONS = 4
+PRODUCERS = 3
+ROUNDS = 20
+
+
+class _LoadingProducer(threading.Thread):
+    """An idempotent producer that numbers its records for each partition and remembers what was acknowledged."""
+
+    def __init__(self, number: int, bootstrap_server: str, stop: threading.Event) -> None:
+        super().__init__(name=f"producer-{number}", daemon=True)
+        self.number = number
+        self.stop = stop
+        self.acknowledged: list[set[int]] = [set() for _ in range(PARTITIONS)]
+        self.sent = [0] * PARTITIONS
+        self.failures: list[str] = []
+        self.producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_server,
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "message.timeout.ms": 120_000,
+                "retry.backoff.ms": 20,
+                "retry.backoff.max.ms": 100,
+                "reconnect.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 0,
+            }
+        )
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            for partition in range(PARTITIONS):
+                sequence = self.sent[partition]
+                try:
+                    self.producer.produce(
+                        "load",
+                        value=f"{self.number}:{sequence}",
+                        partition=partition,
+                        on_delivery=lambda error, _, partition=partition, sequence=sequence: self._delivered(
+                            partition, sequence, error
+                        ),
+                    )
+                except BufferError:
+                    break
+                self.sent[partition] += 1
+            # A pace that leaves many requests under way at each kill without drowning the machine.
+            self.producer.poll(0.002)
+        if self.producer.flush(120):
+            self.failures.append("records are still unsent after two minutes")
+
+    def _delivered(self, partition: int, sequence: int, error: KafkaError | None) -> None:
+        if error is not None:
+            self.failures.append(f"{partition}/{sequence}: {error}")
+        else:
+            self.acknowledged[partition].add(sequence)
+
+    def acknowledged_count(self) -> int:
+        return sum(map(len, self.acknowledged))
+
+
+def _read_all(bootstrap_server: str) -> list[list[str]]:
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_server, "group.id": "check", "enable.auto.commit": False, "log_level": 0}
+    )
+    found: list[list[str]] = [[] for _ in range(PARTITIONS)]
+    for partition in range(PARTITIONS):
+        topic_partition = TopicPartition("load", partition, 0)
+        _, end = consumer.get_watermark_offsets(topic_partition, timeout=30)
+        consumer.assign([topic_partition])
+        deadline = time.monotonic() + 60
+        position = 0
+        while position < end:
+            for message in consumer.consume(10_000, timeout=1):
+                assert message.error() is None, message.error()
+                assert message.offset() == position
+                position += 1
+                found[partition].append(message.value().decode())
+            assert time.monotonic() < deadline, f"read only {position} of {end}"
+    consumer.close()
+    return found
+
+
+@pytest.mark.durability
+@pytest.mark.timeout(300)
+def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
+    """Twenty kills under idempotent producers: nothing acknowledged is lost, nothing doubled, order kept."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    broker = BrokerProcess(tmp_path)
+    broker.start()
+    try:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap_server})
+        admin.create_topics([NewTopic("load", PARTITIONS, 1)])["load"].result(30)
+        stop = threading.Event()
+        producers = [_LoadingProducer(number, broker.bootstrap_server, stop) for number in range(PRODUCERS)]
+        for producer in producers:
+            producer.start()
+        for _ in range(ROUNDS):
+            before = [producer.acknowledged_count() for producer in producers]
+            wait_until(
+                lambda before=before: all(
+                    producer.acknowledged_count() > count for producer, count in zip(producers, before, strict=True)
+                ),
+                60,
+                "progress of every producer",
+            )
+            # The moment itself is random: somewhere within the next third of a second of load.
+            stop.wait(chance.random() * 0.3)
+            broker.kill()
+            broker.start()
+        stop.set()
+        for producer in producers:
+            producer.join(150)
+            assert not producer.is_alive()
+        broker.kill()
+        broker.start()
+        found = _read_all(broker.bootstrap_server)
+    finally:
+        stop.set()
+        broker.kill()
+    assert [failure for producer in producers for failure in producer.failures] == []
+    for partition, values in enumerate(found):
+        for producer in producers:
+            sequences = [int(value.partition(":")[2]) for value in values if value.startswith(f"{producer.number}:")]
+            lost = producer.acknowledged[partition] - set(sequences)
+            assert not lost, f"lost {len(lost)} acknowledged records of partition {partition}, seed {seed}"
+            assert len(set(sequences)) == len(sequences), f"doubled in partition {partition}, seed {seed}"
+            assert sequences == sorted(sequences), f"out of order in partition {partition}, seed {seed}"
