@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from barnabas.config.consistency import contradiction
 from barnabas.config.definition import READ_ONLY
 from barnabas.config.keys import BROKER_KEYS
 from barnabas.config.names import broker_key, from_environment, refuse_unknown
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["BrokerConfig"]
+__all__ = ["FAMILIES", "BrokerConfig", "apply_synonyms", "overlaid"]
+
+FAMILIES: tuple[tuple[str, ...], ...] = (
+    ("log.roll.ms", "log.roll.hours"),
+    ("log.roll.jitter.ms", "log.roll.jitter.hours"),
+    ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
+    ("log.dirs", "log.dir"),
+    ("node.id", "broker.id"),
+)
+"""Names of one setting; within a layer the first wins."""
 
 _DEFAULTS: dict[str, Any] = {name: key.default for name, key in BROKER_KEYS.items()}
 
@@ -48,6 +58,7 @@ class BrokerConfig:
         "_dynamic_default",
         "_listeners",
         "_origins",
+        "_raw",
         "_static",
         "_values",
         "warnings",
@@ -66,7 +77,10 @@ class BrokerConfig:
         self._dynamic_default: dict[str, str] = {}
         self._listeners: list[Callable[[frozenset[str]], None]] = []
         self._overlay("--set", settings or {})
-        self._values = self._resolve()
+        self._raw: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
+        self._resolve()
+        self._refuse_contradictions()
 
     @classmethod
     def load(
@@ -89,7 +103,8 @@ class BrokerConfig:
             config._overlay("environment", from_env)
             config.warnings += doubts
         config._overlay("--set", settings or {})
-        config._values = config._resolve()
+        config._resolve()
+        config._refuse_contradictions()
         return config
 
     def __getitem__(self, name: str) -> Any:
@@ -116,7 +131,12 @@ class BrokerConfig:
             return _DYNAMIC
         if name in self._dynamic_default:
             return _DYNAMIC_DEFAULT
-        return self._origins.get(name, "default")
+        return self._origins[name] if name in self._static else "default"
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The typed values without the fall-backs among names: `log.retention.ms` is `None` while only hours are set."""
+        return self._raw
 
     @property
     def static(self) -> Mapping[str, str]:
@@ -151,13 +171,14 @@ class BrokerConfig:
     ) -> frozenset[str]:
         """Replaces what was set dynamically for this broker and, unless `None`, for all brokers.
 
-        Returns the names whose values changed. What is unknown, not dynamic or does not parse is passed over with a
-        warning rather than refused: it was accepted when it was stored, perhaps by another version.
+        Returns the names whose values changed. What is not dynamic or does not parse is passed over with a warning rather
+        than refused: it was accepted when it was stored, perhaps by another version.
         """
         self._dynamic = self._usable(dynamic)
         if dynamic_default is not None:
             self._dynamic_default = self._usable(dynamic_default)
-        before, self._values = self._values, self._resolve()
+        before = self._values
+        self._resolve()
         changed = (
             frozenset(name for name, value in self._values.items() if before.get(name) != value)
             | before.keys() - self._values.keys()
@@ -168,6 +189,15 @@ class BrokerConfig:
         return changed
 
     def _overlay(self, origin: str, settings: Mapping[str, str]) -> None:
+        if ("node.id" in settings) is not ("broker.id" in settings):
+            # The second is the old name of the first; a layer that has one of them means both.
+            number = settings["node.id"] if "node.id" in settings else settings["broker.id"]
+            settings = {**settings, "node.id": number, "broker.id": number}
+        for family in FAMILIES:
+            # --set log.retention.hours=1 shall count although the file says log.retention.ms.
+            if not settings.keys().isdisjoint(family):
+                for name in family:
+                    self._static.pop(name, None)
         for name, text in settings.items():
             removed = REMOVED.get(name)
             if removed is not None:
@@ -190,27 +220,41 @@ class BrokerConfig:
         usable = {}
         for name, text in settings.items():
             key = broker_key(name)
-            if key is None or key.scope == READ_ONLY:
-                self.warnings.append(
-                    f"The stored dynamic setting {name} is unknown or not dynamic; it is passed over."
-                )
-                continue
             try:
-                key.parse(text)
+                if key is not None:
+                    key.parse(text)
             except ConfigError as error:
                 self.warnings.append(f"A stored dynamic setting is passed over: {error}")
+                continue
+            if key is not None and key.scope == READ_ONLY:
+                self.warnings.append(f"The stored dynamic setting {name} is passed over: it is not dynamic.")
                 continue
             usable[name] = text
         return usable
 
-    def _resolve(self) -> dict[str, Any]:
-        values = _DEFAULTS.copy()
-        for layer in (self._static, self._dynamic_default, self._dynamic):
-            for name, text in layer.items():
-                key = broker_key(name)
-                values[name] = text if key is None else key.parse(text)
-        _apply_synonyms(values, self._static)
-        return values
+    def _resolve(self) -> None:
+        self._raw = overlaid(self._static, self._dynamic_default, self._dynamic)
+        self._values = self._raw.copy()
+        apply_synonyms(self._values)
+
+    def _refuse_contradictions(self) -> None:
+        sentence = contradiction(self._values)
+        if sentence is not None:
+            raise ConfigError(sentence)
+
+
+def overlaid(*layers: Mapping[str, str]) -> dict[str, Any]:
+    """The defaults under these layers, typed, the last on top.
+
+    Raises:
+        ConfigError: A value does not parse.
+    """
+    values = _DEFAULTS.copy()
+    for layer in layers:
+        for name, text in layer.items():
+            key = broker_key(name)
+            values[name] = text if key is None else key.parse(text)
+    return values
 
 
 def _read(file: str | os.PathLike[str]) -> dict[str, str]:
@@ -230,7 +274,7 @@ def _read(file: str | os.PathLike[str]) -> dict[str, str]:
         raise ConfigError(f"{error} ({file})") from None
 
 
-def _apply_synonyms(values: dict[str, Any], static: Mapping[str, str]) -> None:
+def apply_synonyms(values: dict[str, Any]) -> None:
     """Fills the keys that fall back on others, so that readers need to know one name per setting."""
     if values["log.retention.ms"] is None:
         minutes = values["log.retention.minutes"]
@@ -249,8 +293,3 @@ def _apply_synonyms(values: dict[str, Any], static: Mapping[str, str]) -> None:
         values["log.dirs"] = values["log.dir"]
     if values["metadata.log.dir"] is None:
         values["metadata.log.dir"] = values["log.dirs"][0]
-    # broker.id is the old name of node.id.
-    if "node.id" in static or "broker.id" not in static:
-        values["broker.id"] = values["node.id"]
-    else:
-        values["node.id"] = values["broker.id"]

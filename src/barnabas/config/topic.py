@@ -38,6 +38,7 @@ __all__ = [
     "TOPIC_SYNONYMS",
     "LogConfig",
     "log_config",
+    "typed_topic_configs",
     "validate_topic_config",
     "validate_topic_configs",
 ]
@@ -257,11 +258,20 @@ class LogConfig:
         return "delete" in self.cleanup_policy
 
 
-_ATTRIBUTES: tuple[tuple[str, str, str | None], ...] = tuple(
-    (name, name.replace(".", "_"), TOPIC_SYNONYMS[name][0] if name in TOPIC_SYNONYMS else None)
-    for name in TOPIC_KEYS
-    if name != "internal.segment.bytes"
-)
+def typed_topic_configs(broker: BrokerConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """The typed value of every topic key, by name; overrides of unknown names are passed over.
+
+    Raises:
+        ConfigError: An override does not parse; stored ones were validated when they were set.
+    """
+    values: dict[str, Any] = {}
+    for name, key in TOPIC_KEYS.items():
+        text = overrides.get(name)
+        if text is not None:
+            values[name] = key.parse(text)
+        else:
+            values[name] = broker[TOPIC_SYNONYMS[name][0]] if name in TOPIC_SYNONYMS else key.default
+    return values
 
 
 def log_config(broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
@@ -272,18 +282,12 @@ def log_config(broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
     Raises:
         ConfigError: An override does not parse; stored ones were validated when they were set.
     """
-    values: dict[str, Any] = {}
-    for name, attribute, synonym in _ATTRIBUTES:
-        text = overrides.get(name)
-        if text is not None:
-            values[attribute] = TOPIC_KEYS[name].parse(text)
-        elif synonym is not None:
-            values[attribute] = broker[synonym]
-    values["cleanup_policy"] = frozenset(values["cleanup_policy"])
-    internal = overrides.get("internal.segment.bytes")
+    values = typed_topic_configs(broker, overrides)
+    internal = values.pop("internal.segment.bytes")
     if internal is not None:
-        values["segment_bytes"] = TOPIC_KEYS["internal.segment.bytes"].parse(internal)
-    return LogConfig(**values)
+        values["segment.bytes"] = internal
+    values["cleanup.policy"] = frozenset(values["cleanup.policy"])
+    return LogConfig(**{name.replace(".", "_"): value for name, value in values.items()})
 
 
 def validate_topic_config(name: str, value: str) -> Any:
