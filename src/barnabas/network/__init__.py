@@ -1,0 +1,1 @@
+"""Sockets: listeners, connections, back-pressure. Bytes in, frames out; answers in order."""

@@ -1,0 +1,259 @@
+"""A connection on a socket in the event loop: when to read, when to write, when to wait."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from barnabas.network.connection import Connection, State
+from barnabas.network.context import format_address
+from barnabas.network.warming import as_warmable
+
+if TYPE_CHECKING:
+    from barnabas.network.connection import Dispatch
+    from barnabas.network.context import ConnectionContext
+    from barnabas.network.listener import Listener
+    from barnabas.network.socket_server import SocketServer
+    from barnabas.network.transport import Transport
+    from barnabas.wire.chunks import FileRegion
+
+__all__ = ["Channel"]
+
+logger = logging.getLogger(__name__)
+
+REGION_WINDOW_BYTES = 1024 * 1024
+"""File bytes sent (and read ahead, if they are cold) in one go."""
+
+SENT_PER_TURN_BYTES_MAX = 4 * 1024 * 1024
+"""What one connection may send in one turn of the loop; a fast reader would otherwise keep the loop for itself."""
+
+
+class Channel:
+    """Drives one `Connection` by the readiness of one socket.
+
+    The reader stays registered while the connection does not want bytes, until bytes come: a connection that pauses
+    between the requests of an orderly client costs no system call.
+
+    Attributes:
+        connection: The protocol side.
+        listener: Who accepted it.
+        last_active_ms: When something last moved, on the server's monotonic clock.
+    """
+
+    __slots__ = (
+        "_is_reading",
+        "_is_scheduled",
+        "_is_writing",
+        "_server",
+        "_transport",
+        "_warmed_to",
+        "connection",
+        "last_active_ms",
+        "listener",
+    )
+
+    def __init__(
+        self,
+        server: SocketServer,
+        listener: Listener,
+        transport: Transport,
+        context: ConnectionContext,
+        dispatch: Dispatch,
+    ) -> None:
+        self.listener = listener
+        self.connection = Connection(context, dispatch, server.limits, server.memory, self.schedule)
+        self.last_active_ms = server.clock.monotonic_ms()
+        self._server = server
+        self._transport = transport
+        self._is_reading = False
+        self._is_writing = False
+        self._is_scheduled = False
+        # How far the first region of `outgoing` may be sent: the end of what was found or made warm.
+        self._warmed_to = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """The socket is closed."""
+        return self.connection.state is State.CLOSED
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._resume_reading()
+
+    # --- reading
+
+    def _resume_reading(self) -> None:
+        if not self._is_reading and self.connection.wants_bytes:
+            self._is_reading = True
+            self._server.loop.add_reader(self._transport.fd, self._on_readable)
+
+    def _pause_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._server.loop.remove_reader(self._transport.fd)
+
+    def _on_readable(self) -> None:
+        connection = self.connection
+        server = self._server
+        if not connection.wants_bytes:
+            self._pause_reading()
+            return
+        memory = server.memory
+        is_scarce = memory.is_exhausted
+        if is_scarce and not connection.is_within_frame:
+            self._pause_reading()
+            memory.call_when_free(self._resume_reading)
+            return
+        requests_before = connection.request_count
+        try:
+            count = self._transport.receive(connection, server.shared_buffer, only_unfinished=is_scarce)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._on_lost(error)
+            return
+        if count:
+            self.last_active_ms = server.clock.monotonic_ms()
+            metrics = self.listener.metrics
+            metrics.incoming_bytes.value += count
+            metrics.requests.value += connection.request_count - requests_before
+        else:
+            connection.receive_end()
+            self._pause_reading()
+        if connection.outgoing or connection.state is not State.OPEN:
+            self.flush()
+
+    # --- writing
+
+    def schedule(self) -> None:
+        """Flush in the next turn of the loop, once for all that gets ready in this one."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._server.schedule(self)
+
+    def flush_scheduled(self) -> None:
+        """What `schedule` asked for."""
+        self._is_scheduled = False
+        self.flush()
+
+    def _on_writable(self) -> None:
+        self._is_writing = False
+        self._server.loop.remove_writer(self._transport.fd)
+        self.flush()
+
+    def _wait_for_writable(self) -> None:
+        self._is_writing = True
+        self._server.loop.add_writer(self._transport.fd, self._on_writable)
+
+    def flush(self) -> None:
+        """Send what can be sent, go on with what had to wait for that, end the connection if it is finished."""
+        connection = self.connection
+        if connection.state is State.CLOSED:
+            return
+        if connection.outgoing and not self._is_writing and connection.outgoing.held is None:
+            before = connection.outgoing.pending_bytes
+            try:
+                self._send(before - SENT_PER_TURN_BYTES_MAX)
+            except (BlockingIOError, InterruptedError):
+                self._wait_for_writable()
+            except OSError as error:
+                self._on_lost(error)
+                return
+            sent = before - connection.outgoing.pending_bytes
+            if sent:
+                self.last_active_ms = self._server.clock.monotonic_ms()
+                self.listener.metrics.outgoing_bytes.value += sent
+        connection.advance()
+        if connection.outgoing and not self._is_writing and connection.outgoing.held is None:
+            self.schedule()
+        if connection.is_finished:
+            self.close()
+        elif connection.state is State.OPEN:
+            if not self._is_reading:
+                self._resume_reading()
+        else:
+            self._pause_reading()
+            self._server.expect_end(self)
+
+    def _send(self, leave_bytes: int) -> None:
+        """Send until no more than `leave_bytes` are left, or something is in the way."""
+        outgoing = self.connection.outgoing
+        transport = self._transport
+        while outgoing and outgoing.pending_bytes > leave_bytes:
+            region = outgoing.region()
+            if region is None:
+                data, more = outgoing.gather()
+                count = transport.send(data, more=more)
+                outgoing.advance(count)
+                if count < len(data):
+                    raise BlockingIOError
+                continue
+            offset = outgoing.region_offset
+            if offset >= self._warmed_to and not self._is_warm(region, offset):
+                return
+            if not transport.takes_regions:
+                outgoing.inline_region()
+                self._warmed_to = 0
+                continue
+            count = transport.send_region(region, offset, self._warmed_to - offset)
+            if count == 0:
+                raise OSError(f"{region!r} ended at {offset} of {region.size} bytes")
+            if offset + count == region.size:
+                self._warmed_to = 0
+            outgoing.advance(count)
+
+    def _is_warm(self, region: FileRegion, offset: int) -> bool:
+        """Whether the next window of `region` can be sent; otherwise a worker thread sees to it."""
+        is_whole = not self._transport.takes_regions
+        count = region.size - offset if is_whole else min(REGION_WINDOW_BYTES, region.size - offset)
+        warmable = as_warmable(region)
+        if warmable is None or warmable.is_cached(offset, count):
+            self._warmed_to = offset + count
+            return True
+        self.connection.outgoing.held = region
+        self._server.warmer.warm(
+            warmable, offset, count, lambda error: self._on_warm(region, offset + count, error)
+        )
+        return False
+
+    def _on_warm(self, region: FileRegion, warmed_to: int, error: BaseException | None) -> None:
+        self.connection.outgoing.held = None
+        if self.is_closed:
+            region.release()
+        elif error is not None:
+            self._on_lost(error)
+        else:
+            self._warmed_to = warmed_to
+            self.flush()
+
+    # --- the end
+
+    def _on_lost(self, error: BaseException) -> None:
+        """The socket, or the file that was being sent, failed."""
+        is_usual = isinstance(error, (ConnectionError, TimeoutError))
+        logger.log(
+            logging.DEBUG if is_usual else logging.WARNING,
+            "Closing the connection from %s (%s): %s",
+            format_address(self.connection.context.client_address),
+            self.connection.context.connection_id,
+            error,
+        )
+        self.close()
+
+    def drain(self) -> None:
+        """Take no more requests, finish the answers to what was accepted, then close."""
+        self.connection.drain()
+        self.flush()
+
+    def close(self) -> None:
+        """Close at once."""
+        if self.is_closed:
+            return
+        self._pause_reading()
+        if self._is_writing:
+            self._is_writing = False
+            self._server.loop.remove_writer(self._transport.fd)
+        self._server.memory.forget(self._resume_reading)
+        self.connection.close()
+        self._transport.close()
+        self._server.forget(self)

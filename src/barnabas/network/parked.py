@@ -1,0 +1,51 @@
+"""The answer that is not there yet, and what else a dispatcher may return."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from barnabas.wire.chunks import FileRegion
+
+__all__ = ["Answer", "Encoded", "Parked"]
+
+Encoded: TypeAlias = Union[
+    "bytes", "bytearray", "Sequence[bytes | bytearray | memoryview | FileRegion]", None
+]
+"""A response, header and body, without the length before it; None if the request has no answer.
+
+No chunk may be a view of the request's frame: that buffer is reused before the answer leaves.
+"""
+
+Answer: TypeAlias = Union[Encoded, "Parked"]
+"""What a dispatcher returns for a request."""
+
+
+@final
+class Parked:
+    """Holds the place of an answer among the answers of its connection until `future` is done.
+
+    Attributes:
+        future: Any result or exception; not cancelled by the connection.
+        encode: Called with the done future, once, on the loop, when the answer's turn has come (all earlier
+            answers of the connection are on their way). It turns an exception in the future into the
+            answer that says so; what it raises itself closes the connection. It is called for a
+            connection that has ended, too, so that file regions among the chunks can be released.
+        cut_short: If there is one, it asks the room that waits to complete `future` soon with what there is.
+            Called at most once: when the client has gone or the broker stops.
+    """
+
+    __slots__ = ("cut_short", "encode", "future")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        encode: Callable[[asyncio.Future[Any]], Encoded],
+        cut_short: Callable[[], None] | None = None,
+    ) -> None:
+        self.future = future
+        self.encode = encode
+        self.cut_short = cut_short
