@@ -3,10 +3,10 @@
 Layout (big-endian), 61 bytes before the records:
 
     position  size  field
-           0     8  base offset                 |  not covered by the CRC,
+           0     8  base offset                  |  not covered by the CRC,
            8     4  batch length (from byte 12)  |  so that a leader can assign
           12     4  partition leader epoch       |  offsets without reading on
-          16     1  magic (2)                   |
+          16     1  magic (2)                    |
           17     4  CRC-32C of everything from byte 21 to the end
           21     2  attributes: bits 0-2 codec, 3 log append time, 4 transactional, 5 control, 6 delete horizon
           23     4  last offset delta
@@ -69,6 +69,7 @@ LOG_APPEND_TIME_FLAG = 0x08
 TRANSACTIONAL_FLAG = 0x10
 CONTROL_FLAG = 0x20
 DELETE_HORIZON_FLAG = 0x40
+_KNOWN_ATTRIBUTES = 0x7F  # Kafka drops the others whenever it writes the attributes anew
 
 NO_PRODUCER_ID = -1
 NO_PRODUCER_EPOCH = -1
@@ -229,7 +230,7 @@ def set_create_time(buffer: bytearray | memoryview, position: int, max_timestamp
 def _set_timestamp(
     buffer: bytearray | memoryview, position: int, attributes: int, max_timestamp_ms: int
 ) -> None:
-    _INT16.pack_into(buffer, position + ATTRIBUTES_POSITION, attributes)
+    _INT16.pack_into(buffer, position + ATTRIBUTES_POSITION, attributes & _KNOWN_ATTRIBUTES)
     _INT64.pack_into(buffer, position + _MAX_TIMESTAMP_POSITION, max_timestamp_ms)
     _UINT32.pack_into(buffer, position + _CRC_POSITION, compute_crc(buffer, position))
 

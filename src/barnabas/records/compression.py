@@ -18,6 +18,7 @@ Source: Kafka's `Compression` and `Lz4BlockOutputStream`, snappy-java's `SnappyO
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from enum import IntEnum
@@ -213,8 +214,8 @@ def _compress_lz4(data: bytes | bytearray | memoryview, level: int | None) -> by
     return b"".join(parts)
 
 
-def _decompress_lz4(data: bytes | bytearray | memoryview, limit_bytes: int) -> bytearray:
-    return _decompress_guessing(_library(Codec.LZ4), data, limit_bytes)
+def _decompress_lz4(data: bytes | bytearray | memoryview, limit_bytes: int) -> bytes | bytearray:
+    return _decompress_bounded(_library(Codec.LZ4), data, limit_bytes)
 
 
 def _compress_zstd(data: bytes | bytearray | memoryview, level: int | None) -> bytes:
@@ -222,31 +223,36 @@ def _compress_zstd(data: bytes | bytearray | memoryview, level: int | None) -> b
     return bytes(library.compress(data) if level is None else library.compress(data, level))
 
 
-def _decompress_zstd(data: bytes | bytearray | memoryview, limit_bytes: int) -> bytearray:
-    return _decompress_guessing(_library(Codec.ZSTD), data, limit_bytes)
+def _decompress_zstd(data: bytes | bytearray | memoryview, limit_bytes: int) -> bytes | bytearray:
+    return _decompress_bounded(_library(Codec.ZSTD), data, limit_bytes)
 
 
-def _decompress_guessing(library: Any, data: bytes | bytearray | memoryview, limit_bytes: int) -> bytearray:
-    """Decompresses into a buffer of its own size guess, and again into a larger one, up to the limit.
+def _decompress_bounded(
+    library: Any, data: bytes | bytearray | memoryview, limit_bytes: int
+) -> bytes | bytearray:
+    """Decompresses into a buffer of a likely size, and if that does not do, into one of the limit's size.
 
-    The library grows its own buffer without bound, so it is only ever given one of a fixed size.
+    Left to itself the library grows its output without bound. The second buffer is mapped, so that only what is
+    written to takes memory.
     """
-    capacity = min(limit_bytes, max(_FIRST_GUESS_BYTES, 8 * len(data)))
-    while True:
-        output = bytearray(max(capacity, 1))
-        try:
-            size: int = library.decompress_into(data, output)
-        except _failures as error:
-            if capacity >= limit_bytes:
-                raise DecodeError(
-                    f"records are corrupt, or take more than {limit_bytes} bytes when decompressed: {error}"
-                ) from None
-            capacity = min(limit_bytes, capacity * 4)
-        else:
+    output = bytearray(min(limit_bytes, max(_FIRST_GUESS_BYTES, 8 * len(data))))
+    try:
+        size: int = library.decompress_into(data, output)
+    except _failures:
+        pass
+    else:
+        del output[size:]
+        return output
+    try:
+        with mmap.mmap(-1, max(limit_bytes, 1)) as large:
+            size = library.decompress_into(data, large)
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
-            del output[size:]
-            return output
+            return large[:size]
+    except _failures as error:
+        raise DecodeError(
+            f"records are corrupt, or take more than {limit_bytes} bytes when decompressed: {error}"
+        ) from None
 
 
 _COMPRESSORS: dict[Codec, Callable[[bytes | bytearray | memoryview, int | None], bytes]] = {

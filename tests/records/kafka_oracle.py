@@ -1,0 +1,169 @@
+"""A Java process that answers with Apache Kafka's own record classes (`java/Oracle.java`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.oracle.kafka_jars import kafka_jars
+
+from barnabas.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SOURCE = Path(__file__).with_name("java") / "Oracle.java"
+
+
+class KafkaOracle:
+    """Asks one question at a time; every method names the Kafka code that answers it."""
+
+    def __init__(self, directory: Path) -> None:
+        class_path = kafka_jars()
+        if shutil.which("javac") is None:
+            reason = "javac is missing (Debian: apt install default-jdk-headless)"
+            if os.environ.get("CI"):
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+        classes = directory / "classes"
+        subprocess.run(["javac", "-d", classes, "-cp", class_path, _SOURCE], check=True)
+        self._log = (directory / "stderr").open("wb")
+        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
+        self._process = subprocess.Popen(
+            ["java", *options, "-cp", f"{classes}{os.pathsep}{class_path}", "Oracle", directory / "logs"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+        self._log.close()
+
+    def append(
+        self,
+        records: bytes,
+        *,
+        api_version: int = 9,
+        now_ms: int,
+        max_message_bytes: int = 2**20,
+        segment_bytes: int = 2**30,
+        log_append_time: bool = False,
+        timestamp_before_max_ms: int = 2**63 - 1,
+        timestamp_after_max_ms: int = 3_600_000,
+        keys_required: bool = False,
+        compression_type: str = "producer",
+    ) -> tuple[ErrorCode, bytes]:
+        """`ProduceRequest.validateRecords` and `UnifiedLog.appendAsLeader` at leader epoch 7: code, stored bytes."""
+        code = self._ask(
+            struct.pack(
+                ">chqiibqqb",
+                b"A",
+                api_version,
+                now_ms,
+                max_message_bytes,
+                segment_bytes,
+                log_append_time,
+                timestamp_before_max_ms,
+                timestamp_after_max_ms,
+                keys_required,
+            ),
+            _bytes(compression_type.encode()),
+            _bytes(records),
+            answer=">h",
+        )
+        return ErrorCode(code), self._answer()
+
+    def read(self, records: bytes) -> tuple[bool, str]:
+        """`MemoryRecords` iterated: a line of text for each record, or False and the exception."""
+        ok = self._ask(b"R", _bytes(records), answer=">b")
+        return ok == 1, self._answer().decode()
+
+    def build(self, codec: int, records: Sequence[tuple]) -> bytes:
+        """`MemoryRecords.withRecords`."""
+        parts = [struct.pack(">cbi", b"B", codec, len(records))]
+        for _, timestamp, key, value, headers in records:
+            parts += [
+                struct.pack(">q", timestamp),
+                _bytes(key),
+                _bytes(value),
+                struct.pack(">i", len(headers)),
+            ]
+            for name, content in headers:
+                parts += [_bytes(name.encode()), _bytes(content)]
+        self._ask(*parts)
+        return self._answer()
+
+    def end_marker(
+        self,
+        *,
+        base_offset: int,
+        timestamp_ms: int,
+        leader_epoch: int,
+        producer_id: int,
+        producer_epoch: int,
+        is_commit: bool,
+        coordinator_epoch: int,
+    ) -> bytes:
+        """`MemoryRecords.withEndTransactionMarker`."""
+        self._ask(
+            struct.pack(
+                ">cqqiqhbi",
+                b"M",
+                base_offset,
+                timestamp_ms,
+                leader_epoch,
+                producer_id,
+                producer_epoch,
+                is_commit,
+                coordinator_epoch,
+            )
+        )
+        return self._answer()
+
+    def empty(self, batch: bytes) -> bytes:
+        """`DefaultRecordBatch.writeEmptyHeader` with the fields of `batch`."""
+        self._ask(b"E", _bytes(bytes(batch)))
+        return self._answer()
+
+    def _ask(self, *parts: bytes, answer: str | None = None) -> int:
+        self._process.stdin.write(b"".join(parts))
+        self._process.stdin.flush()
+        if answer is None:
+            return 0
+        return struct.unpack(answer, self._take(struct.calcsize(answer)))[0]
+
+    def _answer(self) -> bytes:
+        return self._take(struct.unpack(">i", self._take(4))[0])
+
+    def _take(self, size: int) -> bytes:
+        data = self._process.stdout.read(size)
+        if len(data) < size:
+            self._process.wait(30)
+            raise AssertionError(f"the Java process ended:\n{Path(self._log.name).read_text()}")
+        return data
+
+
+def describe(records) -> str:
+    """Our records as the lines that `KafkaOracle.read` gives."""
+    lines = []
+    for record in records:
+        words = [str(record.offset), str(record.timestamp), _hex(record.key), _hex(record.value)]
+        words += [f"{_hex(name.encode())}={_hex(content)}" for name, content in record.headers]
+        lines.append(" ".join(words) + "\n")
+    return "".join(lines)
+
+
+def _hex(data: bytes | None) -> str:
+    return "null" if data is None else "x" + data.hex()
+
+
+def _bytes(data: bytes | None) -> bytes:
+    return struct.pack(">i", -1) if data is None else struct.pack(">i", len(data)) + data
