@@ -117,6 +117,9 @@ class Channel:
             metrics = self.listener.metrics
             metrics.incoming_bytes.value += count
             metrics.requests.value += connection.request_count - requests_before
+            if server.is_debugging:
+                # Whoever kept a view of a request beyond its dispatch shall notice.
+                server.shared_buffer[:] = server.scribble
         else:
             connection.receive_end()
             self._pause_reading()

@@ -53,6 +53,7 @@ class SocketServer:
     Attributes:
         limits: The limits in force; change them by `update_limits`.
         shared_buffer: Where all connections receive; nothing in it outlives a call of `dispatch`.
+        is_debugging: The loop is in debug mode: `scribble` is written over the shared buffer after each use.
         memory: Buffers of unfinished requests.
         warmer: Threads that read cold file regions.
         quotas: The numbers of connections.
@@ -86,6 +87,8 @@ class SocketServer:
         self.metrics = metrics
         # A mapping rather than a bytearray: the pages that no request reaches stay untouched.
         self.shared_buffer = memoryview(mmap.mmap(-1, SHARED_BUFFER_BYTES))
+        self.is_debugging = loop.get_debug()
+        self.scribble = b"\xdb" * SHARED_BUFFER_BYTES if self.is_debugging else b""
         self.memory = RequestMemory(limits.queued_request_bytes_max)
         self.warmer = CacheWarmer(loop, workers)
         self.quotas = ConnectionQuotas(limits)
