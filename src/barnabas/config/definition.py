@@ -115,13 +115,19 @@ class Password:
 
 
 class Validator:
-    """A range: `complaint(name, value)` is the refusal of a parsed value, or `None`; `text` is the range in words."""
+    """A range: `complaint(name, value)` is the refusal of a parsed value, or `None`; `text` is the range in words.
 
-    __slots__ = ("complaint", "text")
+    With `unique`, a list loses repeated members before it is judged.
+    """
 
-    def __init__(self, text: str, complaint: Callable[[str, Any], str | None]) -> None:
+    __slots__ = ("complaint", "text", "unique")
+
+    def __init__(
+        self, text: str, complaint: Callable[[str, Any], str | None], *, unique: bool = False
+    ) -> None:
         self.text = text
         self.complaint = complaint
+        self.unique = unique
 
 
 def _invalid(name: str, value: Any, why: str) -> str:
@@ -177,7 +183,7 @@ def non_empty() -> Validator:
 
 
 def list_of(*values: str, empty_allowed: bool = False) -> Validator:
-    """A list without empty members, of `values` only when there are any; repetitions are dropped when it is parsed."""
+    """A list without empty members, of `values` only when there are any; repeated members are dropped (KIP-1161)."""
     allowed = frozenset(values)
 
     def complaint(name: str, value: tuple[str, ...]) -> str | None:
@@ -192,7 +198,7 @@ def list_of(*values: str, empty_allowed: bool = False) -> Validator:
         return None
 
     text = f"list of {', '.join(values)}" if values else "list"
-    return Validator(text if empty_allowed else f"{text}; not empty", complaint)
+    return Validator(text if empty_allowed else f"{text}; not empty", complaint, unique=True)
 
 
 class ConfigKey:
@@ -259,9 +265,13 @@ class ConfigKey:
             ConfigError: It is not of the type, or out of range; the message is Kafka's.
         """
         value = parse_text(self.name, self.type, text)
-        complaint = self.validator.complaint(self.name, value) if self.validator is not None else None
-        if complaint is not None:
-            raise ConfigError(complaint)
+        validator = self.validator
+        if validator is not None:
+            if validator.unique:
+                value = tuple(dict.fromkeys(value))
+            complaint = validator.complaint(self.name, value)
+            if complaint is not None:
+                raise ConfigError(complaint)
         return value
 
 
@@ -294,8 +304,7 @@ def parse_text(name: str, type_: ConfigType, text: str) -> Any:
             )
         return lowered == "true"
     if type_ is ConfigType.LIST:
-        # Repeated members are dropped, the first stays, as Kafka 4.2 and later do (KIP-1161).
-        return tuple(dict.fromkeys(part.strip() for part in text.split(","))) if text else ()
+        return tuple(part.strip() for part in text.split(",")) if text else ()
     if type_ is ConfigType.PASSWORD:
         return Password(text)
     if type_ is ConfigType.DOUBLE:

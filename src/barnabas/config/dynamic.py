@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from barnabas.config.broker import BrokerConfig, apply_synonyms, overlaid
+from barnabas.config.broker import apply_synonyms, overlaid
 from barnabas.config.consistency import contradiction
-from barnabas.config.definition import CLUSTER_WIDE, READ_ONLY
+from barnabas.config.definition import PER_BROKER, READ_ONLY
 from barnabas.config.names import broker_key
 from barnabas.errors import ConfigError, ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from barnabas.config.broker import BrokerConfig
+    from barnabas.config.definition import ConfigKey
 
 __all__ = ["validate_broker_configs"]
 
@@ -33,6 +36,9 @@ _LISTENER_ONLY = frozenset(
         "ssl.truststore.type",
     }
 )
+
+# Of the keys of one listener only these may be set for all brokers.
+_LISTENER_AND_CLUSTER = frozenset({"max.connection.creation.rate", "max.connections", "num.network.threads"})
 
 
 def validate_broker_configs(broker: BrokerConfig, configs: Mapping[str, str], *, per_broker: bool) -> None:
@@ -63,7 +69,7 @@ def validate_broker_configs(broker: BrokerConfig, configs: Mapping[str, str], *,
         if not per_broker:
             _refuse(
                 "Cannot update these configs at default cluster level, broker id must be specified",
-                (name for name, key in keys.items() if key is not None and not _fits_all(name, key.scope)),
+                (name for name, key in keys.items() if key is not None and not _fits_all(name, key)),
             )
         layers = (
             (broker.static, broker.dynamic_default, configs)
@@ -79,8 +85,10 @@ def validate_broker_configs(broker: BrokerConfig, configs: Mapping[str, str], *,
         raise KafkaError(ErrorCode.INVALID_REQUEST, sentence)
 
 
-def _fits_all(name: str, scope: str) -> bool:
-    return scope == CLUSTER_WIDE or (not name.startswith("listener.name.") and scope == READ_ONLY)
+def _fits_all(name: str, key: ConfigKey) -> bool:
+    if name.startswith("listener.name."):
+        return key.name in _LISTENER_AND_CLUSTER
+    return key.scope != PER_BROKER
 
 
 def _refuse(rule: str, names: Iterable[str]) -> None:

@@ -46,9 +46,17 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         if not line or line[0] in "#!":
             continue
         while _continues(line):
-            _, following = next(lines, (0, ""))
-            line = line[:-1] + following.lstrip(_BLANKS)
-        yield number, line
+            line = line[:-1]
+            for _, physical in lines:
+                following = physical.lstrip(_BLANKS)
+                # Behind nothing but backslashes the logical line has not begun: comments are still comments.
+                if line or (following and following[0] not in "#!"):
+                    line += following
+                    break
+            else:
+                break
+        if line:
+            yield number, line
 
 
 def _continues(line: str) -> bool:

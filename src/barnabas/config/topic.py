@@ -52,7 +52,7 @@ def _throttled_replicas() -> Validator:
             return None
         for replica in value:
             partition, colon, broker = replica.partition(":")
-            if not (colon and partition.isdecimal() and broker.isdecimal()):
+            if replica and not (colon and partition.isdecimal() and broker.isdecimal()):
                 return (
                     f"Invalid value [{', '.join(value)}] for configuration {name}: {name} must be the literal '*' or a "
                     "list of replicas in the following format: "
