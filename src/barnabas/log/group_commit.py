@@ -1,0 +1,225 @@
+"""Group commit: everyone who waits for a log to be on disk shares one sync.
+
+    request ──┐                     ┌─ worker: sync ─┐
+    request ──┼─ end of loop tick ──┤                ├── loop: everyone up to the synced offset is answered,
+    request ──┘                     └────────────────┘   and whoever came meanwhile shares the next round
+
+A log has at most one round under way; logs sync beside one another on a few threads. A request that arrives alone is
+synced at once, so waiting costs one sync, and the busier the broker the more requests share it.
+
+A sync that fails is never tried again: Linux drops the pages that it could not write and reports success the next time
+(the "fsyncgate" of 2018). The log goes offline, and with it its directory.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ErrorCode, KafkaError, StorageError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from barnabas.log.flush import Flush
+    from barnabas.log.partition_log import PartitionLog
+
+__all__ = ["GroupCommit"]
+
+
+_Waiting = list[tuple[int, "asyncio.Future[None] | None"]]
+
+
+class _Job:
+    """One sync on its way through a worker thread."""
+
+    __slots__ = ("error", "flush", "is_discarded", "log", "prepare", "seconds")
+
+    def __init__(self, log: PartitionLog, flush: Flush, prepare: Callable[[], None] | None) -> None:
+        self.log = log
+        self.flush = flush
+        self.prepare = prepare
+        self.error: OSError | None = None
+        self.seconds = 0.0
+        self.is_discarded = False
+
+
+class GroupCommit:
+    """Syncs logs in worker threads; see the module. All calls come from the loop's thread.
+
+    Args:
+        loop: where futures are resolved.
+        threads: how many logs are synced at the same time.
+
+    `prepare(log)` may be set to something that gives what else has to reach the disk before an acknowledgement (a new
+    partition's directory entry): a function for the worker thread, or None.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int = 4) -> None:
+        self._loop = loop
+        self._thread_count = threads
+        self.prepare: Callable[[PartitionLog], Callable[[], None] | None] = lambda _log: None
+        # Everyone who waits for a log, in the round under way or the next one; no entry, no round.
+        self._waiting: dict[PartitionLog, _Waiting] = {}
+        self._ready: list[PartitionLog] = []
+        self._under_way: dict[PartitionLog, _Job] = {}
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._done: deque[_Job] = deque()
+        self._is_woken = False
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
+        self.request_count = 0
+        self.sync_count = 0
+        self.sync_seconds = 0.0
+
+    def request(self, log: PartitionLog, offset: int) -> asyncio.Future[None]:
+        """Asks for everything below `offset` to be on disk.
+
+        Returns:
+            A future of the loop: done once it is, or failed with StorageError when the log's directory failed.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.request_count += 1
+        if log.is_offline or self._is_closed:
+            future.set_exception(StorageError(f"{log.directory} is offline"))
+        elif offset <= log.recovery_point:
+            future.set_result(None)
+        else:
+            self._wait(log, offset, future)
+        return future
+
+    def flush(self, log: PartitionLog, offset: int | None = None) -> None:
+        """Gets everything below `offset` (all there is) to disk soon, without anybody waiting.
+
+        A failure takes the log offline.
+        """
+        if offset is None:
+            offset = log.log_end_offset
+        if not (log.is_offline or self._is_closed) and log.recovery_point < offset:
+            self._wait(log, offset, None)
+
+    def discard(self, log: PartitionLog) -> None:
+        """The log is being deleted: whoever waits for it is failed, and what its sync comes to does not matter."""
+        waiting = self._waiting.pop(log, None)
+        if waiting is not None:
+            _fail(waiting, KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the partition was deleted"))
+        job = self._under_way.get(log)
+        if job is not None:
+            job.is_discarded = True
+
+    def close(self) -> None:
+        """Ends the threads once the syncs under way are through; whoever still waits is failed."""
+        self._is_closed = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._collect()
+        for log, waiting in self._waiting.items():
+            _fail(waiting, StorageError(f"{log.directory} is closed"))
+        self._waiting.clear()
+
+    def _wait(self, log: PartitionLog, offset: int, future: asyncio.Future[None] | None) -> None:
+        waiting = self._waiting.get(log)
+        if waiting is None:
+            waiting = self._waiting[log] = []
+            # Not at once: other requests that the loop finds in the same tick are to share this round.
+            if not self._ready:
+                self._loop.call_soon(self._start_ready)
+            self._ready.append(log)
+        waiting.append((offset, future))
+
+    def _start_ready(self) -> None:
+        ready = self._ready
+        self._ready = []
+        for log in ready:
+            self._start(log)
+
+    def _start(self, log: PartitionLog) -> None:
+        if self._is_closed or log not in self._waiting:
+            return  # close() fails whoever waits, discard() has
+        # Segments that were closed are synced without the active one; if somebody wants that, then all of it.
+        wanted = max(offset for offset, _ in self._waiting[log])
+        try:
+            flush = log.start_flush(wanted if wanted <= log.active_base_offset else None)
+        except StorageError as error:
+            _fail(self._waiting.pop(log), error)
+            return
+        if flush is None:
+            # Synced by somebody else, or truncated away, meanwhile.
+            _succeed(self._waiting.pop(log))
+            return
+        if not self._threads:
+            self._start_threads()
+        job = self._under_way[log] = _Job(log, flush, self.prepare(log))
+        self._jobs.put(job)
+
+    def _start_threads(self) -> None:
+        for number in range(self._thread_count):
+            thread = threading.Thread(target=self._work, name=f"group-commit-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            start = time.perf_counter()
+            try:
+                if not job.is_discarded:
+                    if job.prepare is not None:
+                        job.prepare()
+                    job.flush.run()
+            except OSError as error:
+                job.error = error
+            job.seconds = time.perf_counter() - start
+            self._done.append(job)
+            # Append before look, and _collect clears before it drains: no finished job is left lying.
+            if not self._is_woken:
+                self._is_woken = True
+                try:
+                    self._loop.call_soon_threadsafe(self._collect)
+                except RuntimeError:
+                    return  # the loop is closed: nobody is left to tell
+
+    def _collect(self) -> None:
+        self._is_woken = False
+        done = self._done
+        while done:
+            self._finish(done.popleft())
+
+    def _finish(self, job: _Job) -> None:
+        self.sync_count += 1
+        self.sync_seconds += job.seconds
+        log = job.log
+        del self._under_way[log]
+        log.finish_flush(job.flush)
+        if job.is_discarded:
+            return
+        waiting = self._waiting.pop(log)
+        if job.error is not None:
+            error = StorageError(f"{log.directory} cannot be synced to disk: {job.error}")
+            log.fail(error)
+            _fail(waiting, error)
+            return
+        synced = job.flush.offset
+        later = [waiter for waiter in waiting if waiter[0] > synced]
+        if later:
+            waiting = [waiter for waiter in waiting if waiter[0] <= synced]
+            self._waiting[log] = later
+            self._start(log)
+        _succeed(waiting)
+
+
+def _succeed(waiting: _Waiting) -> None:
+    for _, future in waiting:
+        if future is not None and not future.done():
+            future.set_result(None)
+
+
+def _fail(waiting: _Waiting, error: KafkaError | StorageError) -> None:
+    for _, future in waiting:
+        if future is not None and not future.done():
+            future.set_exception(error)
