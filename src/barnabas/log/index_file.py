@@ -1,0 +1,120 @@
+"""A file of fixed-size entries in rising order, of which the newest are also held in memory.
+
+New entries are appended in memory and written now and then, when enough of them came together and when the segment is
+rolled or closed. Nothing is lost by that: after a crash the indexes of a segment are rebuilt from its batches. Unlike
+Apache Kafka's, the file is never longer than its entries, so an idle partition holds neither memory nor a mapping.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from barnabas.log.files import File, Files
+
+__all__ = ["IndexFile"]
+
+_NONE = bytearray()
+
+WINDOW_ENTRIES = 1024
+"""How many entries are held in memory at most; half of them are dropped when they are written."""
+
+
+class IndexFile:
+    """Entries 0 to `count` - 1; those from `_window_start` on are in memory, those below `_written` in the file.
+
+    Invariants: `_window_start` <= `_written` <= `count`; the file is `_written` entries long (and may be missing
+    while that is 0 and the segment is the active one).
+    """
+
+    __slots__ = (
+        "_entry_size",
+        "_excess",
+        "_exists",
+        "_files",
+        "_window",
+        "_window_start",
+        "_written",
+        "count",
+        "file",
+    )
+
+    def __init__(self, files: Files, path: Path, entry_size: int, *, size: int | None) -> None:
+        """`size` is the file's size in bytes, None if it does not exist yet."""
+        self._files = files
+        self._entry_size = entry_size
+        self._exists = size is not None
+        self.file: File = files.handle(path)
+        self.count = (size or 0) // entry_size
+        self._excess = (size or 0) % entry_size != 0
+        self._written = self.count
+        self._window_start = self.count
+        self._window = _NONE  # a buffer of its own comes with the first entry: most indexes never see one
+
+    def append(self, entry: bytes) -> None:
+        """Adds an entry."""
+        window = self._window
+        if window is _NONE:
+            window = self._window = bytearray()
+        window += entry
+        self.count += 1
+        if self.count - self._window_start >= WINDOW_ENTRIES:
+            self.write()
+            dropped = WINDOW_ENTRIES // 2
+            del window[: dropped * self._entry_size]
+            self._window_start += dropped
+
+    def entry(self, index: int, *, wait: bool = True) -> bytes:
+        """The bytes of entry `index`, 0 <= index < count.
+
+        Raises:
+            ColdRead: `wait` is False, and the entry is not in the page cache.
+            StorageError: the file cannot be read or is shorter than it was.
+        """
+        size = self._entry_size
+        at = (index - self._window_start) * size
+        if at >= 0:
+            return bytes(self._window[at : at + size])
+        return self._files.read_at(self.file, index * size, size, wait=wait)
+
+    def read_all(self) -> bytes:
+        """All entries."""
+        in_file = self._window_start * self._entry_size
+        head = self._files.read_at(self.file, 0, in_file) if in_file else b""
+        return head + self._window
+
+    def write(self) -> None:
+        """Writes the entries that are not in the file yet, creating it if need be."""
+        if not self._exists:
+            self.file = self._files.create(self.file.path)
+            self._exists = True
+        if self._written < self.count:
+            size = self._entry_size
+            start = (self._written - self._window_start) * size
+            self._files.write_at(self.file, self._written * size, self._window[start:])
+            self._written = self.count
+
+    def truncate(self, count: int) -> None:
+        """Drops the entries from `count` on."""
+        if count >= self.count and not self._excess:
+            return
+        count = min(count, self.count)
+        self.count = count
+        if count < self._window_start:
+            self._window = _NONE
+            self._window_start = count
+        else:
+            self._window = self._window[: (count - self._window_start) * self._entry_size]
+        if self._written > count or self._excess:
+            self._written = min(count, self._written)
+            self._excess = False
+            if self._exists:
+                self._files.truncate(self.file, self._written * self._entry_size)
+
+    def retire(self) -> None:
+        """Writes what is missing and drops the entries from memory: nothing will be appended soon."""
+        self.write()
+        self._window = _NONE
+        self._window_start = self.count

@@ -1,0 +1,376 @@
+"""Opening a partition's directory: from files to segments.
+
+After a clean shutdown only the directory's listing is read. After a crash, or where an index is missing or cannot be right,
+the segments in question are recovered (`recovery.py`).
+
+What a crash may have left behind (Apache Kafka's rules, and its files):
+
+    *.deleted   files of segments that were removed: deleted
+    *.cleaned   unfinished results of compaction: deleted, and with them the .swap files that belong to the same round
+    *.swap      finished ones: they take the place of the segments that they were made of
+    an index without its .log file: deleted
+
+Source: `LogLoader` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from barnabas.errors import DecodeError, StorageError
+from barnabas.log.file_names import (
+    CLEANED_SUFFIX,
+    DELETED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SWAP_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    parse_file_name,
+    segment_file_name,
+)
+from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
+from barnabas.log.leader_epochs import LeaderEpochs
+from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
+from barnabas.log.recovery import find_recovery_start, recover_segment, replay_producers
+from barnabas.log.segment import Segment
+from barnabas.log.time_index import ENTRY_SIZE as TIME_ENTRY_SIZE
+from barnabas.log.transaction_index import ENTRY_SIZE as TRANSACTION_ENTRY_SIZE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from barnabas.config.topic import LogConfig
+    from barnabas.log.files import Entry, Files
+    from barnabas.log.producer_state import ProducerState
+
+__all__ = ["LoadedLog", "load_log"]
+
+logger = logging.getLogger(__name__)
+
+_ENTRY_SIZES = {
+    INDEX_SUFFIX: OFFSET_ENTRY_SIZE,
+    TIME_INDEX_SUFFIX: TIME_ENTRY_SIZE,
+    TRANSACTION_INDEX_SUFFIX: TRANSACTION_ENTRY_SIZE,
+}
+_REQUIRED_INDEXES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX)
+
+SegmentFiles = dict[int, dict[str, "Entry"]]
+"""Base offset -> suffix -> directory entry."""
+
+
+class LoadedLog:
+    """What was found in a directory.
+
+    Attributes:
+        segments: at least one, in order.
+        log_start_offset: the first offset that can be read.
+        log_end_offset: the offset that the next record gets.
+        recovery_point: everything below is on the disk.
+        epochs: the leader epochs; None if the file is still to be read.
+        producers_are_loaded: whether the producer state stands at the log end offset already.
+    """
+
+    __slots__ = (
+        "epochs",
+        "log_end_offset",
+        "log_start_offset",
+        "producers_are_loaded",
+        "recovery_point",
+        "segments",
+    )
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.log_start_offset = 0
+        self.log_end_offset = 0
+        self.recovery_point = 0
+        self.epochs: LeaderEpochs | None = None
+        self.producers_are_loaded = False
+
+
+def load_log(
+    files: Files,
+    directory: Path,
+    config: LogConfig,
+    producers: ProducerState,
+    *,
+    recovery_point: int,
+    log_start_offset: int,
+    clean: bool,
+    now_ms: int,
+) -> LoadedLog:
+    """Loads the log in `directory`, repairing what can be repaired; in any thread.
+
+    Args:
+        files: where the segments will be read from; recovery uses handles of its own.
+        directory: the partition's.
+        config: the topic's settings.
+        producers: the partition's producer state; stands at the log end afterwards, if anything had to be recovered.
+        recovery_point: from its checkpoint; after a clean shutdown it is the log end offset.
+        log_start_offset: from its checkpoint.
+        clean: whether the shutdown was clean.
+        now_ms: the wall clock.
+
+    Raises:
+        OSError: the disk failed, or (StorageError) a file is beyond what is repaired.
+    """
+    found, names = _list_segments(files, directory)
+    loaded = LoadedLog()
+    loaded.recovery_point = recovery_point
+    producers.scan(names)
+
+    private = files.private()
+    try:
+        if not clean:
+            _recover(private, directory, config, producers, found, loaded, log_start_offset, now_ms)
+            found, _ = _list_segments(files, directory)
+        if _rebuild_indexes(private, directory, config, found, now_ms):
+            found, _ = _list_segments(files, directory)
+        end_offset = _end_offset(private, directory, found, loaded, now_ms, clean=clean)
+    finally:
+        private.close()
+
+    if found and end_offset < log_start_offset:
+        logger.warning(
+            "%s ends at offset %d, before its log start offset %d: deleting its segments",
+            directory,
+            end_offset,
+            log_start_offset,
+        )
+        for base_offset in found:
+            _delete_segment(files, directory, found[base_offset])
+        producers.truncate_fully_and_start_at(log_start_offset)
+        loaded.epochs = LeaderEpochs()
+        loaded.epochs.is_dirty = True
+        loaded.producers_are_loaded = True
+        found = {}
+    if not found:
+        end_offset = log_start_offset
+        files.write_file(directory / segment_file_name(log_start_offset, LOG_SUFFIX), b"")
+        found, _ = _list_segments(files, directory)
+
+    loaded.segments = [
+        Segment.open(files, directory, base_offset, entries=entries, now_ms=now_ms)
+        for base_offset, entries in found.items()
+    ]
+    loaded.log_end_offset = end_offset
+    loaded.log_start_offset = max(log_start_offset, loaded.segments[0].base_offset)
+    loaded.recovery_point = min(recovery_point, end_offset)
+    producers.remove_stray_snapshots(found)
+    if loaded.epochs is not None:
+        loaded.epochs.truncate_from_end(end_offset)
+        loaded.epochs.truncate_from_start(loaded.log_start_offset)
+    return loaded
+
+
+# ----- which files there are
+
+
+def _list_segments(files: Files, directory: Path) -> tuple[SegmentFiles, list[str]]:
+    """The segments' files by base offset, and all names; leftovers are settled first."""
+    entries = files.entries(directory)
+    if any(entry.name.endswith((DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)) for entry in entries):
+        _settle_leftovers(files, directory, [entry.name for entry in entries])
+        entries = files.entries(directory)
+    found: SegmentFiles = {}
+    orphans: list[str] = []
+    for entry in entries:
+        parsed = parse_file_name(entry.name)
+        if parsed is not None:
+            found.setdefault(parsed[0], {})[parsed[1]] = entry
+    for base_offset, segment_files in list(found.items()):
+        if LOG_SUFFIX not in segment_files:
+            orphans += [entry.name for entry in segment_files.values()]
+            del found[base_offset]
+    for name in orphans:
+        logger.warning("%s belongs to no segment: deleted", directory / name)
+        files.delete(directory / name)
+    return found, [entry.name for entry in entries]
+
+
+def _settle_leftovers(files: Files, directory: Path, names: list[str]) -> None:
+    cleaned_from: int | None = None
+    swaps: dict[int, list[str]] = {}
+    for name in names:
+        if name.endswith(DELETED_SUFFIX):
+            files.delete(directory / name)
+        elif name.endswith(CLEANED_SUFFIX):
+            parsed = parse_file_name(name.removesuffix(CLEANED_SUFFIX))
+            if parsed is not None:
+                cleaned_from = parsed[0] if cleaned_from is None else min(cleaned_from, parsed[0])
+            logger.info("%s is an unfinished compaction: deleted", directory / name)
+            files.delete(directory / name)
+        elif name.endswith(SWAP_SUFFIX):
+            parsed = parse_file_name(name.removesuffix(SWAP_SUFFIX))
+            if parsed is not None:
+                swaps.setdefault(parsed[0], []).append(name)
+    for base_offset in sorted(swaps):
+        if cleaned_from is not None and base_offset >= cleaned_from:
+            # Their compaction had not finished: the segments that they were made of are still there, whole.
+            for name in swaps.pop(base_offset):
+                logger.info("%s is of an unfinished compaction: deleted", directory / name)
+                files.delete(directory / name)
+    if swaps:
+        _finish_swaps(files, directory, names, swaps)
+
+
+def _finish_swaps(files: Files, directory: Path, names: list[str], swaps: dict[int, list[str]]) -> None:
+    """The results of a compaction take the place of the segments that they were made of."""
+    first_offset = min(swaps)
+    next_offset = first_offset
+    with_log = {
+        base for base, found in swaps.items() if segment_file_name(base, LOG_SUFFIX) + SWAP_SUFFIX in found
+    }
+    private = files.private()
+    try:
+        for base_offset in with_log:
+            path = directory / (segment_file_name(base_offset, LOG_SUFFIX) + SWAP_SUFFIX)
+            swap = Segment(private, directory, base_offset, file=private.handle(path), entries={}, now_ms=0)
+            swap.size = private.size(path)
+            for _, header in swap.headers():
+                next_offset = max(next_offset, header.next_offset)
+    except DecodeError as error:
+        raise StorageError(f"{directory} has a damaged result of a compaction: {error}") from error
+    finally:
+        private.close()
+    for name in names:
+        parsed = parse_file_name(name)
+        if parsed is not None and first_offset <= parsed[0] < next_offset:
+            logger.info("%s is replaced by the result of a compaction: deleted", directory / name)
+            files.delete(directory / name)
+    for swap_names in swaps.values():
+        for name in swap_names:
+            files.rename(directory / name, directory / name.removesuffix(SWAP_SUFFIX))
+
+
+def _delete_segment(files: Files, directory: Path, entries: dict[str, Entry]) -> None:
+    for entry in entries.values():
+        files.delete(directory / entry.name)
+
+
+# ----- repairs
+
+
+def _open(
+    private: Files, directory: Path, config: LogConfig, base_offset: int, found: SegmentFiles, now_ms: int
+) -> Segment:
+    segment = Segment.open(private, directory, base_offset, entries=found[base_offset], now_ms=now_ms)
+    segment.configure(config, 0)
+    return segment
+
+
+def _recover(
+    private: Files,
+    directory: Path,
+    config: LogConfig,
+    producers: ProducerState,
+    found: SegmentFiles,
+    loaded: LoadedLog,
+    log_start_offset: int,
+    now_ms: int,
+) -> None:
+    """Recovers the segments from the recovery point on."""
+    epochs = loaded.epochs = LeaderEpochs.load(private, directory / LEADER_EPOCHS_FILE_NAME)
+    bases = sorted(found)
+    if not bases:
+        return
+    first = max((index for index, base in enumerate(bases) if base <= loaded.recovery_point), default=0)
+    segments = [_open(private, directory, config, base, found, now_ms) for base in bases]
+    start_offset = max(log_start_offset, bases[0])
+    for index in range(first, len(segments)):
+        segment = segments[index]
+        start = find_recovery_start(segment, loaded.recovery_point)
+        if index == first:
+            replay_from = producers.truncate_and_reload(start_offset, max(start.offset, start_offset), now_ms)
+            if replay_from < start.offset:
+                try:
+                    replay_producers(segments[: first + 1], producers, replay_from, start.offset)
+                except DecodeError as error:
+                    logger.warning("The producers of %s are known only in part: %s", directory, error)
+        producers.map_end_offset = max(start.offset, producers.map_end_offset)
+        recovered = recover_segment(segment, start, producers=producers, epochs=epochs)
+        producers.take_snapshot(sync=False)
+        if recovered.truncated_bytes:
+            dropped = segments[index + 1 :]
+            logger.warning(
+                "%s: cut off the last %d bytes, the log goes on at offset %d, because %s",
+                segment.file.path,
+                recovered.truncated_bytes,
+                recovered.next_offset,
+                recovered.reason,
+            )
+            for later in dropped:
+                logger.warning("%s follows a segment that was cut: deleted", later.file.path)
+                later.detach()
+                _delete_segment(private, directory, found[later.base_offset])
+            loaded.log_end_offset = recovered.next_offset
+            break
+        loaded.log_end_offset = recovered.next_offset
+    loaded.producers_are_loaded = True
+
+
+def _rebuild_indexes(
+    private: Files, directory: Path, config: LogConfig, found: SegmentFiles, now_ms: int
+) -> bool:
+    """Rebuilds indexes that are missing or have an impossible size; whether there were any."""
+    changed = False
+    for base_offset, entries in found.items():
+        fault = _index_fault(entries)
+        if fault is None:
+            continue
+        segment = _open(private, directory, config, base_offset, found, now_ms)
+        logger.warning("%s: %s, rebuilding the indexes", segment.file.path, fault)
+        aborted = segment.transaction_index.entries() if segment.transaction_index.is_plausible() else []
+        is_last = base_offset == max(found)
+        recovered = recover_segment(segment, cut=is_last)
+        for transaction in aborted:
+            if transaction.last_offset < recovered.next_offset or not is_last:
+                segment.transaction_index.append(transaction)
+        if recovered.truncated_bytes:
+            logger.error(
+                "%s is damaged though it was closed cleanly: %s; the last %d bytes are %s",
+                segment.file.path,
+                recovered.reason,
+                recovered.truncated_bytes,
+                "cut off" if is_last else "left in place, but are in no index",
+            )
+        changed = True
+    return changed
+
+
+def _index_fault(entries: dict[str, Entry]) -> str | None:
+    if entries[LOG_SUFFIX].size == 0 and not any(suffix in entries for suffix in _REQUIRED_INDEXES):
+        return None  # just created
+    for suffix, entry_size in _ENTRY_SIZES.items():
+        entry = entries.get(suffix)
+        if entry is None:
+            if suffix in _REQUIRED_INDEXES:
+                return f"there is no {suffix} file"
+        elif entry.size % entry_size:
+            return f"the {suffix} file has {entry.size} bytes, not a multiple of {entry_size}"
+    return None
+
+
+def _end_offset(
+    private: Files, directory: Path, found: SegmentFiles, loaded: LoadedLog, now_ms: int, *, clean: bool
+) -> int:
+    """The log end offset: known from recovery, or from the recovery point of a clean shutdown, or looked up."""
+    if not found:
+        return 0
+    if not clean:
+        return loaded.log_end_offset
+    base_offset = max(found)
+    entries = found[base_offset]
+    if entries[LOG_SUFFIX].size == 0:
+        return base_offset
+    if loaded.recovery_point > base_offset:
+        return loaded.recovery_point
+    segment = Segment.open(private, directory, base_offset, entries=entries, now_ms=now_ms)
+    try:
+        return segment.load_end()
+    except DecodeError as error:
+        raise StorageError(
+            f"{segment.file.path} is damaged, though it was closed cleanly: {error}"
+        ) from error

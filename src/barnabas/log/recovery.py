@@ -1,0 +1,315 @@
+"""Recovery of segments that were not closed cleanly, and the replay of batches into the producer state.
+
+What lies below the recovery point is known to be on the disk. From there on a segment is read in big chunks into one buffer,
+and each batch is checked: size, magic, CRC, offsets that rise. At the first bad one the file is cut: whatever follows was
+never acknowledged as being on the disk. On the way the indexes, the leader epochs and the producer state are brought up
+to date from the batch headers. The cost is per batch, never per record.
+
+Index entries below the recovery point are kept if they make sense, as far as they do: they are not synced with the
+batches, so that after a power failure their files may be too short or end in zeros.
+
+Source: `LogSegment.recover`, `LogLoader`, `UnifiedLog.rebuildProducerState` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from barnabas.errors import DecodeError, StorageError
+from barnabas.log.end_marker import read_end_marker
+from barnabas.log.origin import Origin
+from barnabas.log.segment import MAX_RELATIVE_OFFSET
+from barnabas.log.time_index import NO_TIMESTAMP, TimestampOffset
+from barnabas.log.transaction_index import AbortedTransaction
+from barnabas.records.batch import (
+    ATTRIBUTES_POSITION,
+    HEADER_SIZE,
+    HEADER_STRUCT,
+    LENGTH_END,
+    MAGIC,
+    BatchHeader,
+    parse_header,
+)
+from barnabas.records.checksum import crc32c
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from barnabas.log.files import File, Files
+    from barnabas.log.leader_epochs import LeaderEpochs
+    from barnabas.log.producer_state import ProducerState
+    from barnabas.log.segment import Segment
+
+__all__ = [
+    "RecoveredSegment",
+    "RecoveryStart",
+    "find_recovery_start",
+    "recover_segment",
+    "replay_batch",
+    "replay_producers",
+]
+
+BUFFER_BYTES = 1 << 20
+_SMALLEST_LENGTH = HEADER_SIZE - LENGTH_END
+
+
+class RecoveryStart(NamedTuple):
+    """Where in a segment recovery begins: the position of a batch, the batch's base offset, the index entries before it."""
+
+    position: int
+    offset: int
+    index_entries: int
+
+
+class RecoveredSegment(NamedTuple):
+    """What became of a segment: the offset after its last good batch, and what was cut off, with the reason."""
+
+    next_offset: int
+    truncated_bytes: int
+    reason: str | None
+
+
+def replay_batch(
+    header: BatchHeader, batch: bytes | memoryview | None, producers: ProducerState, segment: Segment | None
+) -> None:
+    """Takes a stored batch with a producer id into the producer state.
+
+    Args:
+        header: the batch's header.
+        batch: its bytes; only needed of a control batch.
+        producers: the state to change.
+        segment: where an aborted transaction is entered into the transaction index; None if it is there already.
+
+    Raises:
+        DecodeError: a control batch whose records do not parse.
+    """
+    marker = read_end_marker(header, batch) if batch is not None and header.is_control else None
+    producers.check(header, Origin.REPLICATION, marker=marker)
+    completed = producers.update(header, marker=marker)
+    if completed is not None and completed.is_aborted and segment is not None:
+        segment.transaction_index.append(
+            AbortedTransaction(
+                completed.producer_id,
+                completed.first_offset,
+                completed.last_offset,
+                completed.last_stable_offset,
+            )
+        )
+
+
+def replay_producers(
+    segments: Iterable[Segment], producers: ProducerState, start_offset: int, end_offset: int
+) -> None:
+    """Takes the batches from `start_offset` to `end_offset` into the producer state; reads headers, and control batches.
+
+    Raises:
+        DecodeError: a segment is damaged.
+    """
+    for segment in segments:
+        position = 0
+        if start_offset > segment.base_offset:
+            place = segment.locate(start_offset)
+            if place is None:
+                continue
+            position = place.position
+        for at, header in segment.headers(position):
+            if header.base_offset >= end_offset:
+                break
+            if header.producer_id >= 0 and header.base_offset >= start_offset:
+                batch = None
+                if header.is_control:
+                    batch = segment.files.read_at(segment.file, at, header.size_bytes)
+                replay_batch(header, batch, producers, None)
+    producers.map_end_offset = end_offset
+
+
+def find_recovery_start(segment: Segment, recovery_point: int) -> RecoveryStart:
+    """Where recovery of a segment has to begin if everything below `recovery_point` is on the disk.
+
+    At the last index entry below it, if the indexes make sense up to there; at the beginning otherwise.
+    """
+    beginning = RecoveryStart(0, segment.base_offset, 0)
+    if recovery_point <= segment.base_offset:
+        return beginning
+    # A time index that is behind the offset index would hide the highest timestamps of what lies between.
+    entries = segment.offset_index.rising_entries()
+    timestamps = segment.time_index.rising_entries()
+    if not timestamps:
+        return beginning
+    limit = min(recovery_point - 1, timestamps[-1].offset)
+    while entries and (entries[-1][0] > limit or entries[-1][1] >= segment.size):
+        entries.pop()
+    if not entries:
+        return beginning
+    last_offset, position = entries[-1]
+    try:
+        header = parse_header(segment.files.read_at(segment.file, position, HEADER_SIZE))
+    except DecodeError:
+        return beginning
+    if header.magic != MAGIC or header.last_offset != last_offset:
+        return beginning
+    return RecoveryStart(position, header.base_offset, len(entries))
+
+
+def recover_segment(
+    segment: Segment,
+    start: RecoveryStart | None = None,
+    *,
+    producers: ProducerState | None = None,
+    epochs: LeaderEpochs | None = None,
+    cut: bool = True,
+) -> RecoveredSegment:
+    """Checks a segment's batches, cuts off what follows the last good one, and rebuilds its indexes.
+
+    Args:
+        segment: to be recovered.
+        start: where to begin; None for the beginning.
+        producers: is brought up to the segment's end, if given; it must stand at the start.
+        epochs: gets the leader epochs that it lacks, if given.
+        cut: whether to cut off what follows the last good batch; if not, it is only not in the indexes.
+
+    Raises:
+        StorageError: the file cannot be read, or holds a message format that only Apache Kafka before 4.0 wrote.
+    """
+    if start is None or start.position == 0:
+        start = RecoveryStart(0, segment.base_offset, 0)
+        segment.offset_index.clear()
+        segment.time_index.clear()
+        segment.transaction_index.clear()
+    else:
+        segment.offset_index.entries.truncate(start.index_entries)
+        segment.time_index.truncate_to(start.offset)
+        segment.transaction_index.truncate_to(start.offset)
+    with segment.files.opened(segment.file.path) as file:
+        scan = _Scan(segment, file, start, producers, epochs)
+        try:
+            scan.run()
+        except DecodeError as error:
+            # A control batch whose CRC is right and whose records do not parse.
+            scan.reason = str(error)
+        truncated_bytes = segment.size - scan.valid_bytes
+        if truncated_bytes and cut:
+            _refuse_old_format(segment.files, file, scan.valid_bytes, truncated_bytes)
+            segment.files.truncate(file, scan.valid_bytes)
+            segment.files.sync(file)
+            segment.size = scan.valid_bytes
+    segment.set_end(scan.next_offset, scan.max_timestamp, scan.valid_bytes - scan.indexed_position)
+    segment.write_indexes()
+    if producers is not None:
+        producers.map_end_offset = scan.next_offset
+    return RecoveredSegment(scan.next_offset, truncated_bytes, scan.reason)
+
+
+class _Scan:
+    """The walk through one segment; what it found up to the first bad batch is in its attributes."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        file: File,
+        start: RecoveryStart,
+        producers: ProducerState | None,
+        epochs: LeaderEpochs | None,
+    ) -> None:
+        self.segment = segment
+        self.file = file
+        self.producers = producers
+        self.epochs = epochs
+        self.valid_bytes = start.position
+        self.indexed_position = start.position
+        self.next_offset = start.offset
+        self.max_timestamp = (
+            segment.time_index.last()
+            if start.position
+            else TimestampOffset(NO_TIMESTAMP, segment.base_offset)
+        )
+        self.reason: str | None = None
+
+    def run(self) -> None:
+        """Walks until the end or the first bad batch."""
+        size = self.segment.size
+        buffer = bytearray(max(min(BUFFER_BYTES, size - self.valid_bytes), 1))
+        while self.valid_bytes < size and self.reason is None:
+            start = self.valid_bytes
+            left = size - start
+            with memoryview(buffer) as view:
+                filled = self.segment.files.read_into(self.file, start, view[: min(left, len(view))])
+                wanted = self._walk(view, filled)
+            if self.reason is None and self.valid_bytes == start:
+                # Not one whole batch: a large one gets a buffer of its size, a torn one ends the walk.
+                if wanted > left or filled < min(len(buffer), left):
+                    self.reason = f"the file ends within the batch at position {start}"
+                else:
+                    buffer = bytearray(wanted)
+
+    def _walk(self, view: memoryview, filled: int) -> int:
+        """Walks over the whole batches in the first `filled` bytes; returns the size of the one that does not fit."""
+        segment = self.segment
+        producers = self.producers
+        unpack = HEADER_STRUCT.unpack_from
+        base_offset_of_segment = segment.base_offset
+        interval = segment.index_interval_bytes
+        next_offset = self.next_offset
+        highest_ms = self.max_timestamp.timestamp_ms
+        latest_epoch = MAX_RELATIVE_OFFSET if self.epochs is None else self.epochs.latest
+        start = self.valid_bytes
+        at = 0
+        wanted = HEADER_SIZE
+        while filled - at >= HEADER_SIZE:
+            fields = unpack(view, at)
+            base_offset, length, epoch, magic, crc, _, delta, _, timestamp_ms, producer_id, _, _, _ = fields
+            if magic != MAGIC or length < _SMALLEST_LENGTH:
+                self.reason = f"there is no record batch at position {start + at}"
+                break
+            end = at + length + LENGTH_END
+            if end > filled:
+                wanted = end - at
+                break
+            if crc32c(view[at + ATTRIBUTES_POSITION : end]) != crc:
+                self.reason = f"the batch at position {start + at} fails its checksum"
+                break
+            last_offset = base_offset + delta
+            if (
+                base_offset < next_offset
+                or delta < 0
+                or last_offset - base_offset_of_segment > MAX_RELATIVE_OFFSET
+            ):
+                self.reason = (
+                    f"the batch at position {start + at} has the offsets {base_offset} to {last_offset} "
+                    f"where {next_offset} is due"
+                )
+                break
+            if producer_id >= 0 and producers is not None:
+                replay_batch(BatchHeader._make(fields), view[at:end], producers, segment)
+            if timestamp_ms > highest_ms:
+                highest_ms = timestamp_ms
+                self.max_timestamp = TimestampOffset(timestamp_ms, last_offset)
+            position = start + at
+            if position - self.indexed_position > interval:
+                segment.offset_index.append(last_offset, position)
+                segment.time_index.maybe_append(*self.max_timestamp)
+                self.indexed_position = position
+            if epoch > latest_epoch and self.epochs is not None:
+                self.epochs.assign(epoch, base_offset)
+                latest_epoch = epoch
+            next_offset = self.next_offset = last_offset + 1
+            at = end
+            self.valid_bytes = start + at
+        return wanted
+
+
+def _refuse_old_format(files: Files, file: File, position: int, size: int) -> None:
+    """Old messages must not be mistaken for garbage and cut off.
+
+    Their layout: offset (8 bytes), size (4), CRC-32 of the rest (4), magic 0 or 1, ...
+    """
+    raw = files.read_at(file, position, min(size, BUFFER_BYTES))
+    if len(raw) < 26 or raw[16] not in (0, 1):
+        return
+    length = int.from_bytes(raw[8:12], "big", signed=True)
+    if length >= 14 and zlib.crc32(raw[16 : LENGTH_END + length]) == int.from_bytes(raw[12:16], "big"):
+        raise StorageError(
+            f"{file.path} holds messages in the format of Apache Kafka before 0.11 (at position {position}); "
+            "let Apache Kafka 3.x expire or compact them first"
+        )

@@ -1,0 +1,137 @@
+"""The transaction index, `%020d.txnindex`: the aborted transactions whose marker is in the segment.
+
+Entries of 34 bytes, big-endian, in the order of the markers:
+
+    version             int16   0
+    producer id         int64
+    first offset        int64   of the transaction
+    last offset         int64   the marker's
+    last stable offset  int64   where read_committed readers stood once the marker was replicated
+
+Read_committed consumers are told of the aborted transactions in what they fetch. The file exists only where there are
+any; after a crash it is rebuilt from the segment.
+
+Source: KIP-98; `TransactionIndex` and `AbortedTxn` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from barnabas.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from barnabas.log.files import File, Files
+
+__all__ = ["ENTRY_SIZE", "AbortedTransaction", "TransactionIndex"]
+
+ENTRY_SIZE = 34
+VERSION = 0
+
+_ENTRY = struct.Struct(">hqqqq")
+
+
+class AbortedTransaction(NamedTuple):
+    """One entry."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    last_stable_offset: int
+
+
+class TransactionIndex:
+    """The transaction index of one segment; entries are written as they come, and read on first use.
+
+    Args:
+        size: the file's size in bytes, None if it does not exist.
+    """
+
+    __slots__ = ("_base_offset", "_entries", "_files", "_size", "file")
+
+    def __init__(self, files: Files, path: Path, base_offset: int, *, size: int | None = None) -> None:
+        self._files = files
+        self._base_offset = base_offset
+        self._size = size
+        self._entries: list[AbortedTransaction] | None = None if size else []
+        self.file: File = files.handle(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self._size is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no transaction of this segment was aborted."""
+        return not self._size
+
+    def append(self, transaction: AbortedTransaction) -> None:
+        """Adds a transaction whose marker was just appended."""
+        if self._size is None:
+            self.file = self._files.create(self.file.path)
+            self._size = 0
+        entries = self._load()
+        self._files.write_at(self.file, self._size, _ENTRY.pack(VERSION, *transaction))
+        self._size += ENTRY_SIZE
+        entries.append(transaction)
+
+    def entries(self) -> list[AbortedTransaction]:
+        """All entries, in the order of their markers; StorageError if the file is damaged."""
+        return list(self._load())
+
+    def _load(self) -> list[AbortedTransaction]:
+        if self._entries is None:
+            self._entries = self._decode(self._files.read_at(self.file, 0, self._size or 0))
+        return self._entries
+
+    def _decode(self, data: bytes) -> list[AbortedTransaction]:
+        if len(data) % ENTRY_SIZE:
+            raise StorageError(f"{self.file.path} has {len(data)} bytes, not a multiple of {ENTRY_SIZE}")
+        entries = []
+        for version, *fields in _ENTRY.iter_unpack(data):
+            entry = AbortedTransaction(*fields)
+            if version != VERSION or entry.last_offset < self._base_offset:
+                raise StorageError(f"{self.file.path} has a damaged entry: version {version}, {entry}")
+            entries.append(entry)
+        return entries
+
+    def collect(self, start_offset: int, end_offset: int, found: list[AbortedTransaction]) -> bool:
+        """Adds to `found` what was aborted between two offsets; True if no later segment can add to it."""
+        for entry in self._load():
+            if entry.last_offset >= start_offset and entry.first_offset < end_offset:
+                found.append(entry)
+            if entry.last_stable_offset >= end_offset:
+                return True
+        return False
+
+    def truncate_to(self, offset: int) -> None:
+        """Drops the entries whose marker is at `offset` or later."""
+        if not self._size:
+            return
+        entries = self._load()
+        keep = next(
+            (index for index, entry in enumerate(entries) if entry.last_offset >= offset), len(entries)
+        )
+        if keep < len(entries):
+            self._files.truncate(self.file, keep * ENTRY_SIZE)
+            del entries[keep:]
+            self._size = keep * ENTRY_SIZE
+
+    def clear(self) -> None:
+        """Drops all entries."""
+        if self._size:
+            self._files.truncate(self.file, 0)
+            self._size = 0
+        self._entries = []
+
+    def is_plausible(self) -> bool:
+        """Whether the file's content makes sense."""
+        try:
+            self._load()
+        except StorageError:
+            return False
+        return True
