@@ -1,0 +1,85 @@
+"""When committed offsets expire, and with them their group (KIP-211).
+
+    a group without members            the retention after it became empty
+    a live group of consumers          the retention after the commit, for topics it no longer subscribes to
+    any other live group               never
+    a simple group                     the retention after the commit
+    an offset with a time of its own   at that time (clients that sent OffsetCommit 2-4 with a retention time)
+
+A group without members goes when its last offset goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barnabas.coordinators.group.records import group_tombstone, offset_tombstone
+from barnabas.coordinators.group.state import GroupState
+
+if TYPE_CHECKING:
+    from barnabas.coordinators.group.group import ClassicGroup
+    from barnabas.coordinators.group.offsets import CommittedOffset, Offsets
+    from barnabas.coordinators.shard import CoordinatorRecord
+
+__all__ = ["expire_group", "topic_deleted"]
+
+
+def expire_group(
+    group: ClassicGroup, offsets: Offsets, now_ms: int, retention_ms: int
+) -> list[CoordinatorRecord]:
+    """Tombstones for what has expired."""
+    group_id = group.group_id
+    committed = offsets.committed.of_group(group_id)
+    records: list[CoordinatorRecord] = []
+    all_expired = True
+    if committed:
+        if not _may_expire(group):
+            return []
+        since_empty_ms = (
+            group.state_timestamp_ms
+            if group.state is GroupState.EMPTY and group.protocol_type is not None
+            else None
+        )
+        for topic, partitions in committed.items():
+            in_use = group.is_subscribed_to(topic)
+            for partition, offset in partitions.items():
+                if (
+                    not in_use
+                    and _is_expired(offset, since_empty_ms, now_ms, retention_ms)
+                    and not offsets.is_pending(group_id, topic, partition)
+                ):
+                    records.append(offset_tombstone(group_id, topic, partition))
+                else:
+                    all_expired = False
+    if (
+        all_expired
+        and group.state is GroupState.EMPTY
+        and not group.pending_members
+        and not offsets.has_open_transactions(group_id)
+    ):
+        records.append(group_tombstone(group_id))
+    return records
+
+
+def _may_expire(group: ClassicGroup) -> bool:
+    if group.protocol_type is None or group.state is GroupState.EMPTY:
+        return True
+    return group.state is GroupState.STABLE and group.subscribed_topics is not None
+
+
+def _is_expired(offset: CommittedOffset, since_empty_ms: int | None, now_ms: int, retention_ms: int) -> bool:
+    if offset.expire_timestamp_ms is not None:
+        return now_ms >= offset.expire_timestamp_ms
+    since_ms = offset.commit_timestamp_ms if since_empty_ms is None else since_empty_ms
+    return now_ms - since_ms >= retention_ms
+
+
+def topic_deleted(offsets: Offsets, topic: str, topic_id: bytes) -> list[CoordinatorRecord]:
+    """Tombstones for all offsets of a topic that is gone. A later topic of the same name keeps its own."""
+    records: list[CoordinatorRecord] = []
+    for table in (offsets.committed, *offsets.pending.values()):
+        for group_id in table.groups():
+            for partition, offset in table.of_group(group_id).get(topic, {}).items():
+                if offset.is_for(topic_id):
+                    records.append(offset_tombstone(group_id, topic, partition))
+    return records

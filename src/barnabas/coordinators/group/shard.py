@@ -1,0 +1,405 @@
+"""The groups of one partition of `__consumer_offsets`: finds the group, lets its state machine decide, keeps its timers.
+
+Groups live in memory from their first JoinGroup or offset; they go with their tombstone, or, if nothing was ever written of
+them, with the last member that was given an id and did not come back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from typing import TYPE_CHECKING, Any
+
+from barnabas.coordinators.group.commit import (
+    check_commit,
+    commit_offsets,
+    delete_group_offsets,
+    delete_offsets,
+    fetch_offsets,
+)
+from barnabas.coordinators.group.describe import GroupFilter, describe, describe_missing, listed
+from barnabas.coordinators.group.effects import Effects
+from barnabas.coordinators.group.expiry import expire_group, topic_deleted
+from barnabas.coordinators.group.group import NEVER, ClassicGroup
+from barnabas.coordinators.group.heartbeat import heartbeat
+from barnabas.coordinators.group.join import UNKNOWN_MEMBER, Joining, join
+from barnabas.coordinators.group.leave import leave
+from barnabas.coordinators.group.member import Member
+from barnabas.coordinators.group.offsets import Offsets
+from barnabas.coordinators.group.rebalance import prepare_rebalance
+from barnabas.coordinators.group.records import decode_key, decode_value, group_tombstone
+from barnabas.coordinators.group.state import GroupState
+from barnabas.coordinators.group.sync import sync
+from barnabas.coordinators.group.timeouts import on_deadline
+from barnabas.coordinators.shard import CoordinatorResult
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.wire.messages.delete_groups import DeleteGroupsResponse
+from barnabas.wire.messages.group.group_metadata_key import GroupMetadataKey
+from barnabas.wire.messages.group.group_metadata_value import GroupMetadataValue
+from barnabas.wire.messages.group.offset_commit_key import OffsetCommitKey
+from barnabas.wire.messages.group.offset_commit_value import OffsetCommitValue
+from barnabas.wire.messages.join_group import JoinGroupResponse
+from barnabas.wire.messages.leave_group import LeaveGroupResponse
+from barnabas.wire.messages.sync_group import SyncGroupResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from barnabas.coordinators.group.settings import GroupSettings
+    from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord, Now
+    from barnabas.wire.messages.describe_groups import DescribeGroupsResponse
+    from barnabas.wire.messages.leave_group import LeaveGroupRequest
+    from barnabas.wire.messages.list_groups import ListGroupsResponse
+    from barnabas.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+    from barnabas.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+    from barnabas.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
+    from barnabas.wire.messages.sync_group import SyncGroupRequest
+
+__all__ = ["GroupShard"]
+
+logger = logging.getLogger(__name__)
+
+GROUPS_PER_TIMER_CALL = 64
+RECORDS_PER_CLEANUP_CALL = 1_000
+GROUPS_PER_CLEANUP_CALL = 1_000
+
+
+class GroupShard:
+    """State machine of one partition of `__consumer_offsets` (`coordinators.shard.Shard`).
+
+    Attributes:
+        settings: May be replaced at any time; what is under way keeps its deadlines.
+        groups: By group id.
+        offsets: What they have committed.
+    """
+
+    __slots__ = ("_cleanup", "_cleanup_ms", "_deadlines", "_unknown_types", "groups", "offsets", "settings")
+
+    def __init__(self, settings: GroupSettings) -> None:
+        self.settings = settings
+        self.groups: dict[str, ClassicGroup] = {}
+        self.offsets = Offsets()
+        self._deadlines: list[tuple[float, str]] = []
+        self._cleanup_ms = NEVER
+        self._cleanup: Iterator[str] | None = None
+        self._unknown_types: set[int] = set()
+
+    # ----- members
+
+    def join(self, joining: Joining, now: Now) -> CoordinatorResult[None]:
+        """JoinGroup; the answer goes to `joining.waiter`, now or once the next generation is known."""
+        effects = Effects(now, self.settings)
+        request = joining.request
+        group = self.groups.get(request.group_id)
+        if group is None:
+            if request.member_id != UNKNOWN_MEMBER:
+                effects.refuse_join(joining.waiter, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)
+                return effects.result(None)
+            group = ClassicGroup(request.group_id, state_timestamp_ms=now.wall_ms)
+            self.groups[request.group_id] = group
+        join(group, joining, effects)
+        return self._finish(group, effects, None)
+
+    def sync(self, request: SyncGroupRequest, waiter: Any, now: Now) -> CoordinatorResult[None]:
+        """SyncGroup; the answer goes to `waiter`, now or once the assignment is committed."""
+        effects = Effects(now, self.settings)
+        group = self.groups.get(request.group_id)
+        if group is None:
+            effects.refuse_sync(waiter, ErrorCode.UNKNOWN_MEMBER_ID)
+            return effects.result(None)
+        sync(group, request, waiter, effects)
+        return self._finish(group, effects, None)
+
+    def heartbeat(
+        self, group_id: str, member_id: str, group_instance_id: str | None, generation_id: int, now_ms: float
+    ) -> ErrorCode:
+        """Heartbeat, at monotonic `now_ms`."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        return heartbeat(group, member_id, group_instance_id, generation_id, now_ms)
+
+    def leave(
+        self, group_id: str, identities: list[LeaveGroupRequest.MemberIdentity], now: Now
+    ) -> CoordinatorResult[LeaveGroupResponse]:
+        """LeaveGroup, in the form of version 3 and later: an error for each member."""
+        effects = Effects(now, self.settings)
+        group = self.groups.get(group_id)
+        if group is None:
+            unknown = [
+                LeaveGroupResponse.MemberResponse(
+                    member_id=identity.member_id,
+                    group_instance_id=identity.group_instance_id,
+                    error_code=ErrorCode.UNKNOWN_MEMBER_ID,
+                )
+                for identity in identities
+            ]
+            return effects.result(LeaveGroupResponse(members=unknown))
+        members = leave(group, identities, effects)
+        return self._finish(group, effects, LeaveGroupResponse(members=members))
+
+    # ----- offsets
+
+    def commit_offsets(
+        self, request: OffsetCommitRequest, version: int, now: Now
+    ) -> CoordinatorResult[OffsetCommitResponse]:
+        """OffsetCommit of topics and partitions that exist; raises KafkaError as `commit.check_commit`."""
+        check_commit(self.groups.get(request.group_id), request, version, now.monotonic_ms)
+        response, records = commit_offsets(request, self.settings, now.wall_ms)
+        return CoordinatorResult(response, records)
+
+    def fetch_offsets(
+        self, request: OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
+    ) -> OffsetFetchResponse.OffsetFetchResponseGroup:
+        """OffsetFetch for one group; one that does not exist has committed nothing."""
+        return fetch_offsets(self.offsets, request, require_stable=require_stable)
+
+    def delete_offsets(self, request: OffsetDeleteRequest) -> CoordinatorResult[OffsetDeleteResponse]:
+        """OffsetDelete; raises KafkaError GROUP_ID_NOT_FOUND or NON_EMPTY_GROUP."""
+        group = self.groups.get(request.group_id)
+        if group is None:
+            raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
+        response, records = delete_offsets(group, self.offsets, request)
+        return CoordinatorResult(response, records)
+
+    def on_topic_deleted(self, topic: str, topic_id: bytes) -> CoordinatorResult[None]:
+        """Removes all offsets of a topic that is gone."""
+        return CoordinatorResult(None, topic_deleted(self.offsets, topic, topic_id))
+
+    # ----- administration
+
+    def list_groups(self, wanted: GroupFilter) -> list[ListGroupsResponse.ListedGroup]:
+        """ListGroups, for this shard."""
+        return [listed(group) for group in self.groups.values() if wanted.matches(group)]
+
+    def describe_group(self, group_id: str, version: int) -> DescribeGroupsResponse.DescribedGroup:
+        """DescribeGroups, for one group."""
+        group = self.groups.get(group_id)
+        return describe_missing(group_id, version) if group is None else describe(group)
+
+    def delete_groups(
+        self, group_ids: Iterable[str]
+    ) -> CoordinatorResult[list[DeleteGroupsResponse.DeletableGroupResult]]:
+        """DeleteGroups: empty ones go, with all their offsets."""
+        records: list[CoordinatorRecord] = []
+        results = []
+        for group_id in group_ids:
+            group = self.groups.get(group_id)
+            error = ErrorCode.NONE
+            if group is None:
+                error = ErrorCode.GROUP_ID_NOT_FOUND
+            elif group.state is not GroupState.EMPTY:
+                error = ErrorCode.NON_EMPTY_GROUP
+            else:
+                records += delete_group_offsets(self.offsets, group_id)
+                records.append(group_tombstone(group_id))
+            results.append(DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error))
+        return CoordinatorResult(results, records)
+
+    # ----- replay
+
+    def replay(
+        self, offset: int, producer_id: int, producer_epoch: int, key: bytes, value: bytes | None
+    ) -> None:
+        """Applies a record; DecodeError if it is one of a classic group's and does not parse."""
+        del producer_epoch
+        number, parsed = decode_key(key)
+        if isinstance(parsed, OffsetCommitKey):
+            commit = None if value is None else decode_value(value, OffsetCommitValue)
+            assert commit is None or isinstance(commit, OffsetCommitValue)
+            if commit is not None and parsed.group not in self.groups:
+                self.groups[parsed.group] = ClassicGroup(parsed.group, state_timestamp_ms=None)
+            self.offsets.replay(offset, producer_id, parsed, commit)
+        elif isinstance(parsed, GroupMetadataKey):
+            if value is None:
+                self.groups.pop(parsed.group, None)
+            else:
+                metadata = decode_value(value, GroupMetadataValue)
+                assert isinstance(metadata, GroupMetadataValue)
+                self.groups[parsed.group] = _restored(parsed.group, metadata)
+        elif number not in self._unknown_types:
+            self._unknown_types.add(number)
+            logger.warning(
+                "records of a type that this version does not know are passed over type=%d offset=%d",
+                number,
+                offset,
+            )
+
+    def replay_end_transaction_marker(
+        self, producer_id: int, producer_epoch: int, *, committed: bool
+    ) -> None:
+        """Makes the offsets of a transaction visible, or drops them."""
+        del producer_epoch
+        self.offsets.replay_end_transaction(producer_id, committed=committed)
+
+    # ----- life
+
+    def on_loaded(self, now: Now) -> list[CoordinatorResult[None]]:
+        """Members have a whole session to find their coordinator again."""
+        results = []
+        self._cleanup_ms = now.monotonic_ms + self.settings.offsets_retention_check_interval_ms
+        for group in list(self.groups.values()):
+            for member in group.members.values():
+                group.start_session(member, now.monotonic_ms, member.session_timeout_ms)
+            effects = Effects(now, self.settings)
+            if len(group.members) > self.settings.group_max_size:
+                prepare_rebalance(
+                    group,
+                    effects,
+                    f"{len(group.members)} members were loaded, group.max.size is {self.settings.group_max_size}",
+                )
+            results.append(self._finish(group, effects, None))
+        return results
+
+    def on_unloaded(self) -> list[Answer]:
+        """Everyone who waits learns that this broker is not the coordinator."""
+        answers: list[Answer] = []
+        error = ErrorCode.NOT_COORDINATOR
+        for group in self.groups.values():
+            for member in group.members.values():
+                if member.join_waiter is not None:
+                    response = JoinGroupResponse(member_id=member.member_id, error_code=error)
+                    answers.append((member.join_waiter, response))
+                    group.release_join(member)
+                if member.sync_waiter is not None:
+                    answers.append((member.sync_waiter, SyncGroupResponse(error_code=error)))
+                    member.sync_waiter = None
+            group.state = GroupState.DEAD
+        self.groups.clear()
+        self._deadlines.clear()
+        return answers
+
+    # ----- time
+
+    def next_deadline_ms(self) -> float | None:
+        """When `on_timer` is due; a little early does no harm."""
+        deadline_ms = self._cleanup_ms
+        if self._deadlines and self._deadlines[0][0] < deadline_ms:
+            deadline_ms = self._deadlines[0][0]
+        return None if deadline_ms == NEVER else deadline_ms
+
+    def on_timer(self, now: Now) -> Iterator[CoordinatorResult[None]]:
+        """Lets groups act whose deadlines are reached, and expires offsets; some of it, if it is much."""
+        deadlines = self._deadlines
+        for _ in range(GROUPS_PER_TIMER_CALL):
+            if not deadlines or deadlines[0][0] > now.monotonic_ms:
+                break
+            deadline_ms, group_id = heapq.heappop(deadlines)
+            group = self.groups.get(group_id)
+            if group is None or group.armed_ms != deadline_ms:
+                continue  # an entry that an earlier deadline overtook
+            group.armed_ms = NEVER
+            effects = Effects(now, self.settings)
+            on_deadline(group, effects)
+            group.wake_at(group.next_deadline_ms())
+            yield self._finish(group, effects, None)
+        if self._cleanup_ms <= now.monotonic_ms:
+            yield self._expire_some(now)
+
+    def _finish(self, group: ClassicGroup, effects: Effects, response: Any) -> CoordinatorResult[Any]:
+        """After a step: sets the group's timer, and forgets a group that nobody will ask for."""
+        if effects.completion is not None:
+            effects.completion = _TimedCompletion(self, group, effects.completion)
+        result = effects.result(response)
+        if (
+            group.state is GroupState.EMPTY
+            and not group.is_persisted
+            and not group.pending_members
+            and not effects.records
+            and not self.offsets.committed.of_group(group.group_id)
+            and not self.offsets.has_open_transactions(group.group_id)
+        ):
+            self.groups.pop(group.group_id, None)
+        else:
+            self.arm(group)
+        return result
+
+    def arm(self, group: ClassicGroup) -> None:
+        """Has the group looked at when it wants to be, unless an earlier look is due anyway."""
+        wanted_ms = group.wanted_ms
+        group.wanted_ms = NEVER
+        if wanted_ms >= group.armed_ms:
+            return
+        group.armed_ms = wanted_ms
+        heapq.heappush(self._deadlines, (wanted_ms, group.group_id))
+        if len(self._deadlines) > 2 * len(self.groups) + GROUPS_PER_TIMER_CALL:
+            # Most entries were overtaken by earlier ones of the same group.
+            self._deadlines = [
+                (each.armed_ms, each.group_id) for each in self.groups.values() if each.armed_ms != NEVER
+            ]
+            heapq.heapify(self._deadlines)
+
+    # ----- expiry
+
+    def _expire_some(self, now: Now) -> CoordinatorResult[None]:
+        """Looks over some groups for what has expired; the next call goes on where this one stops."""
+        if self._cleanup is None:
+            self._cleanup = iter(list(self.groups))
+        records: list[CoordinatorRecord] = []
+        for looked_at, group_id in enumerate(self._cleanup, start=1):
+            group = self.groups.get(group_id)
+            if group is not None:
+                records += expire_group(group, self.offsets, now.wall_ms, self.settings.offsets_retention_ms)
+            if looked_at >= GROUPS_PER_CLEANUP_CALL or len(records) >= RECORDS_PER_CLEANUP_CALL:
+                break
+        else:
+            self._cleanup = None
+            self._cleanup_ms = now.monotonic_ms + self.settings.offsets_retention_check_interval_ms
+        if records:
+            logger.info("offsets and groups have expired tombstones=%d", len(records))
+        return CoordinatorResult(None, records)
+
+
+class _TimedCompletion:
+    """Passes on to a group's completion, and then sets the group's timer."""
+
+    __slots__ = ("_completion", "_group", "_shard")
+
+    def __init__(self, shard: GroupShard, group: ClassicGroup, completion: Completion) -> None:
+        self._shard = shard
+        self._group = group
+        self._completion = completion
+
+    def committed(self, now: Now) -> CoordinatorResult[None] | None:
+        return self._after(self._completion.committed(now))
+
+    def failed(self, error: KafkaError, now: Now) -> CoordinatorResult[None] | None:
+        return self._after(self._completion.failed(error, now))
+
+    def _after(self, result: CoordinatorResult[None] | None) -> CoordinatorResult[None] | None:
+        if self._shard.groups.get(self._group.group_id) is self._group:
+            self._shard.arm(self._group)
+        return result
+
+
+def _restored(group_id: str, value: GroupMetadataValue) -> ClassicGroup:
+    """The group that a record describes; its members' sessions begin when the shard is loaded."""
+    timestamp_ms = value.current_state_timestamp
+    member_ids = {member.member_id for member in value.members}
+    group = ClassicGroup(
+        group_id,
+        state=GroupState.STABLE if value.members else GroupState.EMPTY,
+        state_timestamp_ms=None if timestamp_ms == -1 else timestamp_ms,
+        generation_id=value.generation,
+        protocol_type=value.protocol_type or None,
+        protocol_name=value.protocol,
+        leader_id=value.leader if value.leader in member_ids else None,
+    )
+    group.is_persisted = True
+    for member in value.members:
+        group.add(
+            Member(
+                member.member_id,
+                group_instance_id=member.group_instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                rebalance_timeout_ms=member.session_timeout
+                if member.rebalance_timeout == -1
+                else member.rebalance_timeout,
+                session_timeout_ms=member.session_timeout,
+                protocol_type=value.protocol_type,
+                protocols=((value.protocol or "", member.subscription),),
+                assignment=member.assignment,
+            )
+        )
+    return group
