@@ -165,7 +165,6 @@ def test_our_keys_have_short_variables():
         ({"log.retention.ms": "0"}, "log.retention.ms must be"),
         ({"node.id": "1", "broker.id": "2"}, "broker.id is the old name"),
         ({"group.min.session.timeout.ms": "10", "group.max.session.timeout.ms": "5"}, "group.min.session"),
-        ({"listeners": "PLAINTEXT://:99999"}, "whose port"),
         ({"max.connections.per.ip.overrides": "10.0.0.1"}, "host:number"),
     ],
 )
@@ -256,4 +255,7 @@ def test_kafkas_own_example_starts(tmp_path):
     log.retention.check.interval.ms=300000
     """
     config = load(tmp_path, text)
+    assert config.for_clients("listeners") == ("PLAINTEXT://:9092",)
+    assert config.for_clients("advertised.listeners") == ("PLAINTEXT://localhost:9092",)
+    assert BrokerConfig().for_clients("advertised.listeners") == ()
     assert config["log.dirs"] == ("/var/lib/kraft-combined-logs",)

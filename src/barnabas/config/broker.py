@@ -125,6 +125,12 @@ class BrokerConfig:
         prefixed = f"listener.name.{listener_name.lower()}.{name}"
         return self._values[prefixed] if prefixed in self._values else self._values[name]
 
+    def for_clients(self, name: str) -> tuple[str, ...]:
+        """The entries of `listeners` or `advertised.listeners` without those that are the controller's own."""
+        controllers = {listener.upper() for listener in self._values["controller.listener.names"]}
+        entries: tuple[str, ...] = self._values[name] or ()
+        return tuple(entry for entry in entries if entry.partition("://")[0].upper() not in controllers)
+
     def origin(self, name: str) -> str:
         """Where the value comes from: one of the dynamic layers, `--set`, `environment`, the file's name, or `default`."""
         if name in self._dynamic:

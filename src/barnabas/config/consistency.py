@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from barnabas.config.listeners import advertised_listeners, client_listeners
-from barnabas.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +13,8 @@ __all__ = ["contradiction"]
 def contradiction(values: Mapping[str, Any]) -> str | None:
     """One sentence on the first contradiction among these typed values, or `None`.
 
-    The rules on logs have the words of Kafka's `KafkaConfig`, because `AlterConfigs` answers with them.
+    The rules on logs have the words of Kafka's `KafkaConfig`, because `AlterConfigs` answers with them. What `listeners`
+    and its relatives say is checked where the addresses are read, in network/.
     """
     if values["log.roll.ms"] < 1:
         return "log.roll.ms must be greater than or equal to 1"
@@ -28,27 +26,4 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         return "broker.id is the old name of node.id; set one of them, or both to the same number."
     if values["group.min.session.timeout.ms"] > values["group.max.session.timeout.ms"]:
         return "group.min.session.timeout.ms must not be greater than group.max.session.timeout.ms."
-    try:
-        listeners = client_listeners(values)
-        advertised_listeners(values, listeners)
-        connections_per_ip(values["max.connections.per.ip.overrides"])
-    except ConfigError as error:
-        return str(error)
     return None
-
-
-def connections_per_ip(text: str) -> dict[str, int]:
-    """The limits in `max.connections.per.ip.overrides`, by address: `10.0.0.7:100,[::1]:5`.
-
-    Raises:
-        ConfigError: A member is not `host:number`.
-    """
-    limits: dict[str, int] = {}
-    for member in filter(None, (part.strip() for part in text.split(","))):
-        host, colon, number = member.rpartition(":")
-        if not colon or not host or not number.strip().isdecimal():
-            raise ConfigError(
-                f"max.connections.per.ip.overrides has {member!r}, which is not of the form host:number."
-            )
-        limits[host.strip("[]")] = int(number)
-    return limits

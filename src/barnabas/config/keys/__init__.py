@@ -2,7 +2,7 @@
 
 Facts (names, types, defaults, ranges, what may change while the broker runs) are those of Apache Kafka 4.3.0's
 `AbstractKafkaConfig`, `DynamicConfig` and `DynamicBrokerConfig`; a test compares them with the jars. The keys that
-begin with `barnabas.` are ours (`limits.py`).
+begin with `barnabas.` are ours (`own.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from barnabas.config.keys import (
     controller,
     group,
     groups_on_the_broker,
-    limits,
     log,
     network,
     node,
+    own,
     quota,
     replication,
     security,
@@ -33,7 +33,7 @@ __all__ = ["BROKER_KEYS"]
 BROKER_KEYS: dict[str, ConfigKey] = {
     key.name: key
     for table in (
-        limits.KEYS,
+        own.KEYS,
         node.KEYS,
         network.KEYS,
         log.KEYS,

@@ -14,11 +14,28 @@ from barnabas.config.definition import (
     PER_BROKER,
     STRING,
     ConfigKey,
+    Validator,
     at_least,
     list_of,
 )
 
 __all__ = ["KEYS"]
+
+
+def _limits_by_address() -> Validator:
+    """`host:number,host:number`."""
+
+    def complaint(name: str, value: str) -> str | None:
+        for member in filter(None, (part.strip() for part in value.split(","))):
+            host, _, number = member.rpartition(":")
+            if not host or not number.strip().isdecimal():
+                return (
+                    f"Invalid value {value} for configuration {name}: {member} is not of the form host:number"
+                )
+        return None
+
+    return Validator("host:number,...", complaint)
+
 
 # fmt: off
 KEYS = (
@@ -54,7 +71,7 @@ KEYS = (
       at_least(0), CLUSTER_WIDE),
     ConfigKey("max.connections.per.ip.overrides", STRING, "", MEDIUM,
       "Addresses with a limit of their own, as host:number,host:number.",
-      scope=CLUSTER_WIDE),
+      _limits_by_address(), CLUSTER_WIDE),
     ConfigKey("max.connections", INT, INT_MAX, MEDIUM,
       "Connections at most, over all listeners.",
       at_least(0), CLUSTER_WIDE),
