@@ -8,42 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.codegen.definitions import NEW_VERSION, OLD_VERSION, fetch_jars, read_definitions
+from tools.codegen.definitions import fetch_jars
+from tools.codegen.messages import read_messages
 from tools.codegen.package import GeneratedFile, api_table, message_modules
-from tools.codegen.schema import Message, merge, parse_message
 
 __all__ = ["generate", "main"]
 
 _ROOT = Path(__file__).parents[2]
-_ROOM_JARS = {
-    "group": "kafka-group-coordinator",
-    "transaction": "kafka-transaction-coordinator",
-    "share": "kafka-share-coordinator",
-    "metadata": "kafka-metadata",
-    "storage": "kafka-storage",
-}
 
 
-def read_messages(jars: Path) -> dict[str, list[Message]]:
-    """All messages of the jars in a directory, by the room of `wire/messages` that they belong to."""
-    old = read_definitions(jars / f"kafka-clients-{OLD_VERSION}.jar")
-    rooms: dict[str, list[Message]] = {"": [], "client": []}
-    for definition in read_definitions(jars / f"kafka-clients-{NEW_VERSION}.jar").values():
-        message = parse_message(definition)
-        if message is None or message.type == "header":
-            continue  # an API that Kafka 4 has removed; wire/headers.py has the headers
-        before = old.get(message.name)
-        message = merge(message, parse_message(before) if before else None)
-        rooms["" if message.type in ("request", "response") else "client"].append(message)
-    for room, jar in _ROOM_JARS.items():
-        definitions = read_definitions(jars / f"{jar}-{NEW_VERSION}.jar").values()
-        rooms[room] = [m for m in map(parse_message, definitions) if m]
-    return rooms
-
-
-def generate(jars: Path) -> list[GeneratedFile]:
+def generate(jars: Path, old_jars: Path) -> list[GeneratedFile]:
     """Every generated file, formatted."""
-    rooms = read_messages(jars)
+    rooms = read_messages(jars, old_jars)
     return _format([*message_modules(rooms), api_table(rooms[""])])
 
 
@@ -76,6 +52,9 @@ def main() -> None:
         "--jars", type=Path, help="a directory that has the jars of pom.xml (default: Maven gets them)"
     )
     parser.add_argument(
+        "--old-jars", type=Path, help="where the older release's jar is, if it is not there too"
+    )
+    parser.add_argument(
         "--output", type=Path, default=_ROOT / "src/barnabas/wire", help="where `messages` goes"
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
@@ -84,9 +63,9 @@ def main() -> None:
     if jars is None:
         jars = _ROOT / ".cache/kafka-jars"
         fetch_jars(jars)
-    files = generate(jars)
+    files = generate(jars, arguments.old_jars or jars)
     expected = {arguments.output / file.path: file.text for file in files}
-    present = {path for path in (arguments.output / "messages").rglob("*.py")}
+    present = set((arguments.output / "messages").rglob("*.py"))
     stale = sorted(present - expected.keys())
     changed = sorted(p for p, text in expected.items() if not p.exists() or p.read_text() != text)
     if arguments.check:

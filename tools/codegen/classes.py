@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tools.codegen.schema import NEVER, Array, Field, Kind, Message, Struct
-from tools.codegen.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tools.codegen.source import Source
 
 __all__ = ["describe_versions", "write_class"]
 

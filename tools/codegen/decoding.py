@@ -189,42 +189,48 @@ class _Decoder:
                     tail = "compact_nullable_string_tail" if nullable else "compact_string_tail"
                     add(f"{target}, offset = {tail}(buffer, offset, size)")
                 return
-            with self.source.block("if size > 127:"):
-                add("size, offset = unsigned_varint_tail(buffer, offset, size)")
-            self.null_or("size == 0", label, target, nullable=nullable)
-            stop = "stop = offset + size - 1"
+            self.compact_size(nullable=nullable)
         else:
             self.read("h" if kind == "string" else "i", "size")
             self.flush()
-            self.null_or("size < 0", label, target, nullable=nullable)
-            stop = "stop = offset + size"
-        if nullable:
+        if self.null(label, target, nullable=nullable):
             with self.source.block("else:"):
-                add(stop)
+                add("stop = offset + size")
                 add(f"{target} = {value}")
                 add("offset = stop")
         else:
-            add(stop)
+            add("stop = offset + size")
             add(f"{target} = {value}")
             add("offset = stop")
 
-    def null_or(self, condition: str, label: str, target: str, *, nullable: bool) -> None:
-        with self.source.block(f"if {condition}:"):
-            self.source.add(f"{target} = None" if nullable else f'raise DecodeError("{label} is null")')
+    def compact_size(self, *, nullable: bool) -> None:
+        """Make `size` of the first byte of a compact size: -1 is null."""
+        with self.source.block("if 0 < size < 128:"):
+            self.source.add("size -= 1")
+        with self.source.block("else:"):
+            tail = "compact_nullable_size_tail" if nullable else "compact_size_tail"
+            self.source.add(f"size, offset = {tail}(buffer, offset, size)")
+
+    def null(self, label: str, target: str, *, nullable: bool) -> bool:
+        """Deal with null; returns whether what follows belongs into an `else`."""
+        if nullable:
+            with self.source.block("if size < 0:"):
+                self.source.add(f"{target} = None")
+        elif not self.flexible:
+            with self.source.block("if size < 0:"):
+                self.source.add(f'raise DecodeError("{label} is null")')
+        return nullable
 
     def array(self, field: Field, target: str, *, nullable: bool) -> None:
         assert isinstance(field.kind, Array)
         if self.flexible:
             self.read("B", "size")
             self.flush()
-            with self.source.block("if size > 127:"):
-                self.source.add("size, offset = unsigned_varint_tail(buffer, offset, size)")
-            self.source.add("size -= 1")
+            self.compact_size(nullable=nullable)
         else:
             self.read("i", "size")
             self.flush()
-        self.null_or("size < 0", field.attribute, target, nullable=nullable)
-        if nullable:
+        if self.null(field.attribute, target, nullable=nullable):
             with self.source.block("else:"):
                 self.elements(field, field.kind.element, target)
         else:

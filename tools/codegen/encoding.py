@@ -1,17 +1,23 @@
 """Flat encode functions: one per wire layout, nested structs inlined, a `struct` per run of fixed fields.
 
 A function adds pieces to a list that is joined once. What can be written without a branch is one piece.
+Pieces that hold records may be file regions; their places in the list
+are noted.
+
 A field that the version does not know must have its default, unless the definition calls it ignorable. Tagged fields are
 written in the order of their tags, and only when they differ from their defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tools.codegen.schema import Array, Field, Kind, Message, Struct, snake_case
 from tools.codegen.source import FORMATS, ClassNames, Formats, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["write_encoder"]
 
@@ -79,7 +85,10 @@ class _Encoder:
     # Structs.
 
     def write(self, name: str) -> None:
-        with self.source.block(f"def {name}(message: {self.message.name}, pieces: list[Any]) -> None:"):
+        parameters = f"message: {self.message.name}, pieces: list[Any]"
+        if self.message.has_records:
+            parameters += ", places: list[int]"
+        with self.source.block(f"def {name}({parameters}) -> None:"):
             self.source.add("append = pieces.append")
             self.struct(self.message.root, "message")
             self.flush()
@@ -134,7 +143,7 @@ class _Encoder:
             with self.source.block(f"if {condition}:"):
                 self.tagged(field, f"{variable}.{field.attribute}")
         with self.source.block(f"if len(pieces) - {tags} > 1:"):
-            self.source.add(f"pieces[{tags}] = UVARINTS[len(pieces) - {tags} - 1]")
+            self.source.add(f"pieces[{tags}] = COMPACT_SIZES[len(pieces) - {tags} - 2]")
         self.depth -= 1
 
     def tagged(self, field: Field, value: str) -> None:
@@ -159,7 +168,7 @@ class _Encoder:
     def field(self, field: Field, value: str, *, nullable: bool, marked: bool = True) -> None:
         """A field's value; `marked` says whether a nullable struct begins with the byte that says so."""
         if isinstance(field.kind, Array):
-            self.array(field, field.kind.element, value, nullable=nullable)
+            self.array(field.kind.element, value, nullable=nullable)
         elif field.kind.name in FORMATS:
             if field.kind.name == "uuid":
                 self.check_uuid(value)
@@ -212,24 +221,23 @@ class _Encoder:
     def variable(self, kind: str, label: str, value: str) -> None:
         if kind == "records":
             self.flush()
-            self.source.add(f"size = records_size({value}){' + 1' if self.flexible else ''}")
+            self.source.add(f"records = {value}")
             if self.flexible:
-                self.source.add("append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))")
+                self.source.add("append(COMPACT_SIZES[records_size(records)])")
             else:
-                self.source.add(f"append({self.formats.pack(['i'])}(size))")
-            self.source.add(f"add_records(pieces, {value})")
+                self.source.add(f"append({self.formats.pack(['i'])}(records_size(records)))")
+            with self.source.block("if type(records) is list:"):
+                self.source.add("add_records(pieces, places, records)")
+            with self.source.block("else:"):
+                self.source.add("places.append(len(pieces))")
+                self.source.add("append(records)")
             return
-        name = label.split()[-1].rstrip("_")
+        data = value
         if kind == "string":
-            data = self.local(f"{name}_text")
+            data = self.local(f"{label.rsplit(maxsplit=1)[-1].rstrip('_')}_text")
             self.source.add(f"{data} = {value}.encode()")
-        else:
-            data = value
         if self.flexible:
-            size = self.local(f"{name}_size")
-            self.source.add(f"{size} = len({data}) + 1")
-            longer = "encode_string_size" if kind == "string" else "encode_unsigned_varint"
-            self.put(f"(UVARINTS[{size}] if {size} < 128 else {longer}({size}))")
+            self.put(f"{'STRING_SIZES' if kind == 'string' else 'COMPACT_SIZES'}[len({data})]")
         else:
             self.pack("h" if kind == "string" else "i", f"len({data})")
         if kind == "string":
@@ -238,20 +246,18 @@ class _Encoder:
             self.flush()
             self.source.add(f"append({data})")
 
-    def array(self, field: Field, element: Kind, value: str, *, nullable: bool) -> None:
+    def array(self, element: Kind, value: str, *, nullable: bool) -> None:
         self.or_null(
             value,
-            partial(self.elements, field, element, value),
+            partial(self.elements, element, value),
             null=b"\x00" if self.flexible else b"\xff" * 4,
             nullable=nullable,
         )
 
-    def elements(self, field: Field, element: Kind, value: str) -> None:
+    def elements(self, element: Kind, value: str) -> None:
         fixed = FORMATS.get(element.name)
         if self.flexible:
-            size = self.local(f"{field.attribute.rstrip('_')}_size")
-            self.source.add(f"{size} = len({value}) + 1")
-            self.put(f"(UVARINTS[{size}] if {size} < 128 else encode_unsigned_varint({size}))")
+            self.put(f"COMPACT_SIZES[len({value})]")
         else:
             self.pack("i", f"len({value})")
         if fixed and element.name != "uuid":

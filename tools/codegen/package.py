@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tools.codegen.classes import write_class
 from tools.codegen.decoding import write_decoder
 from tools.codegen.encoding import write_encoder
 from tools.codegen.schema import Message, snake_case
 from tools.codegen.source import ClassNames, Formats, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["GeneratedFile", "api_table", "message_modules"]
 
@@ -144,13 +147,14 @@ def _imports(classes: str, codecs: str, formats: Formats) -> list[str]:
     lines.append(f"from barnabas.wire.message import {', '.join(shared)}")
     primitives = used(
         [
-            "UVARINTS",
+            "COMPACT_SIZES",
+            "STRING_SIZES",
             "ZERO_UUID",
             "close_tag",
+            "compact_nullable_size_tail",
             "compact_nullable_string_tail",
+            "compact_size_tail",
             "compact_string_tail",
-            "encode_string_size",
-            "encode_unsigned_varint",
             "skip_tags",
             "tag_header",
             "unsigned_varint_tail",

@@ -20,7 +20,20 @@ NEVER = 32767
 Versions = frozenset[int]
 
 PRIMITIVES = frozenset(
-    "bool int8 int16 uint16 int32 uint32 int64 float64 uuid string bytes records".split(),
+    [
+        "bool",
+        "int8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "float64",
+        "uuid",
+        "string",
+        "bytes",
+        "records",
+    ],
 )
 
 MESSAGE_ATTRIBUTES = frozenset(["decode", "decode_at", "encode", "encode_chunks"])
@@ -50,6 +63,7 @@ class Kind:
 
     @property
     def is_struct(self) -> bool:
+        """Whether this is a struct."""
         return self.name not in PRIMITIVES
 
 
@@ -76,6 +90,7 @@ class Field:
 
     @property
     def attribute(self) -> str:
+        """The field's name in Python."""
         return snake_case(self.name)
 
     @property
@@ -120,21 +135,26 @@ class Message:
 
     @property
     def min_version(self) -> int:
+        """The first version."""
         return min(self.versions)
 
     @property
     def max_version(self) -> int:
+        """The last version."""
         return max(self.versions)
 
     @property
     def flexible_from(self) -> int:
+        """The first flexible version, or NEVER."""
         return min(self.flexible, default=NEVER)
 
     def struct(self, name: str) -> Struct:
+        """The struct of that name."""
         return next(s for s in self.structs if s.name == name)
 
     @property
     def has_records(self) -> bool:
+        """Whether record batches travel in it."""
         return any(f.kind == Kind("records") for s in (self.root, *self.structs) for f in s.fields)
 
 
@@ -272,14 +292,10 @@ def _merge_structs(new: Struct, old: Struct | None, low: Versions) -> Struct:
 
 
 def merge(new: Message, old: Message | None) -> Message:
-    """One message for the versions of both: the newer release's definition where it has the version.
-
-    A version that the older release calls unstable has never been promised to anybody and is left out.
-    """
+    """One message for the versions of both: the newer release's definition where it has the version."""
     if old is None:
         return new
-    unstable = old.max_version if old.latest_version_unstable else NEVER
-    low = frozenset(v for v in old.versions if v < new.min_version and v != unstable)
+    low = frozenset(v for v in old.versions if v < new.min_version)
     if not low:
         return new
     old_structs = {s.name: s for s in old.structs}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["FORMATS", "ClassNames", "Formats", "Source"]
 
@@ -33,6 +35,7 @@ class Source:
         self._depth = 0
 
     def add(self, line: str = "") -> None:
+        """A line, or an empty one."""
         self.lines.append("    " * self._depth + line if line else "")
 
     @contextmanager

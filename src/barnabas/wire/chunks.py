@@ -6,10 +6,9 @@ file stay a `FileRegion`, which the connection hands to the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Chunk", "FileRegion", "Records", "add_records", "join_chunks", "records_size"]
+__all__ = ["Chunk", "FileRegion", "Records", "add_records", "join_chunks", "read_regions", "records_size"]
 
 
 @runtime_checkable
@@ -46,45 +45,56 @@ _OWN_CHUNK_SIZE = 16_384
 """From this size on, `bytes` become a chunk of their own rather than being copied to join their neighbours."""
 
 
-def records_size(records: Records) -> int:
+def records_size(records: Any) -> int:
     """How many bytes the value of a records field has (0 for None)."""
-    if isinstance(records, bytes | bytearray):
+    kind = type(records)
+    if kind is bytes or kind is bytearray:
         return len(records)
-    if records is None:
-        return 0
-    if isinstance(records, memoryview):
-        return records.nbytes
-    if isinstance(records, list):
-        return sum(map(records_size, records))
-    return records.size
+    if kind is memoryview:
+        size: int = records.nbytes
+    elif kind is list:
+        size = sum(map(records_size, records))
+    else:
+        size = 0 if records is None else records.size
+    return size
 
 
-def add_records(pieces: list[Any], records: Records) -> None:
-    """Add the value of a records field to the pieces of a message, one piece for each of its parts."""
-    if isinstance(records, list):
-        for part in records:
-            add_records(pieces, part)
-    elif records is not None:
-        pieces.append(records)
+def add_records(pieces: list[Any], places: list[int], parts: list[Any]) -> None:
+    """Add the parts of a records field to the pieces of a message, and their places to `places`."""
+    for part in parts:
+        if type(part) is list:
+            add_records(pieces, places, part)
+        elif part is not None:
+            places.append(len(pieces))
+            pieces.append(part)
 
 
-def join_chunks(pieces: Iterable[Any]) -> list[Chunk]:
-    """The pieces in as few chunks as make sense: neighbouring bytes joined, file regions left alone."""
+def join_chunks(pieces: list[Any], places: list[int]) -> list[Chunk]:
+    """The pieces in as few chunks as make sense: neighbouring bytes joined, file regions left alone.
+
+    `places` are the indexes of the pieces that may be something else than a few bytes.
+    """
     chunks: list[Chunk] = []
-    run: list[Any] = []
-    for piece in pieces:
+    start = 0
+    for place in places:
+        piece = pieces[place]
         kind = type(piece)
         if kind is bytes:
             if len(piece) < _OWN_CHUNK_SIZE:
-                run.append(piece)
                 continue
         elif kind is memoryview or kind is bytearray:
-            run.append(piece)
             continue
-        if run:
-            chunks.append(b"".join(run))
-            run = []
+        if start < place:
+            chunks.append(b"".join(pieces[start:place]))
         chunks.append(piece)
-    if run:
-        chunks.append(b"".join(run))
+        start = place + 1
+    if start < len(pieces):
+        chunks.append(b"".join(pieces[start:]))
     return chunks
+
+
+def read_regions(pieces: list[Any], places: list[int]) -> None:
+    """Replace file regions among the pieces by their bytes."""
+    for place in places:
+        if not isinstance(pieces[place], bytes | bytearray | memoryview):
+            pieces[place] = pieces[place].read()

@@ -8,9 +8,10 @@ The stream itself, and the limit on what a size may ask for, belong to the netwo
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from barnabas.wire.chunks import FileRegion
+if TYPE_CHECKING:
+    from barnabas.wire.chunks import FileRegion
 
 __all__ = ["SIZE_BYTES", "encode_frame", "frame_size"]
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from barnabas.errors import DecodeError, EncodeError
-from barnabas.wire.chunks import Chunk, join_chunks
-from barnabas.wire.primitives import BytesLike
+from barnabas.wire.chunks import Chunk, join_chunks, read_regions
+
+if TYPE_CHECKING:
+    from barnabas.wire.primitives import BytesLike
 
 __all__ = ["NEW_LIST", "NEW_STRUCT", "Message", "RecordsMessage", "Structure"]
 
 Decoder: TypeAlias = Callable[[Any, int], tuple[Any, int]]
-Encoder: TypeAlias = Callable[[Any, list[Any]], None]
+Encoder: TypeAlias = Callable[..., None]
 
 NEW_LIST: list[Any] = []
 """As a parameter's default: a new list. Never changed."""
@@ -27,6 +29,10 @@ NEW_STRUCT: Any = object()
 """As a parameter's default: a new struct with its own defaults."""
 
 _LONGEST_REPR = 64
+
+_NOT_DECODABLE = (IndexError, struct.error, UnicodeDecodeError, KeyError, DecodeError)
+_NOT_ENCODABLE = (struct.error, AttributeError, TypeError, ValueError, KeyError, OverflowError)
+"""What the generated functions run into: a KeyError is an unknown version, ValueError has EncodeError below it."""
 
 
 class Structure:
@@ -84,7 +90,7 @@ class Message(Structure):
         """
         try:
             message, stop = cls._decoders[version](buffer if type(buffer) is bytes else bytes(buffer), offset)
-        except (IndexError, struct.error, UnicodeDecodeError, KeyError, DecodeError) as error:
+        except _NOT_DECODABLE as error:
             raise cls._decode_error(version, error) from None
         if stop > len(buffer):
             raise DecodeError(f"{cls.__name__} version {version} runs past the end")
@@ -96,15 +102,12 @@ class Message(Structure):
         Raises:
             EncodeError: the version is unknown, or cannot express what the message says.
         """
-        return b"".join(self._pieces(version))
-
-    def _pieces(self, version: int) -> list[Any]:
         pieces: list[Any] = []
         try:
             self._encoders[version](self, pieces)
-        except (struct.error, AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
+            return b"".join(pieces)
+        except _NOT_ENCODABLE as error:
             raise self._encode_error(version, error) from error
-        return pieces
 
     @classmethod
     def _decode_error(cls, version: int, error: Exception) -> DecodeError:
@@ -129,6 +132,22 @@ class RecordsMessage(Message):
     __slots__ = ()
 
     @classmethod
+    def decode(cls, buffer: BytesLike, version: int, offset: int = 0) -> Self:
+        """The message at `offset`; what follows it is not looked at. Its records are views of `buffer`.
+
+        Raises:
+            DecodeError: the version is unknown, or these bytes are no such message.
+        """
+        view = buffer if type(buffer) is memoryview else memoryview(buffer)
+        try:  # as decode_at does it: the broker's hottest path saves a call
+            decoded: tuple[Self, int] = cls._decoders[version](view, offset)
+        except _NOT_DECODABLE as error:
+            raise cls._decode_error(version, error) from None
+        if decoded[1] > len(view):
+            raise DecodeError(f"{cls.__name__} version {version} runs past the end")
+        return decoded[0]
+
+    @classmethod
     def decode_at(cls, buffer: BytesLike, version: int, offset: int) -> tuple[Self, int]:
         """The message at `offset`, and where it ends; its records are views of `buffer`.
 
@@ -137,7 +156,7 @@ class RecordsMessage(Message):
         """
         try:
             message, stop = cls._decoders[version](memoryview(buffer), offset)
-        except (IndexError, struct.error, UnicodeDecodeError, KeyError, DecodeError) as error:
+        except _NOT_DECODABLE as error:
             raise cls._decode_error(version, error) from None
         if stop > len(buffer):
             raise DecodeError(f"{cls.__name__} version {version} runs past the end")
@@ -149,9 +168,9 @@ class RecordsMessage(Message):
         Raises:
             EncodeError: the version is unknown, or cannot express what the message says.
         """
-        return b"".join(
-            [p if isinstance(p, bytes | bytearray | memoryview) else p.read() for p in self._pieces(version)]
-        )
+        pieces, places = self._pieces(version)
+        read_regions(pieces, places)
+        return b"".join(pieces)
 
     def encode_chunks(self, version: int) -> list[Chunk]:
         """The message in `version` as chunks to send one after another; file regions stay as they are.
@@ -159,4 +178,13 @@ class RecordsMessage(Message):
         Raises:
             EncodeError: the version is unknown, or cannot express what the message says.
         """
-        return join_chunks(self._pieces(version))
+        return join_chunks(*self._pieces(version))
+
+    def _pieces(self, version: int) -> tuple[list[Any], list[int]]:
+        pieces: list[Any] = []
+        places: list[int] = []
+        try:
+            self._encoders[version](self, pieces, places)
+        except _NOT_ENCODABLE as error:
+            raise self._encode_error(version, error) from error
+        return pieces, places

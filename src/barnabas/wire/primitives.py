@@ -16,21 +16,26 @@ Sources: `org.apache.kafka.common.utils.ByteUtils`, KIP-482 (tagged fields), `or
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from barnabas.errors import DecodeError, EncodeError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = [
-    "UVARINTS",
+    "COMPACT_SIZES",
+    "STRING_SIZES",
     "ZERO_UUID",
     "BytesLike",
     "close_tag",
+    "compact_nullable_size_tail",
     "compact_nullable_string_tail",
+    "compact_size_tail",
     "compact_string_tail",
     "decode_unsigned_varint",
     "decode_varint",
     "decode_varlong",
-    "encode_string_size",
     "encode_unsigned_varint",
     "encode_varint",
     "encode_varlong",
@@ -49,9 +54,6 @@ ZERO_UUID = bytes(16)
 MAX_STRING_SIZE = 0x7FFF
 """Strings are limited to what the old two-byte size could say, in the compact encoding too."""
 
-UVARINTS: tuple[bytes, ...] = tuple(bytes((n,)) for n in range(128))
-"""The one-byte unsigned varints, ready made."""
-
 
 def encode_unsigned_varint(value: int) -> bytes:
     """The bytes of `value`, 0 to 2**32 - 1.
@@ -61,6 +63,10 @@ def encode_unsigned_varint(value: int) -> bytes:
     """
     if not 0 <= value <= 0xFFFFFFFF:
         raise EncodeError(f"{value} is no unsigned 32-bit number")
+    return _encode_varint(value)
+
+
+def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -84,7 +90,7 @@ def unsigned_varint_tail(buffer: BytesLike, offset: int, first: int) -> tuple[in
         offset += 1
         value |= (byte & 0x7F) << shift
         shift += 7
-        if shift > 28 and (byte > 0x0F if shift == 35 else byte > 0x7F and shift > 35):
+        if value > 0xFFFFFFFF or shift > 35:
             raise DecodeError("a varint has more than 32 bits")
     return value, offset
 
@@ -131,7 +137,7 @@ def decode_varlong(buffer: BytesLike, offset: int) -> tuple[int, int]:
                 raise DecodeError("a varlong has more than 64 bits")
     except IndexError:
         raise DecodeError("a varlong runs past the end") from None
-    if value > 0xFFFFFFFFFFFFFFFF:
+    if value > 0xFFFF_FFFF_FFFF_FFFF:
         raise DecodeError("a varlong has more than 64 bits")
     return value >> 1 ^ -(value & 1), offset
 
@@ -155,24 +161,34 @@ def encode_varlong(value: int) -> bytes:
     """
     if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         raise EncodeError(f"{value} is no 64-bit number")
-    zigzag = value << 1 if value >= 0 else (value << 1) ^ -1
-    out = bytearray()
-    while zigzag > 0x7F:
-        out.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    out.append(zigzag)
-    return bytes(out)
+    return _encode_varint(value << 1 if value >= 0 else (value << 1) ^ -1)
 
 
-def encode_string_size(size: int) -> bytes:
-    """The size of a compact string as it stands before it: `size` counts one more than its bytes.
+class _Sizes(dict[int, bytes]):
+    """What stands before a compact value of n bytes or elements: n + 1 as an unsigned varint.
 
-    Raises:
-        EncodeError: longer than a string may be.
+    The small ones are ready made, so that the generated code needs neither a branch nor a call for them.
     """
-    if size > MAX_STRING_SIZE + 1:
-        raise EncodeError(f"a string of {size - 1} bytes is too long")
-    return encode_unsigned_varint(size)
+
+    __slots__ = ("largest",)
+
+    def __init__(self, largest: int) -> None:
+        super().__init__((n, encode_unsigned_varint(n + 1)) for n in range(_READY_MADE))
+        self.largest = largest
+
+    def __missing__(self, n: int) -> bytes:
+        if n > self.largest:
+            raise EncodeError(f"a size of {n} is too large: {self.largest} is the limit")
+        return encode_unsigned_varint(n + 1)
+
+
+_READY_MADE = 512
+
+COMPACT_SIZES: Mapping[int, bytes] = _Sizes(0x7FFF_FFFE)
+"""`COMPACT_SIZES[n]` stands before an array of n elements, or before n bytes."""
+
+STRING_SIZES: Mapping[int, bytes] = _Sizes(MAX_STRING_SIZE)
+"""`STRING_SIZES[n]` stands before a string of n bytes."""
 
 
 def compact_string_tail(buffer: BytesLike, offset: int, first: int) -> tuple[str, int]:
@@ -193,6 +209,20 @@ def compact_nullable_string_tail(buffer: BytesLike, offset: int, first: int) -> 
         raise DecodeError(f"a string of {size} bytes is too long")
     stop = offset + size
     return str(buffer[offset:stop], "utf-8"), stop
+
+
+def compact_size_tail(buffer: BytesLike, offset: int, first: int) -> tuple[int, int]:
+    """The size of compact bytes or of an array that began with the byte `first`, and where it ends."""
+    size, offset = unsigned_varint_tail(buffer, offset, first)
+    if size == 0:
+        raise DecodeError("a field that cannot be null is null")
+    return size - 1, offset
+
+
+def compact_nullable_size_tail(buffer: BytesLike, offset: int, first: int) -> tuple[int, int]:
+    """The same, or -1 for null."""
+    size, offset = unsigned_varint_tail(buffer, offset, first)
+    return size - 1, offset
 
 
 def tag_header(buffer: BytesLike, offset: int) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["AddOffsetsToTxnRequest", "AddOffsetsToTxnResponse"]
 
@@ -150,18 +150,12 @@ def _encode_add_offsets_to_txn_request_0(message: AddOffsetsToTxnRequest, pieces
 def _encode_add_offsets_to_txn_request_3(message: AddOffsetsToTxnRequest, pieces: list[Any]) -> None:
     append = pieces.append
     transactional_id_text = message.transactional_id.encode()
-    transactional_id_size = len(transactional_id_text) + 1
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     append(
-        (
-            UVARINTS[transactional_id_size]
-            if transactional_id_size < 128
-            else encode_string_size(transactional_id_size)
-        )
+        STRING_SIZES[len(transactional_id_text)]
         + transactional_id_text
         + _pack_qh(message.producer_id, message.producer_epoch)
-        + (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        + STRING_SIZES[len(group_id_text)]
         + group_id_text
         + b"\x00"
     )

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AddPartitionsToTxnRequest", "AddPartitionsToTxnResponse"]
@@ -279,11 +278,10 @@ def _decode_add_partitions_to_txn_request_3(
         message.v3_and_below_transactional_id, offset = compact_string_tail(buffer, offset, size)
     message.v3_and_below_producer_id, message.v3_and_below_producer_epoch, size = _unpack_qhB(buffer, offset)
     offset += 11
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("v3_and_below_topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("v3_and_below_topics has more elements than bytes are left")
     message.v3_and_below_topics = []
@@ -301,11 +299,10 @@ def _decode_add_partitions_to_txn_request_3(
             add_partitions_to_txn_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         add_partitions_to_txn_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -332,11 +329,10 @@ def _decode_add_partitions_to_txn_request_4(
     message.v3_and_below_topics = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("transactions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 14 > end - offset:
         raise DecodeError("transactions has more elements than bytes are left")
     message.transactions = []
@@ -361,11 +357,10 @@ def _decode_add_partitions_to_txn_request_4(
             size,
         ) = _unpack_qhtB(buffer, offset)
         offset += 12
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         add_partitions_to_txn_transaction.topics = []
@@ -383,11 +378,10 @@ def _decode_add_partitions_to_txn_request_4(
                 add_partitions_to_txn_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             add_partitions_to_txn_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -448,34 +442,18 @@ def _encode_add_partitions_to_txn_request_3(message: AddPartitionsToTxnRequest, 
     if len(message.transactions):
         raise EncodeError("it has no transactions")
     v3_and_below_transactional_id_text = message.v3_and_below_transactional_id.encode()
-    v3_and_below_transactional_id_size = len(v3_and_below_transactional_id_text) + 1
-    v3_and_below_topics_size = len(message.v3_and_below_topics) + 1
     append(
-        (
-            UVARINTS[v3_and_below_transactional_id_size]
-            if v3_and_below_transactional_id_size < 128
-            else encode_string_size(v3_and_below_transactional_id_size)
-        )
+        STRING_SIZES[len(v3_and_below_transactional_id_text)]
         + v3_and_below_transactional_id_text
         + _pack_qh(message.v3_and_below_producer_id, message.v3_and_below_producer_epoch)
-        + (
-            UVARINTS[v3_and_below_topics_size]
-            if v3_and_below_topics_size < 128
-            else encode_unsigned_varint(v3_and_below_topics_size)
-        )
+        + COMPACT_SIZES[len(message.v3_and_below_topics)]
     )
     for add_partitions_to_txn_topic in message.v3_and_below_topics:
         name_text = add_partitions_to_txn_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(add_partitions_to_txn_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(add_partitions_to_txn_topic.partitions)]
             + pack(
                 f">{len(add_partitions_to_txn_topic.partitions)}i", *add_partitions_to_txn_topic.partitions
             )
@@ -494,44 +472,25 @@ def _encode_add_partitions_to_txn_request_4(message: AddPartitionsToTxnRequest, 
         raise EncodeError("it has no v3_and_below_producer_epoch")
     if len(message.v3_and_below_topics):
         raise EncodeError("it has no v3_and_below_topics")
-    transactions_size = len(message.transactions) + 1
-    append(
-        (
-            UVARINTS[transactions_size]
-            if transactions_size < 128
-            else encode_unsigned_varint(transactions_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.transactions)])
     for add_partitions_to_txn_transaction in message.transactions:
         transactional_id_text = add_partitions_to_txn_transaction.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        topics_size = len(add_partitions_to_txn_transaction.topics) + 1
         append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
+            STRING_SIZES[len(transactional_id_text)]
             + transactional_id_text
             + _pack_qht(
                 add_partitions_to_txn_transaction.producer_id,
                 add_partitions_to_txn_transaction.producer_epoch,
                 add_partitions_to_txn_transaction.verify_only,
             )
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(add_partitions_to_txn_transaction.topics)]
         )
         for add_partitions_to_txn_topic in add_partitions_to_txn_transaction.topics:
             name_text = add_partitions_to_txn_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(add_partitions_to_txn_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(add_partitions_to_txn_topic.partitions)]
                 + pack(
                     f">{len(add_partitions_to_txn_topic.partitions)}i",
                     *add_partitions_to_txn_topic.partitions,
@@ -607,11 +566,10 @@ def _decode_add_partitions_to_txn_response_3(
     message.results_by_transaction = []
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results_by_topic_v3_and_below is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("results_by_topic_v3_and_below has more elements than bytes are left")
     message.results_by_topic_v3_and_below = []
@@ -629,11 +587,10 @@ def _decode_add_partitions_to_txn_response_3(
             add_partitions_to_txn_topic_result.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("results_by_partition is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("results_by_partition has more elements than bytes are left")
         add_partitions_to_txn_topic_result.results_by_partition = []
@@ -670,11 +627,10 @@ def _decode_add_partitions_to_txn_response_4(
     message.results_by_topic_v3_and_below = []
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results_by_transaction is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("results_by_transaction has more elements than bytes are left")
     message.results_by_transaction = []
@@ -692,11 +648,10 @@ def _decode_add_partitions_to_txn_response_4(
             add_partitions_to_txn_result.transactional_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topic_results is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topic_results has more elements than bytes are left")
         add_partitions_to_txn_result.topic_results = []
@@ -714,11 +669,10 @@ def _decode_add_partitions_to_txn_response_4(
                 add_partitions_to_txn_topic_result.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("results_by_partition is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 7 > end - offset:
                 raise DecodeError("results_by_partition has more elements than bytes are left")
             add_partitions_to_txn_topic_result.results_by_partition = []
@@ -786,27 +740,13 @@ def _encode_add_partitions_to_txn_response_3(message: AddPartitionsToTxnResponse
     append = pieces.append
     if len(message.results_by_transaction):
         raise EncodeError("it has no results_by_transaction")
-    results_by_topic_v3_and_below_size = len(message.results_by_topic_v3_and_below) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (
-            UVARINTS[results_by_topic_v3_and_below_size]
-            if results_by_topic_v3_and_below_size < 128
-            else encode_unsigned_varint(results_by_topic_v3_and_below_size)
-        )
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results_by_topic_v3_and_below)])
     for add_partitions_to_txn_topic_result in message.results_by_topic_v3_and_below:
         name_text = add_partitions_to_txn_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        results_by_partition_size = len(add_partitions_to_txn_topic_result.results_by_partition) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[results_by_partition_size]
-                if results_by_partition_size < 128
-                else encode_unsigned_varint(results_by_partition_size)
-            )
+            + COMPACT_SIZES[len(add_partitions_to_txn_topic_result.results_by_partition)]
         )
         for add_partitions_to_txn_partition_result in add_partitions_to_txn_topic_result.results_by_partition:
             append(
@@ -823,44 +763,23 @@ def _encode_add_partitions_to_txn_response_4(message: AddPartitionsToTxnResponse
     append = pieces.append
     if len(message.results_by_topic_v3_and_below):
         raise EncodeError("it has no results_by_topic_v3_and_below")
-    results_by_transaction_size = len(message.results_by_transaction) + 1
     append(
         _pack_ih(message.throttle_time_ms, message.error_code)
-        + (
-            UVARINTS[results_by_transaction_size]
-            if results_by_transaction_size < 128
-            else encode_unsigned_varint(results_by_transaction_size)
-        )
+        + COMPACT_SIZES[len(message.results_by_transaction)]
     )
     for add_partitions_to_txn_result in message.results_by_transaction:
         transactional_id_text = add_partitions_to_txn_result.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        topic_results_size = len(add_partitions_to_txn_result.topic_results) + 1
         append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
+            STRING_SIZES[len(transactional_id_text)]
             + transactional_id_text
-            + (
-                UVARINTS[topic_results_size]
-                if topic_results_size < 128
-                else encode_unsigned_varint(topic_results_size)
-            )
+            + COMPACT_SIZES[len(add_partitions_to_txn_result.topic_results)]
         )
         for add_partitions_to_txn_topic_result in add_partitions_to_txn_result.topic_results:
             name_text = add_partitions_to_txn_topic_result.name.encode()
-            name_size = len(name_text) + 1
-            results_by_partition_size = len(add_partitions_to_txn_topic_result.results_by_partition) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[results_by_partition_size]
-                    if results_by_partition_size < 128
-                    else encode_unsigned_varint(results_by_partition_size)
-                )
+                + COMPACT_SIZES[len(add_partitions_to_txn_topic_result.results_by_partition)]
             )
             for (
                 add_partitions_to_txn_partition_result

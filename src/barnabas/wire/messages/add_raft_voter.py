@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AddRaftVoterRequest", "AddRaftVoterResponse"]
@@ -141,11 +140,10 @@ def _decode_add_raft_voter_request_0(buffer: bytes, offset: int) -> tuple[AddRaf
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.timeout_ms, message.voter_id, message.voter_directory_id, size = _unpack_iiuB(buffer, offset)
     offset += 25
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -193,11 +191,10 @@ def _decode_add_raft_voter_request_1(buffer: bytes, offset: int) -> tuple[AddRaf
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.timeout_ms, message.voter_id, message.voter_directory_id, size = _unpack_iiuB(buffer, offset)
     offset += 25
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -243,27 +240,20 @@ def _encode_add_raft_voter_request_0(message: AddRaftVoterRequest, pieces: list[
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
     if len(message.voter_directory_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_iiu(message.timeout_ms, message.voter_id, message.voter_directory_id)
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hx(listener.port)
         )
@@ -276,27 +266,20 @@ def _encode_add_raft_voter_request_1(message: AddRaftVoterRequest, pieces: list[
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
     if len(message.voter_directory_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_iiu(message.timeout_ms, message.voter_id, message.voter_directory_id)
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hx(listener.port)
         )
@@ -333,15 +316,7 @@ def _encode_add_raft_voter_response_0(message: AddRaftVoterResponse, pieces: lis
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     append(b"\x00")
 
 

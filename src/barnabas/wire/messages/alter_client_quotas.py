@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterClientQuotasRequest", "AlterClientQuotasResponse"]
@@ -262,11 +261,10 @@ def _decode_alter_client_quotas_request_1(buffer: bytes, offset: int) -> tuple[A
     message = _new(AlterClientQuotasRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("entries is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("entries has more elements than bytes are left")
     message.entries = []
@@ -276,11 +274,10 @@ def _decode_alter_client_quotas_request_1(buffer: bytes, offset: int) -> tuple[A
         append_entry_data(entry_data)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("entity is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("entity has more elements than bytes are left")
         entry_data.entity = []
@@ -310,11 +307,10 @@ def _decode_alter_client_quotas_request_1(buffer: bytes, offset: int) -> tuple[A
                 offset = skip_tags(buffer, offset, tags)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("ops is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 11 > end - offset:
             raise DecodeError("ops has more elements than bytes are left")
         entry_data.ops = []
@@ -373,46 +369,22 @@ def _encode_alter_client_quotas_request_0(message: AlterClientQuotasRequest, pie
 
 def _encode_alter_client_quotas_request_1(message: AlterClientQuotasRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    entries_size = len(message.entries) + 1
-    append((UVARINTS[entries_size] if entries_size < 128 else encode_unsigned_varint(entries_size)))
+    append(COMPACT_SIZES[len(message.entries)])
     for entry_data in message.entries:
-        entity_size = len(entry_data.entity) + 1
-        append((UVARINTS[entity_size] if entity_size < 128 else encode_unsigned_varint(entity_size)))
+        append(COMPACT_SIZES[len(entry_data.entity)])
         for entity_data in entry_data.entity:
             entity_type_text = entity_data.entity_type.encode()
-            entity_type_size = len(entity_type_text) + 1
-            append(
-                (
-                    UVARINTS[entity_type_size]
-                    if entity_type_size < 128
-                    else encode_string_size(entity_type_size)
-                )
-                + entity_type_text
-            )
+            append(STRING_SIZES[len(entity_type_text)] + entity_type_text)
             if entity_data.entity_name is None:
                 append(b"\x00")
             else:
                 entity_name_text = entity_data.entity_name.encode()
-                entity_name_size = len(entity_name_text) + 1
-                append(
-                    (
-                        UVARINTS[entity_name_size]
-                        if entity_name_size < 128
-                        else encode_string_size(entity_name_size)
-                    )
-                    + entity_name_text
-                )
+                append(STRING_SIZES[len(entity_name_text)] + entity_name_text)
             append(b"\x00")
-        ops_size = len(entry_data.ops) + 1
-        append((UVARINTS[ops_size] if ops_size < 128 else encode_unsigned_varint(ops_size)))
+        append(COMPACT_SIZES[len(entry_data.ops)])
         for op_data in entry_data.ops:
             key_text = op_data.key.encode()
-            key_size = len(key_text) + 1
-            append(
-                (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-                + key_text
-                + _pack_dtx(op_data.value, op_data.remove)
-            )
+            append(STRING_SIZES[len(key_text)] + key_text + _pack_dtx(op_data.value, op_data.remove))
         append(b"\x00")
     append(_pack_tx(message.validate_only))
 
@@ -483,11 +455,10 @@ def _decode_alter_client_quotas_response_1(
     message = _new(AlterClientQuotasResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("entries is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("entries has more elements than bytes are left")
     message.entries = []
@@ -505,11 +476,10 @@ def _decode_alter_client_quotas_response_1(
             entry_data.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("entity is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("entity has more elements than bytes are left")
         entry_data.entity = []
@@ -577,52 +547,23 @@ def _encode_alter_client_quotas_response_0(message: AlterClientQuotasResponse, p
 
 def _encode_alter_client_quotas_response_1(message: AlterClientQuotasResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    entries_size = len(message.entries) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[entries_size] if entries_size < 128 else encode_unsigned_varint(entries_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.entries)])
     for entry_data in message.entries:
         append(_pack_h(entry_data.error_code))
         if entry_data.error_message is None:
             append(b"\x00")
         else:
             error_message_text = entry_data.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
-        entity_size = len(entry_data.entity) + 1
-        append((UVARINTS[entity_size] if entity_size < 128 else encode_unsigned_varint(entity_size)))
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
+        append(COMPACT_SIZES[len(entry_data.entity)])
         for entity_data in entry_data.entity:
             entity_type_text = entity_data.entity_type.encode()
-            entity_type_size = len(entity_type_text) + 1
-            append(
-                (
-                    UVARINTS[entity_type_size]
-                    if entity_type_size < 128
-                    else encode_string_size(entity_type_size)
-                )
-                + entity_type_text
-            )
+            append(STRING_SIZES[len(entity_type_text)] + entity_type_text)
             if entity_data.entity_name is None:
                 append(b"\x00")
             else:
                 entity_name_text = entity_data.entity_name.encode()
-                entity_name_size = len(entity_name_text) + 1
-                append(
-                    (
-                        UVARINTS[entity_name_size]
-                        if entity_name_size < 128
-                        else encode_string_size(entity_name_size)
-                    )
-                    + entity_name_text
-                )
+                append(STRING_SIZES[len(entity_name_text)] + entity_name_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

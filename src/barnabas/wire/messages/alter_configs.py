@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterConfigsRequest", "AlterConfigsResponse"]
@@ -214,11 +213,10 @@ def _decode_alter_configs_request_2(buffer: bytes, offset: int) -> tuple[AlterCo
     message = _new(AlterConfigsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("resources is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("resources has more elements than bytes are left")
     message.resources = []
@@ -236,11 +234,10 @@ def _decode_alter_configs_request_2(buffer: bytes, offset: int) -> tuple[AlterCo
             alter_configs_resource.resource_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("configs is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("configs has more elements than bytes are left")
         alter_configs_resource.configs = []
@@ -309,35 +306,23 @@ def _encode_alter_configs_request_0(message: AlterConfigsRequest, pieces: list[A
 
 def _encode_alter_configs_request_2(message: AlterConfigsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    resources_size = len(message.resources) + 1
-    append((UVARINTS[resources_size] if resources_size < 128 else encode_unsigned_varint(resources_size)))
+    append(COMPACT_SIZES[len(message.resources)])
     for alter_configs_resource in message.resources:
         resource_name_text = alter_configs_resource.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
-        configs_size = len(alter_configs_resource.configs) + 1
         append(
             _pack_b(alter_configs_resource.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
-            + (UVARINTS[configs_size] if configs_size < 128 else encode_unsigned_varint(configs_size))
+            + COMPACT_SIZES[len(alter_configs_resource.configs)]
         )
         for alterable_config in alter_configs_resource.configs:
             name_text = alterable_config.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
             if alterable_config.value is None:
                 append(b"\x00")
             else:
                 value_text = alterable_config.value.encode()
-                value_size = len(value_text) + 1
-                append(
-                    (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                    + value_text
-                )
+                append(STRING_SIZES[len(value_text)] + value_text)
             append(b"\x00")
         append(b"\x00")
     append(_pack_tx(message.validate_only))
@@ -387,11 +372,10 @@ def _decode_alter_configs_response_2(buffer: bytes, offset: int) -> tuple[AlterC
     message = _new(AlterConfigsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -454,35 +438,18 @@ def _encode_alter_configs_response_0(message: AlterConfigsResponse, pieces: list
 
 def _encode_alter_configs_response_2(message: AlterConfigsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.responses)])
     for alter_configs_resource_response in message.responses:
         append(_pack_h(alter_configs_resource_response.error_code))
         if alter_configs_resource_response.error_message is None:
             append(b"\x00")
         else:
             error_message_text = alter_configs_resource_response.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         resource_name_text = alter_configs_resource_response.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
         append(
             _pack_b(alter_configs_resource_response.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
             + b"\x00"
         )

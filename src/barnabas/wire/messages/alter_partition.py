@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterPartitionRequest", "AlterPartitionResponse"]
@@ -242,11 +241,10 @@ def _decode_alter_partition_request_0(buffer: bytes, offset: int) -> tuple[Alter
     message = _new(AlterPartitionRequest)
     message.broker_id, message.broker_epoch, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -265,11 +263,10 @@ def _decode_alter_partition_request_0(buffer: bytes, offset: int) -> tuple[Alter
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 14 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -281,11 +278,10 @@ def _decode_alter_partition_request_0(buffer: bytes, offset: int) -> tuple[Alter
             partition_data.leader_recovery_state = 0
             partition_data.partition_index, partition_data.leader_epoch, size = _unpack_iiB(buffer, offset)
             offset += 9
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("new_isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("new_isr has more elements than bytes are left")
             partition_data.new_isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -310,11 +306,10 @@ def _decode_alter_partition_request_1(buffer: bytes, offset: int) -> tuple[Alter
     message = _new(AlterPartitionRequest)
     message.broker_id, message.broker_epoch, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -333,11 +328,10 @@ def _decode_alter_partition_request_1(buffer: bytes, offset: int) -> tuple[Alter
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -348,11 +342,10 @@ def _decode_alter_partition_request_1(buffer: bytes, offset: int) -> tuple[Alter
             partition_data.new_isr_with_epochs = []
             partition_data.partition_index, partition_data.leader_epoch, size = _unpack_iiB(buffer, offset)
             offset += 9
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("new_isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("new_isr has more elements than bytes are left")
             partition_data.new_isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -379,11 +372,10 @@ def _decode_alter_partition_request_2(buffer: bytes, offset: int) -> tuple[Alter
     message = _new(AlterPartitionRequest)
     message.broker_id, message.broker_epoch, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -394,11 +386,10 @@ def _decode_alter_partition_request_2(buffer: bytes, offset: int) -> tuple[Alter
         topic_data.topic_name = ""
         topic_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -409,11 +400,10 @@ def _decode_alter_partition_request_2(buffer: bytes, offset: int) -> tuple[Alter
             partition_data.new_isr_with_epochs = []
             partition_data.partition_index, partition_data.leader_epoch, size = _unpack_iiB(buffer, offset)
             offset += 9
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("new_isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("new_isr has more elements than bytes are left")
             partition_data.new_isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -440,11 +430,10 @@ def _decode_alter_partition_request_3(buffer: bytes, offset: int) -> tuple[Alter
     message = _new(AlterPartitionRequest)
     message.broker_id, message.broker_epoch, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -455,11 +444,10 @@ def _decode_alter_partition_request_3(buffer: bytes, offset: int) -> tuple[Alter
         topic_data.topic_name = ""
         topic_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -470,11 +458,10 @@ def _decode_alter_partition_request_3(buffer: bytes, offset: int) -> tuple[Alter
             partition_data.new_isr = []
             partition_data.partition_index, partition_data.leader_epoch, size = _unpack_iiB(buffer, offset)
             offset += 9
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("new_isr_with_epochs is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 13 > end - offset:
                 raise DecodeError("new_isr_with_epochs has more elements than bytes are left")
             partition_data.new_isr_with_epochs = []
@@ -513,33 +500,20 @@ AlterPartitionRequest._decoders = {
 
 def _encode_alter_partition_request_0(message: AlterPartitionRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_iq(message.broker_id, message.broker_epoch)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_iq(message.broker_id, message.broker_epoch) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if len(partition_data.new_isr_with_epochs):
                 raise EncodeError("it has no new_isr_with_epochs")
             if partition_data.leader_recovery_state != 0:
                 raise EncodeError("it has no leader_recovery_state")
-            new_isr_size = len(partition_data.new_isr) + 1
             append(
                 _pack_ii(partition_data.partition_index, partition_data.leader_epoch)
-                + (UVARINTS[new_isr_size] if new_isr_size < 128 else encode_unsigned_varint(new_isr_size))
+                + COMPACT_SIZES[len(partition_data.new_isr)]
                 + pack(f">{len(partition_data.new_isr)}i", *partition_data.new_isr)
                 + _pack_ix(partition_data.partition_epoch)
             )
@@ -549,31 +523,18 @@ def _encode_alter_partition_request_0(message: AlterPartitionRequest, pieces: li
 
 def _encode_alter_partition_request_1(message: AlterPartitionRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_iq(message.broker_id, message.broker_epoch)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_iq(message.broker_id, message.broker_epoch) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if len(partition_data.new_isr_with_epochs):
                 raise EncodeError("it has no new_isr_with_epochs")
-            new_isr_size = len(partition_data.new_isr) + 1
             append(
                 _pack_ii(partition_data.partition_index, partition_data.leader_epoch)
-                + (UVARINTS[new_isr_size] if new_isr_size < 128 else encode_unsigned_varint(new_isr_size))
+                + COMPACT_SIZES[len(partition_data.new_isr)]
                 + pack(f">{len(partition_data.new_isr)}i", *partition_data.new_isr)
                 + _pack_bix(partition_data.leader_recovery_state, partition_data.partition_epoch)
             )
@@ -583,30 +544,17 @@ def _encode_alter_partition_request_1(message: AlterPartitionRequest, pieces: li
 
 def _encode_alter_partition_request_2(message: AlterPartitionRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_iq(message.broker_id, message.broker_epoch)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_iq(message.broker_id, message.broker_epoch) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         if len(topic_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_data.partitions) + 1
-        append(
-            topic_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(topic_data.topic_id + COMPACT_SIZES[len(topic_data.partitions)])
         for partition_data in topic_data.partitions:
             if len(partition_data.new_isr_with_epochs):
                 raise EncodeError("it has no new_isr_with_epochs")
-            new_isr_size = len(partition_data.new_isr) + 1
             append(
                 _pack_ii(partition_data.partition_index, partition_data.leader_epoch)
-                + (UVARINTS[new_isr_size] if new_isr_size < 128 else encode_unsigned_varint(new_isr_size))
+                + COMPACT_SIZES[len(partition_data.new_isr)]
                 + pack(f">{len(partition_data.new_isr)}i", *partition_data.new_isr)
                 + _pack_bix(partition_data.leader_recovery_state, partition_data.partition_epoch)
             )
@@ -616,34 +564,17 @@ def _encode_alter_partition_request_2(message: AlterPartitionRequest, pieces: li
 
 def _encode_alter_partition_request_3(message: AlterPartitionRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_iq(message.broker_id, message.broker_epoch)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_iq(message.broker_id, message.broker_epoch) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         if len(topic_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_data.partitions) + 1
-        append(
-            topic_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(topic_data.topic_id + COMPACT_SIZES[len(topic_data.partitions)])
         for partition_data in topic_data.partitions:
             if len(partition_data.new_isr):
                 raise EncodeError("it has no new_isr")
-            new_isr_with_epochs_size = len(partition_data.new_isr_with_epochs) + 1
             append(
                 _pack_ii(partition_data.partition_index, partition_data.leader_epoch)
-                + (
-                    UVARINTS[new_isr_with_epochs_size]
-                    if new_isr_with_epochs_size < 128
-                    else encode_unsigned_varint(new_isr_with_epochs_size)
-                )
+                + COMPACT_SIZES[len(partition_data.new_isr_with_epochs)]
             )
             for broker_state in partition_data.new_isr_with_epochs:
                 append(_pack_iqx(broker_state.broker_id, broker_state.broker_epoch))
@@ -665,11 +596,10 @@ def _decode_alter_partition_response_0(buffer: bytes, offset: int) -> tuple[Alte
     message = _new(AlterPartitionResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -688,11 +618,10 @@ def _decode_alter_partition_response_0(buffer: bytes, offset: int) -> tuple[Alte
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 20 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -709,11 +638,10 @@ def _decode_alter_partition_response_0(buffer: bytes, offset: int) -> tuple[Alte
                 size,
             ) = _unpack_ihiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr has more elements than bytes are left")
             partition_data.isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -738,11 +666,10 @@ def _decode_alter_partition_response_1(buffer: bytes, offset: int) -> tuple[Alte
     message = _new(AlterPartitionResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -761,11 +688,10 @@ def _decode_alter_partition_response_1(buffer: bytes, offset: int) -> tuple[Alte
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 21 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -781,11 +707,10 @@ def _decode_alter_partition_response_1(buffer: bytes, offset: int) -> tuple[Alte
                 size,
             ) = _unpack_ihiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr has more elements than bytes are left")
             partition_data.isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -812,11 +737,10 @@ def _decode_alter_partition_response_2(buffer: bytes, offset: int) -> tuple[Alte
     message = _new(AlterPartitionResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -827,11 +751,10 @@ def _decode_alter_partition_response_2(buffer: bytes, offset: int) -> tuple[Alte
         topic_data.topic_name = ""
         topic_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 21 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -847,11 +770,10 @@ def _decode_alter_partition_response_2(buffer: bytes, offset: int) -> tuple[Alte
                 size,
             ) = _unpack_ihiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr has more elements than bytes are left")
             partition_data.isr = list(unpack_from(f">{size}i", buffer, offset))
@@ -883,26 +805,13 @@ AlterPartitionResponse._decoders = {
 
 def _encode_alter_partition_response_0(message: AlterPartitionResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
-            isr_size = len(partition_data.isr) + 1
             append(
                 _pack_ihii(
                     partition_data.partition_index,
@@ -910,7 +819,7 @@ def _encode_alter_partition_response_0(message: AlterPartitionResponse, pieces: 
                     partition_data.leader_id,
                     partition_data.leader_epoch,
                 )
-                + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+                + COMPACT_SIZES[len(partition_data.isr)]
                 + pack(f">{len(partition_data.isr)}i", *partition_data.isr)
                 + _pack_ix(partition_data.partition_epoch)
             )
@@ -920,26 +829,13 @@ def _encode_alter_partition_response_0(message: AlterPartitionResponse, pieces: 
 
 def _encode_alter_partition_response_1(message: AlterPartitionResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
-            isr_size = len(partition_data.isr) + 1
             append(
                 _pack_ihii(
                     partition_data.partition_index,
@@ -947,7 +843,7 @@ def _encode_alter_partition_response_1(message: AlterPartitionResponse, pieces: 
                     partition_data.leader_id,
                     partition_data.leader_epoch,
                 )
-                + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+                + COMPACT_SIZES[len(partition_data.isr)]
                 + pack(f">{len(partition_data.isr)}i", *partition_data.isr)
                 + _pack_bix(partition_data.leader_recovery_state, partition_data.partition_epoch)
             )
@@ -957,25 +853,12 @@ def _encode_alter_partition_response_1(message: AlterPartitionResponse, pieces: 
 
 def _encode_alter_partition_response_2(message: AlterPartitionResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         if len(topic_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_data.partitions) + 1
-        append(
-            topic_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(topic_data.topic_id + COMPACT_SIZES[len(topic_data.partitions)])
         for partition_data in topic_data.partitions:
-            isr_size = len(partition_data.isr) + 1
             append(
                 _pack_ihii(
                     partition_data.partition_index,
@@ -983,7 +866,7 @@ def _encode_alter_partition_response_2(message: AlterPartitionResponse, pieces: 
                     partition_data.leader_id,
                     partition_data.leader_epoch,
                 )
-                + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+                + COMPACT_SIZES[len(partition_data.isr)]
                 + pack(f">{len(partition_data.isr)}i", *partition_data.isr)
                 + _pack_bix(partition_data.leader_recovery_state, partition_data.partition_epoch)
             )

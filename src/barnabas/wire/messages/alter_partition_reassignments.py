@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterPartitionReassignmentsRequest", "AlterPartitionReassignmentsResponse"]
@@ -187,11 +187,10 @@ def _decode_alter_partition_reassignments_request_0(
     message.allow_replication_factor_change = True
     message.timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -209,11 +208,10 @@ def _decode_alter_partition_reassignments_request_0(
             reassignable_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         reassignable_topic.partitions = []
@@ -223,9 +221,10 @@ def _decode_alter_partition_reassignments_request_0(
             append_reassignable_partition(reassignable_partition)
             reassignable_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 reassignable_partition.replicas = None
             else:
@@ -255,11 +254,10 @@ def _decode_alter_partition_reassignments_request_1(
     message = _new(AlterPartitionReassignmentsRequest)
     message.timeout_ms, message.allow_replication_factor_change, size = _unpack_itB(buffer, offset)
     offset += 6
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -277,11 +275,10 @@ def _decode_alter_partition_reassignments_request_1(
             reassignable_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         reassignable_topic.partitions = []
@@ -291,9 +288,10 @@ def _decode_alter_partition_reassignments_request_1(
             append_reassignable_partition(reassignable_partition)
             reassignable_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 reassignable_partition.replicas = None
             else:
@@ -328,36 +326,17 @@ def _encode_alter_partition_reassignments_request_0(
     append = pieces.append
     if not message.allow_replication_factor_change:
         raise EncodeError("it has no allow_replication_factor_change")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.timeout_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.timeout_ms) + COMPACT_SIZES[len(message.topics)])
     for reassignable_topic in message.topics:
         name_text = reassignable_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(reassignable_topic.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(reassignable_topic.partitions)])
         for reassignable_partition in reassignable_topic.partitions:
             append(_pack_i(reassignable_partition.partition_index))
             if reassignable_partition.replicas is None:
                 append(b"\x00")
             else:
-                replicas_size = len(reassignable_partition.replicas) + 1
                 append(
-                    (
-                        UVARINTS[replicas_size]
-                        if replicas_size < 128
-                        else encode_unsigned_varint(replicas_size)
-                    )
+                    COMPACT_SIZES[len(reassignable_partition.replicas)]
                     + pack(f">{len(reassignable_partition.replicas)}i", *reassignable_partition.replicas)
                 )
             append(b"\x00")
@@ -369,36 +348,20 @@ def _encode_alter_partition_reassignments_request_1(
     message: AlterPartitionReassignmentsRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
     append(
         _pack_it(message.timeout_ms, message.allow_replication_factor_change)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for reassignable_topic in message.topics:
         name_text = reassignable_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(reassignable_topic.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(reassignable_topic.partitions)])
         for reassignable_partition in reassignable_topic.partitions:
             append(_pack_i(reassignable_partition.partition_index))
             if reassignable_partition.replicas is None:
                 append(b"\x00")
             else:
-                replicas_size = len(reassignable_partition.replicas) + 1
                 append(
-                    (
-                        UVARINTS[replicas_size]
-                        if replicas_size < 128
-                        else encode_unsigned_varint(replicas_size)
-                    )
+                    COMPACT_SIZES[len(reassignable_partition.replicas)]
                     + pack(f">{len(reassignable_partition.replicas)}i", *reassignable_partition.replicas)
                 )
             append(b"\x00")
@@ -428,11 +391,10 @@ def _decode_alter_partition_reassignments_response_0(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -450,11 +412,10 @@ def _decode_alter_partition_reassignments_response_0(
             reassignable_topic_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         reassignable_topic_response.partitions = []
@@ -508,11 +469,10 @@ def _decode_alter_partition_reassignments_response_1(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -530,11 +490,10 @@ def _decode_alter_partition_reassignments_response_1(
             reassignable_topic_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         reassignable_topic_response.partitions = []
@@ -586,29 +545,14 @@ def _encode_alter_partition_reassignments_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.responses)])
     for reassignable_topic_response in message.responses:
         name_text = reassignable_topic_response.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(reassignable_topic_response.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(reassignable_topic_response.partitions)]
         )
         for reassignable_partition_response in reassignable_topic_response.partitions:
             append(
@@ -621,15 +565,7 @@ def _encode_alter_partition_reassignments_response_0(
                 append(b"\x00")
             else:
                 error_message_text = reassignable_partition_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
@@ -644,29 +580,14 @@ def _encode_alter_partition_reassignments_response_1(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.responses)])
     for reassignable_topic_response in message.responses:
         name_text = reassignable_topic_response.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(reassignable_topic_response.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(reassignable_topic_response.partitions)]
         )
         for reassignable_partition_response in reassignable_topic_response.partitions:
             append(
@@ -679,15 +600,7 @@ def _encode_alter_partition_reassignments_response_1(
                 append(b"\x00")
             else:
                 error_message_text = reassignable_partition_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

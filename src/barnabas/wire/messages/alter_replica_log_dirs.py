@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterReplicaLogDirsRequest", "AlterReplicaLogDirsResponse"]
@@ -216,11 +215,10 @@ def _decode_alter_replica_log_dirs_request_2(
     message = _new(AlterReplicaLogDirsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("dirs is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("dirs has more elements than bytes are left")
     message.dirs = []
@@ -238,11 +236,10 @@ def _decode_alter_replica_log_dirs_request_2(
             alter_replica_log_dir.path, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         alter_replica_log_dir.topics = []
@@ -260,11 +257,10 @@ def _decode_alter_replica_log_dirs_request_2(
                 alter_replica_log_dir_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             alter_replica_log_dir_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -312,29 +308,16 @@ def _encode_alter_replica_log_dirs_request_0(message: AlterReplicaLogDirsRequest
 
 def _encode_alter_replica_log_dirs_request_2(message: AlterReplicaLogDirsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    dirs_size = len(message.dirs) + 1
-    append((UVARINTS[dirs_size] if dirs_size < 128 else encode_unsigned_varint(dirs_size)))
+    append(COMPACT_SIZES[len(message.dirs)])
     for alter_replica_log_dir in message.dirs:
         path_text = alter_replica_log_dir.path.encode()
-        path_size = len(path_text) + 1
-        topics_size = len(alter_replica_log_dir.topics) + 1
-        append(
-            (UVARINTS[path_size] if path_size < 128 else encode_string_size(path_size))
-            + path_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-        )
+        append(STRING_SIZES[len(path_text)] + path_text + COMPACT_SIZES[len(alter_replica_log_dir.topics)])
         for alter_replica_log_dir_topic in alter_replica_log_dir.topics:
             name_text = alter_replica_log_dir_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(alter_replica_log_dir_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(alter_replica_log_dir_topic.partitions)]
                 + pack(
                     f">{len(alter_replica_log_dir_topic.partitions)}i",
                     *alter_replica_log_dir_topic.partitions,
@@ -401,11 +384,10 @@ def _decode_alter_replica_log_dirs_response_2(
     message = _new(AlterReplicaLogDirsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -423,11 +405,10 @@ def _decode_alter_replica_log_dirs_response_2(
             alter_replica_log_dir_topic_result.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         alter_replica_log_dir_topic_result.partitions = []
@@ -486,23 +467,13 @@ def _encode_alter_replica_log_dirs_response_2(
     message: AlterReplicaLogDirsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for alter_replica_log_dir_topic_result in message.results:
         topic_name_text = alter_replica_log_dir_topic_result.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(alter_replica_log_dir_topic_result.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+            STRING_SIZES[len(topic_name_text)]
             + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(alter_replica_log_dir_topic_result.partitions)]
         )
         for alter_replica_log_dir_partition_result in alter_replica_log_dir_topic_result.partitions:
             append(

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["AlterUserScramCredentialsRequest", "AlterUserScramCredentialsResponse"]
@@ -158,11 +157,10 @@ def _decode_alter_user_scram_credentials_request_0(
     message = _new(AlterUserScramCredentialsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("deletions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("deletions has more elements than bytes are left")
     message.deletions = []
@@ -184,11 +182,10 @@ def _decode_alter_user_scram_credentials_request_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("upsertions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 9 > end - offset:
         raise DecodeError("upsertions has more elements than bytes are left")
     message.upsertions = []
@@ -208,20 +205,20 @@ def _decode_alter_user_scram_credentials_request_0(
             buffer, offset
         )
         offset += 6
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("salt is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         scram_credential_upsertion.salt = buffer[offset:stop]
         offset = stop
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("salted_password is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         scram_credential_upsertion.salted_password = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -242,37 +239,21 @@ def _encode_alter_user_scram_credentials_request_0(
     message: AlterUserScramCredentialsRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    deletions_size = len(message.deletions) + 1
-    append((UVARINTS[deletions_size] if deletions_size < 128 else encode_unsigned_varint(deletions_size)))
+    append(COMPACT_SIZES[len(message.deletions)])
     for scram_credential_deletion in message.deletions:
         name_text = scram_credential_deletion.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_bx(scram_credential_deletion.mechanism)
-        )
-    upsertions_size = len(message.upsertions) + 1
-    append((UVARINTS[upsertions_size] if upsertions_size < 128 else encode_unsigned_varint(upsertions_size)))
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_bx(scram_credential_deletion.mechanism))
+    append(COMPACT_SIZES[len(message.upsertions)])
     for scram_credential_upsertion in message.upsertions:
         name_text = scram_credential_upsertion.name.encode()
-        name_size = len(name_text) + 1
-        salt_size = len(scram_credential_upsertion.salt) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_bi(scram_credential_upsertion.mechanism, scram_credential_upsertion.iterations)
-            + (UVARINTS[salt_size] if salt_size < 128 else encode_unsigned_varint(salt_size))
+            + COMPACT_SIZES[len(scram_credential_upsertion.salt)]
         )
         append(scram_credential_upsertion.salt)
-        salted_password_size = len(scram_credential_upsertion.salted_password) + 1
-        append(
-            (
-                UVARINTS[salted_password_size]
-                if salted_password_size < 128
-                else encode_unsigned_varint(salted_password_size)
-            )
-        )
+        append(COMPACT_SIZES[len(scram_credential_upsertion.salted_password)])
         append(scram_credential_upsertion.salted_password)
         append(b"\x00")
     append(b"\x00")
@@ -288,11 +269,10 @@ def _decode_alter_user_scram_credentials_response_0(
     message = _new(AlterUserScramCredentialsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -336,32 +316,17 @@ def _encode_alter_user_scram_credentials_response_0(
     message: AlterUserScramCredentialsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for alter_user_scram_credentials_result in message.results:
         user_text = alter_user_scram_credentials_result.user.encode()
-        user_size = len(user_text) + 1
         append(
-            (UVARINTS[user_size] if user_size < 128 else encode_string_size(user_size))
-            + user_text
-            + _pack_h(alter_user_scram_credentials_result.error_code)
+            STRING_SIZES[len(user_text)] + user_text + _pack_h(alter_user_scram_credentials_result.error_code)
         )
         if alter_user_scram_credentials_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = alter_user_scram_credentials_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

@@ -11,11 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -229,21 +229,11 @@ def _encode_api_versions_request_0(message: ApiVersionsRequest, pieces: list[Any
 def _encode_api_versions_request_3(message: ApiVersionsRequest, pieces: list[Any]) -> None:
     append = pieces.append
     client_software_name_text = message.client_software_name.encode()
-    client_software_name_size = len(client_software_name_text) + 1
     client_software_version_text = message.client_software_version.encode()
-    client_software_version_size = len(client_software_version_text) + 1
     append(
-        (
-            UVARINTS[client_software_name_size]
-            if client_software_name_size < 128
-            else encode_string_size(client_software_name_size)
-        )
+        STRING_SIZES[len(client_software_name_text)]
         + client_software_name_text
-        + (
-            UVARINTS[client_software_version_size]
-            if client_software_version_size < 128
-            else encode_string_size(client_software_version_size)
-        )
+        + STRING_SIZES[len(client_software_version_text)]
         + client_software_version_text
         + b"\x00"
     )
@@ -312,11 +302,10 @@ def _decode_api_versions_response_3(buffer: bytes, offset: int) -> tuple[ApiVers
     message = _new(ApiVersionsResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("api_keys is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("api_keys has more elements than bytes are left")
     message.api_keys = []
@@ -344,11 +333,10 @@ def _decode_api_versions_response_3(buffer: bytes, offset: int) -> tuple[ApiVers
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("supported_features is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 6 > end - offset:
                     raise DecodeError("supported_features has more elements than bytes are left")
                 message.supported_features = []
@@ -376,11 +364,10 @@ def _decode_api_versions_response_3(buffer: bytes, offset: int) -> tuple[ApiVers
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("finalized_features is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 6 > end - offset:
                     raise DecodeError("finalized_features has more elements than bytes are left")
                 message.finalized_features = []
@@ -438,11 +425,7 @@ def _encode_api_versions_response_1(message: ApiVersionsResponse, pieces: list[A
 
 def _encode_api_versions_response_3(message: ApiVersionsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    api_keys_size = len(message.api_keys) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[api_keys_size] if api_keys_size < 128 else encode_unsigned_varint(api_keys_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.api_keys)])
     for api_version in message.api_keys:
         append(_pack_hhhx(api_version.api_key, api_version.min_version, api_version.max_version))
     append(_pack_i(message.throttle_time_ms))
@@ -450,19 +433,11 @@ def _encode_api_versions_response_3(message: ApiVersionsResponse, pieces: list[A
     append(b"\x00")
     if len(message.supported_features):
         mark = len(pieces)
-        supported_features_size = len(message.supported_features) + 1
-        append(
-            (
-                UVARINTS[supported_features_size]
-                if supported_features_size < 128
-                else encode_unsigned_varint(supported_features_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.supported_features)])
         for supported_feature_key in message.supported_features:
             name_text = supported_feature_key.name.encode()
-            name_size = len(name_text) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
                 + _pack_hhx(supported_feature_key.min_version, supported_feature_key.max_version)
             )
@@ -473,19 +448,11 @@ def _encode_api_versions_response_3(message: ApiVersionsResponse, pieces: list[A
         close_tag(pieces, mark, 1)
     if len(message.finalized_features):
         mark = len(pieces)
-        finalized_features_size = len(message.finalized_features) + 1
-        append(
-            (
-                UVARINTS[finalized_features_size]
-                if finalized_features_size < 128
-                else encode_unsigned_varint(finalized_features_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.finalized_features)])
         for finalized_feature_key in message.finalized_features:
             name_text = finalized_feature_key.name.encode()
-            name_size = len(name_text) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
                 + _pack_hhx(finalized_feature_key.max_version_level, finalized_feature_key.min_version_level)
             )
@@ -495,7 +462,7 @@ def _encode_api_versions_response_3(message: ApiVersionsResponse, pieces: list[A
         append(_pack_t(message.zk_migration_ready))
         close_tag(pieces, mark, 3)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ApiVersionsResponse._encoders = {

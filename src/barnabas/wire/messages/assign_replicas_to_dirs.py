@@ -10,13 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    encode_unsigned_varint,
-    skip_tags,
-    unsigned_varint_tail,
-)
+from barnabas.wire.primitives import COMPACT_SIZES, ZERO_UUID, compact_size_tail, skip_tags
 
 __all__ = ["AssignReplicasToDirsRequest", "AssignReplicasToDirsResponse"]
 
@@ -204,11 +198,10 @@ def _decode_assign_replicas_to_dirs_request_0(
     message = _new(AssignReplicasToDirsRequest)
     message.broker_id, message.broker_epoch, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("directories is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("directories has more elements than bytes are left")
     message.directories = []
@@ -218,11 +211,10 @@ def _decode_assign_replicas_to_dirs_request_0(
         append_directory_data(directory_data)
         directory_data.id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         directory_data.topics = []
@@ -232,11 +224,10 @@ def _decode_assign_replicas_to_dirs_request_0(
             append_topic_data(topic_data)
             topic_data.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 5 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_data.partitions = []
@@ -270,31 +261,15 @@ def _encode_assign_replicas_to_dirs_request_0(
     message: AssignReplicasToDirsRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    directories_size = len(message.directories) + 1
-    append(
-        _pack_iq(message.broker_id, message.broker_epoch)
-        + (UVARINTS[directories_size] if directories_size < 128 else encode_unsigned_varint(directories_size))
-    )
+    append(_pack_iq(message.broker_id, message.broker_epoch) + COMPACT_SIZES[len(message.directories)])
     for directory_data in message.directories:
         if len(directory_data.id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        topics_size = len(directory_data.topics) + 1
-        append(
-            directory_data.id
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-        )
+        append(directory_data.id + COMPACT_SIZES[len(directory_data.topics)])
         for topic_data in directory_data.topics:
             if len(topic_data.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(topic_data.partitions) + 1
-            append(
-                topic_data.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
-            )
+            append(topic_data.topic_id + COMPACT_SIZES[len(topic_data.partitions)])
             for partition_data in topic_data.partitions:
                 append(_pack_ix(partition_data.partition_index))
             append(b"\x00")
@@ -312,11 +287,10 @@ def _decode_assign_replicas_to_dirs_response_0(
     message = _new(AssignReplicasToDirsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("directories is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("directories has more elements than bytes are left")
     message.directories = []
@@ -326,11 +300,10 @@ def _decode_assign_replicas_to_dirs_response_0(
         append_directory_data(directory_data)
         directory_data.id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         directory_data.topics = []
@@ -340,11 +313,10 @@ def _decode_assign_replicas_to_dirs_response_0(
             append_topic_data(topic_data)
             topic_data.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 7 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_data.partitions = []
@@ -378,31 +350,15 @@ def _encode_assign_replicas_to_dirs_response_0(
     message: AssignReplicasToDirsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    directories_size = len(message.directories) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[directories_size] if directories_size < 128 else encode_unsigned_varint(directories_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.directories)])
     for directory_data in message.directories:
         if len(directory_data.id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        topics_size = len(directory_data.topics) + 1
-        append(
-            directory_data.id
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-        )
+        append(directory_data.id + COMPACT_SIZES[len(directory_data.topics)])
         for topic_data in directory_data.topics:
             if len(topic_data.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(topic_data.partitions) + 1
-            append(
-                topic_data.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
-            )
+            append(topic_data.topic_id + COMPACT_SIZES[len(topic_data.partitions)])
             for partition_data in topic_data.partitions:
                 append(_pack_ihx(partition_data.partition_index, partition_data.error_code))
             append(b"\x00")

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -299,11 +299,10 @@ def _decode_begin_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[Be
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.voter_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -321,11 +320,10 @@ def _decode_begin_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[Be
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 29 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -349,11 +347,10 @@ def _decode_begin_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[Be
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("leader_endpoints is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("leader_endpoints has more elements than bytes are left")
     message.leader_endpoints = []
@@ -419,28 +416,12 @@ def _encode_begin_quorum_epoch_request_1(message: BeginQuorumEpochRequest, piece
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.voter_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.voter_id) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if len(partition_data.voter_directory_id) != 16:
@@ -454,23 +435,14 @@ def _encode_begin_quorum_epoch_request_1(message: BeginQuorumEpochRequest, piece
                 )
             )
         append(b"\x00")
-    leader_endpoints_size = len(message.leader_endpoints) + 1
-    append(
-        (
-            UVARINTS[leader_endpoints_size]
-            if leader_endpoints_size < 128
-            else encode_unsigned_varint(leader_endpoints_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.leader_endpoints)])
     for leader_endpoint in message.leader_endpoints:
         name_text = leader_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = leader_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hx(leader_endpoint.port)
         )
@@ -531,11 +503,10 @@ def _decode_begin_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[B
     message = _new(BeginQuorumEpochResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -553,11 +524,10 @@ def _decode_begin_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[B
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -590,11 +560,10 @@ def _decode_begin_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[B
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 8 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -648,23 +617,11 @@ def _encode_begin_quorum_epoch_response_0(message: BeginQuorumEpochResponse, pie
 
 def _encode_begin_quorum_epoch_response_1(message: BeginQuorumEpochResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(
@@ -680,26 +637,18 @@ def _encode_begin_quorum_epoch_response_1(message: BeginQuorumEpochResponse, pie
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(node_endpoint.port)
             )
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 BeginQuorumEpochResponse._encoders = {

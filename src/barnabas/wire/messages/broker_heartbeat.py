@@ -11,9 +11,10 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
+    compact_size_tail,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -150,11 +151,10 @@ def _decode_broker_heartbeat_request_1(buffer: bytes, offset: int) -> tuple[Brok
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("offline_log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("offline_log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -189,11 +189,10 @@ def _decode_broker_heartbeat_request_2(buffer: bytes, offset: int) -> tuple[Brok
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("offline_log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("offline_log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -202,9 +201,10 @@ def _decode_broker_heartbeat_request_2(buffer: bytes, offset: int) -> tuple[Brok
             elif tag == 1:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.cordoned_log_dirs = None
                 else:
@@ -261,21 +261,14 @@ def _encode_broker_heartbeat_request_1(message: BrokerHeartbeatRequest, pieces: 
     append(b"\x00")
     if len(message.offline_log_dirs):
         mark = len(pieces)
-        offline_log_dirs_size = len(message.offline_log_dirs) + 1
-        append(
-            (
-                UVARINTS[offline_log_dirs_size]
-                if offline_log_dirs_size < 128
-                else encode_unsigned_varint(offline_log_dirs_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.offline_log_dirs)])
         for uuid in message.offline_log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_broker_heartbeat_request_2(message: BrokerHeartbeatRequest, pieces: list[Any]) -> None:
@@ -293,14 +286,7 @@ def _encode_broker_heartbeat_request_2(message: BrokerHeartbeatRequest, pieces: 
     append(b"\x00")
     if len(message.offline_log_dirs):
         mark = len(pieces)
-        offline_log_dirs_size = len(message.offline_log_dirs) + 1
-        append(
-            (
-                UVARINTS[offline_log_dirs_size]
-                if offline_log_dirs_size < 128
-                else encode_unsigned_varint(offline_log_dirs_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.offline_log_dirs)])
         for uuid in message.offline_log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
@@ -308,21 +294,14 @@ def _encode_broker_heartbeat_request_2(message: BrokerHeartbeatRequest, pieces: 
         close_tag(pieces, mark, 0)
     if message.cordoned_log_dirs is not None:
         mark = len(pieces)
-        cordoned_log_dirs_size = len(message.cordoned_log_dirs) + 1
-        append(
-            (
-                UVARINTS[cordoned_log_dirs_size]
-                if cordoned_log_dirs_size < 128
-                else encode_unsigned_varint(cordoned_log_dirs_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.cordoned_log_dirs)])
         for uuid in message.cordoned_log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 BrokerHeartbeatRequest._encoders = {

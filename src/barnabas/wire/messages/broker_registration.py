@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["BrokerRegistrationRequest", "BrokerRegistrationResponse"]
@@ -188,11 +187,10 @@ def _decode_broker_registration_request_0(
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.incarnation_id, size = _unpack_uB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -222,11 +220,10 @@ def _decode_broker_registration_request_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -278,11 +275,10 @@ def _decode_broker_registration_request_1(
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.incarnation_id, size = _unpack_uB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -312,11 +308,10 @@ def _decode_broker_registration_request_1(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -367,11 +362,10 @@ def _decode_broker_registration_request_2(
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.incarnation_id, size = _unpack_uB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -401,11 +395,10 @@ def _decode_broker_registration_request_2(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -435,11 +428,10 @@ def _decode_broker_registration_request_2(
         message.rack, offset = compact_nullable_string_tail(buffer, offset, size)
     message.is_migrating_zk_broker, size = _unpack_tB(buffer, offset)
     offset += 2
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("log_dirs is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 16 > end - offset:
         raise DecodeError("log_dirs has more elements than bytes are left")
     stop = offset + size * 16
@@ -467,11 +459,10 @@ def _decode_broker_registration_request_3(
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.incarnation_id, size = _unpack_uB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -501,11 +492,10 @@ def _decode_broker_registration_request_3(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -535,11 +525,10 @@ def _decode_broker_registration_request_3(
         message.rack, offset = compact_nullable_string_tail(buffer, offset, size)
     message.is_migrating_zk_broker, size = _unpack_tB(buffer, offset)
     offset += 2
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("log_dirs is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 16 > end - offset:
         raise DecodeError("log_dirs has more elements than bytes are left")
     stop = offset + size * 16
@@ -566,36 +555,30 @@ def _encode_broker_registration_request_0(message: BrokerRegistrationRequest, pi
     if message.is_migrating_zk_broker:
         raise EncodeError("it has no is_migrating_zk_broker")
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_i(message.broker_id)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + message.incarnation_id
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(listener.port, listener.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for feature in message.features:
         name_text = feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(feature.min_supported_version, feature.max_supported_version)
         )
@@ -603,44 +586,37 @@ def _encode_broker_registration_request_0(message: BrokerRegistrationRequest, pi
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(b"\x00")
 
 
 def _encode_broker_registration_request_1(message: BrokerRegistrationRequest, pieces: list[Any]) -> None:
     append = pieces.append
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_i(message.broker_id)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + message.incarnation_id
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(listener.port, listener.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for feature in message.features:
         name_text = feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(feature.min_supported_version, feature.max_supported_version)
         )
@@ -648,44 +624,37 @@ def _encode_broker_registration_request_1(message: BrokerRegistrationRequest, pi
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_tx(message.is_migrating_zk_broker))
 
 
 def _encode_broker_registration_request_2(message: BrokerRegistrationRequest, pieces: list[Any]) -> None:
     append = pieces.append
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_i(message.broker_id)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + message.incarnation_id
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(listener.port, listener.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for feature in message.features:
         name_text = feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(feature.min_supported_version, feature.max_supported_version)
         )
@@ -693,13 +662,8 @@ def _encode_broker_registration_request_2(message: BrokerRegistrationRequest, pi
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
-    log_dirs_size = len(message.log_dirs) + 1
-    append(
-        _pack_t(message.is_migrating_zk_broker)
-        + (UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size))
-    )
+        append(STRING_SIZES[len(rack_text)] + rack_text)
+    append(_pack_t(message.is_migrating_zk_broker) + COMPACT_SIZES[len(message.log_dirs)])
     for uuid in message.log_dirs:
         if len(uuid) != 16:
             raise EncodeError("a uuid has 16 bytes")
@@ -710,36 +674,30 @@ def _encode_broker_registration_request_2(message: BrokerRegistrationRequest, pi
 def _encode_broker_registration_request_3(message: BrokerRegistrationRequest, pieces: list[Any]) -> None:
     append = pieces.append
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_i(message.broker_id)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + message.incarnation_id
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(listener.port, listener.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for feature in message.features:
         name_text = feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(feature.min_supported_version, feature.max_supported_version)
         )
@@ -747,13 +705,8 @@ def _encode_broker_registration_request_3(message: BrokerRegistrationRequest, pi
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
-    log_dirs_size = len(message.log_dirs) + 1
-    append(
-        _pack_t(message.is_migrating_zk_broker)
-        + (UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size))
-    )
+        append(STRING_SIZES[len(rack_text)] + rack_text)
+    append(_pack_t(message.is_migrating_zk_broker) + COMPACT_SIZES[len(message.log_dirs)])
     for uuid in message.log_dirs:
         if len(uuid) != 16:
             raise EncodeError("a uuid has 16 bytes")

@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ConsumerGroupDescribeRequest", "ConsumerGroupDescribeResponse"]
@@ -246,11 +245,10 @@ def _decode_consumer_group_describe_request_0(
     message = _new(ConsumerGroupDescribeRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("group_ids is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("group_ids has more elements than bytes are left")
     message.group_ids = []
@@ -282,12 +280,10 @@ def _encode_consumer_group_describe_request_0(
     message: ConsumerGroupDescribeRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    group_ids_size = len(message.group_ids) + 1
-    append((UVARINTS[group_ids_size] if group_ids_size < 128 else encode_unsigned_varint(group_ids_size)))
+    append(COMPACT_SIZES[len(message.group_ids)])
     for text in message.group_ids:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(_pack_tx(message.include_authorized_operations))
 
 
@@ -304,11 +300,10 @@ def _decode_consumer_group_describe_response_0(
     message = _new(ConsumerGroupDescribeResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -350,11 +345,10 @@ def _decode_consumer_group_describe_response_0(
             described_group.assignor_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 16 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -405,11 +399,10 @@ def _decode_consumer_group_describe_response_0(
                 member.client_host, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("subscribed_topic_names is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("subscribed_topic_names has more elements than bytes are left")
             member.subscribed_topic_names = []
@@ -436,11 +429,10 @@ def _decode_consumer_group_describe_response_0(
             member.assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("topic_partitions has more elements than bytes are left")
             assignment.topic_partitions = []
@@ -458,11 +450,10 @@ def _decode_consumer_group_describe_response_0(
                     topic_partitions.topic_name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -479,11 +470,10 @@ def _decode_consumer_group_describe_response_0(
             member.target_assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("topic_partitions has more elements than bytes are left")
             assignment.topic_partitions = []
@@ -501,11 +491,10 @@ def _decode_consumer_group_describe_response_0(
                     topic_partitions.topic_name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -540,11 +529,10 @@ def _decode_consumer_group_describe_response_1(
     message = _new(ConsumerGroupDescribeResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -586,11 +574,10 @@ def _decode_consumer_group_describe_response_1(
             described_group.assignor_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -640,11 +627,10 @@ def _decode_consumer_group_describe_response_1(
                 member.client_host, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("subscribed_topic_names is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("subscribed_topic_names has more elements than bytes are left")
             member.subscribed_topic_names = []
@@ -671,11 +657,10 @@ def _decode_consumer_group_describe_response_1(
             member.assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("topic_partitions has more elements than bytes are left")
             assignment.topic_partitions = []
@@ -693,11 +678,10 @@ def _decode_consumer_group_describe_response_1(
                     topic_partitions.topic_name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -714,11 +698,10 @@ def _decode_consumer_group_describe_response_1(
             member.target_assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("topic_partitions has more elements than bytes are left")
             assignment.topic_partitions = []
@@ -736,11 +719,10 @@ def _decode_consumer_group_describe_response_1(
                     topic_partitions.topic_name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -778,176 +760,83 @@ def _encode_consumer_group_describe_response_0(
     message: ConsumerGroupDescribeResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         append(_pack_h(described_group.error_code))
         if described_group.error_message is None:
             append(b"\x00")
         else:
             error_message_text = described_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         assignor_name_text = described_group.assignor_name.encode()
-        assignor_name_size = len(assignor_name_text) + 1
-        members_size = len(described_group.members) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
             + _pack_ii(described_group.group_epoch, described_group.assignment_epoch)
-            + (
-                UVARINTS[assignor_name_size]
-                if assignor_name_size < 128
-                else encode_string_size(assignor_name_size)
-            )
+            + STRING_SIZES[len(assignor_name_text)]
             + assignor_name_text
-            + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+            + COMPACT_SIZES[len(described_group.members)]
         )
         for member in described_group.members:
             member_id_text = member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
             if member.instance_id is None:
                 append(b"\x00")
             else:
                 instance_id_text = member.instance_id.encode()
-                instance_id_size = len(instance_id_text) + 1
-                append(
-                    (
-                        UVARINTS[instance_id_size]
-                        if instance_id_size < 128
-                        else encode_string_size(instance_id_size)
-                    )
-                    + instance_id_text
-                )
+                append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
             if member.rack_id is None:
                 append(b"\x00")
             else:
                 rack_id_text = member.rack_id.encode()
-                rack_id_size = len(rack_id_text) + 1
-                append(
-                    (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-                    + rack_id_text
-                )
+                append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
             client_id_text = member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
-            subscribed_topic_names_size = len(member.subscribed_topic_names) + 1
             append(
                 _pack_i(member.member_epoch)
-                + (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                + STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
-                + (
-                    UVARINTS[subscribed_topic_names_size]
-                    if subscribed_topic_names_size < 128
-                    else encode_unsigned_varint(subscribed_topic_names_size)
-                )
+                + COMPACT_SIZES[len(member.subscribed_topic_names)]
             )
             for text in member.subscribed_topic_names:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
+                append(STRING_SIZES[len(text_text)] + text_text)
             if member.subscribed_topic_regex is None:
                 append(b"\x00")
             else:
                 subscribed_topic_regex_text = member.subscribed_topic_regex.encode()
-                subscribed_topic_regex_size = len(subscribed_topic_regex_text) + 1
-                append(
-                    (
-                        UVARINTS[subscribed_topic_regex_size]
-                        if subscribed_topic_regex_size < 128
-                        else encode_string_size(subscribed_topic_regex_size)
-                    )
-                    + subscribed_topic_regex_text
-                )
+                append(STRING_SIZES[len(subscribed_topic_regex_text)] + subscribed_topic_regex_text)
             assignment = member.assignment
-            topic_partitions_size = len(assignment.topic_partitions) + 1
-            append(
-                (
-                    UVARINTS[topic_partitions_size]
-                    if topic_partitions_size < 128
-                    else encode_unsigned_varint(topic_partitions_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.topic_partitions)])
             for topic_partitions in assignment.topic_partitions:
                 if len(topic_partitions.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
                 topic_name_text = topic_partitions.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(topic_partitions.partitions) + 1
                 append(
                     topic_partitions.topic_id
-                    + (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    + STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partitions.partitions)]
                     + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                     + b"\x00"
                 )
             assignment = member.target_assignment
-            topic_partitions_size = len(assignment.topic_partitions) + 1
-            append(
-                b"\x00"
-                + (
-                    UVARINTS[topic_partitions_size]
-                    if topic_partitions_size < 128
-                    else encode_unsigned_varint(topic_partitions_size)
-                )
-            )
+            append(b"\x00" + COMPACT_SIZES[len(assignment.topic_partitions)])
             for topic_partitions in assignment.topic_partitions:
                 if len(topic_partitions.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
                 topic_name_text = topic_partitions.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(topic_partitions.partitions) + 1
                 append(
                     topic_partitions.topic_id
-                    + (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    + STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partitions.partitions)]
                     + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                     + b"\x00"
                 )
@@ -960,176 +849,83 @@ def _encode_consumer_group_describe_response_1(
     message: ConsumerGroupDescribeResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         append(_pack_h(described_group.error_code))
         if described_group.error_message is None:
             append(b"\x00")
         else:
             error_message_text = described_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         assignor_name_text = described_group.assignor_name.encode()
-        assignor_name_size = len(assignor_name_text) + 1
-        members_size = len(described_group.members) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
             + _pack_ii(described_group.group_epoch, described_group.assignment_epoch)
-            + (
-                UVARINTS[assignor_name_size]
-                if assignor_name_size < 128
-                else encode_string_size(assignor_name_size)
-            )
+            + STRING_SIZES[len(assignor_name_text)]
             + assignor_name_text
-            + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+            + COMPACT_SIZES[len(described_group.members)]
         )
         for member in described_group.members:
             member_id_text = member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
             if member.instance_id is None:
                 append(b"\x00")
             else:
                 instance_id_text = member.instance_id.encode()
-                instance_id_size = len(instance_id_text) + 1
-                append(
-                    (
-                        UVARINTS[instance_id_size]
-                        if instance_id_size < 128
-                        else encode_string_size(instance_id_size)
-                    )
-                    + instance_id_text
-                )
+                append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
             if member.rack_id is None:
                 append(b"\x00")
             else:
                 rack_id_text = member.rack_id.encode()
-                rack_id_size = len(rack_id_text) + 1
-                append(
-                    (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-                    + rack_id_text
-                )
+                append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
             client_id_text = member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
-            subscribed_topic_names_size = len(member.subscribed_topic_names) + 1
             append(
                 _pack_i(member.member_epoch)
-                + (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                + STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
-                + (
-                    UVARINTS[subscribed_topic_names_size]
-                    if subscribed_topic_names_size < 128
-                    else encode_unsigned_varint(subscribed_topic_names_size)
-                )
+                + COMPACT_SIZES[len(member.subscribed_topic_names)]
             )
             for text in member.subscribed_topic_names:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
+                append(STRING_SIZES[len(text_text)] + text_text)
             if member.subscribed_topic_regex is None:
                 append(b"\x00")
             else:
                 subscribed_topic_regex_text = member.subscribed_topic_regex.encode()
-                subscribed_topic_regex_size = len(subscribed_topic_regex_text) + 1
-                append(
-                    (
-                        UVARINTS[subscribed_topic_regex_size]
-                        if subscribed_topic_regex_size < 128
-                        else encode_string_size(subscribed_topic_regex_size)
-                    )
-                    + subscribed_topic_regex_text
-                )
+                append(STRING_SIZES[len(subscribed_topic_regex_text)] + subscribed_topic_regex_text)
             assignment = member.assignment
-            topic_partitions_size = len(assignment.topic_partitions) + 1
-            append(
-                (
-                    UVARINTS[topic_partitions_size]
-                    if topic_partitions_size < 128
-                    else encode_unsigned_varint(topic_partitions_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.topic_partitions)])
             for topic_partitions in assignment.topic_partitions:
                 if len(topic_partitions.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
                 topic_name_text = topic_partitions.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(topic_partitions.partitions) + 1
                 append(
                     topic_partitions.topic_id
-                    + (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    + STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partitions.partitions)]
                     + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                     + b"\x00"
                 )
             assignment = member.target_assignment
-            topic_partitions_size = len(assignment.topic_partitions) + 1
-            append(
-                b"\x00"
-                + (
-                    UVARINTS[topic_partitions_size]
-                    if topic_partitions_size < 128
-                    else encode_unsigned_varint(topic_partitions_size)
-                )
-            )
+            append(b"\x00" + COMPACT_SIZES[len(assignment.topic_partitions)])
             for topic_partitions in assignment.topic_partitions:
                 if len(topic_partitions.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
                 topic_name_text = topic_partitions.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(topic_partitions.partitions) + 1
                 append(
                     topic_partitions.topic_id
-                    + (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    + STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partitions.partitions)]
                     + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                     + b"\x00"
                 )

@@ -11,14 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ConsumerGroupHeartbeatRequest", "ConsumerGroupHeartbeatResponse"]
@@ -234,9 +234,10 @@ def _decode_consumer_group_heartbeat_request_0(
         message.rack_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.rebalance_timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.subscribed_topic_names = None
     else:
@@ -264,9 +265,10 @@ def _decode_consumer_group_heartbeat_request_0(
         message.server_assignor, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topic_partitions = None
     else:
@@ -279,11 +281,10 @@ def _decode_consumer_group_heartbeat_request_0(
             append_topic_partitions(topic_partitions)
             topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -338,9 +339,10 @@ def _decode_consumer_group_heartbeat_request_1(
         message.rack_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.rebalance_timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.subscribed_topic_names = None
     else:
@@ -376,9 +378,10 @@ def _decode_consumer_group_heartbeat_request_1(
         message.server_assignor, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topic_partitions = None
     else:
@@ -391,11 +394,10 @@ def _decode_consumer_group_heartbeat_request_1(
             append_topic_partitions(topic_partitions)
             topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -424,13 +426,11 @@ def _encode_consumer_group_heartbeat_request_0(
     if message.subscribed_topic_regex is not None:
         raise EncodeError("it has no subscribed_topic_regex")
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
         + _pack_i(message.member_epoch)
     )
@@ -438,71 +438,35 @@ def _encode_consumer_group_heartbeat_request_0(
         append(b"\x00")
     else:
         instance_id_text = message.instance_id.encode()
-        instance_id_size = len(instance_id_text) + 1
-        append(
-            (UVARINTS[instance_id_size] if instance_id_size < 128 else encode_string_size(instance_id_size))
-            + instance_id_text
-        )
+        append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
     if message.rack_id is None:
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     append(_pack_i(message.rebalance_timeout_ms))
     if message.subscribed_topic_names is None:
         append(b"\x00")
     else:
-        subscribed_topic_names_size = len(message.subscribed_topic_names) + 1
-        append(
-            (
-                UVARINTS[subscribed_topic_names_size]
-                if subscribed_topic_names_size < 128
-                else encode_unsigned_varint(subscribed_topic_names_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.subscribed_topic_names)])
         for text in message.subscribed_topic_names:
             text_text = text.encode()
-            text_size = len(text_text) + 1
-            append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+            append(STRING_SIZES[len(text_text)] + text_text)
     if message.server_assignor is None:
         append(b"\x00")
     else:
         server_assignor_text = message.server_assignor.encode()
-        server_assignor_size = len(server_assignor_text) + 1
-        append(
-            (
-                UVARINTS[server_assignor_size]
-                if server_assignor_size < 128
-                else encode_string_size(server_assignor_size)
-            )
-            + server_assignor_text
-        )
+        append(STRING_SIZES[len(server_assignor_text)] + server_assignor_text)
     if message.topic_partitions is None:
         append(b"\x00")
     else:
-        topic_partitions_size = len(message.topic_partitions) + 1
-        append(
-            (
-                UVARINTS[topic_partitions_size]
-                if topic_partitions_size < 128
-                else encode_unsigned_varint(topic_partitions_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.topic_partitions)])
         for topic_partitions in message.topic_partitions:
             if len(topic_partitions.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(topic_partitions.partitions) + 1
             append(
                 topic_partitions.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(topic_partitions.partitions)]
                 + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                 + b"\x00"
             )
@@ -514,13 +478,11 @@ def _encode_consumer_group_heartbeat_request_1(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
         + _pack_i(message.member_epoch)
     )
@@ -528,84 +490,40 @@ def _encode_consumer_group_heartbeat_request_1(
         append(b"\x00")
     else:
         instance_id_text = message.instance_id.encode()
-        instance_id_size = len(instance_id_text) + 1
-        append(
-            (UVARINTS[instance_id_size] if instance_id_size < 128 else encode_string_size(instance_id_size))
-            + instance_id_text
-        )
+        append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
     if message.rack_id is None:
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     append(_pack_i(message.rebalance_timeout_ms))
     if message.subscribed_topic_names is None:
         append(b"\x00")
     else:
-        subscribed_topic_names_size = len(message.subscribed_topic_names) + 1
-        append(
-            (
-                UVARINTS[subscribed_topic_names_size]
-                if subscribed_topic_names_size < 128
-                else encode_unsigned_varint(subscribed_topic_names_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.subscribed_topic_names)])
         for text in message.subscribed_topic_names:
             text_text = text.encode()
-            text_size = len(text_text) + 1
-            append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+            append(STRING_SIZES[len(text_text)] + text_text)
     if message.subscribed_topic_regex is None:
         append(b"\x00")
     else:
         subscribed_topic_regex_text = message.subscribed_topic_regex.encode()
-        subscribed_topic_regex_size = len(subscribed_topic_regex_text) + 1
-        append(
-            (
-                UVARINTS[subscribed_topic_regex_size]
-                if subscribed_topic_regex_size < 128
-                else encode_string_size(subscribed_topic_regex_size)
-            )
-            + subscribed_topic_regex_text
-        )
+        append(STRING_SIZES[len(subscribed_topic_regex_text)] + subscribed_topic_regex_text)
     if message.server_assignor is None:
         append(b"\x00")
     else:
         server_assignor_text = message.server_assignor.encode()
-        server_assignor_size = len(server_assignor_text) + 1
-        append(
-            (
-                UVARINTS[server_assignor_size]
-                if server_assignor_size < 128
-                else encode_string_size(server_assignor_size)
-            )
-            + server_assignor_text
-        )
+        append(STRING_SIZES[len(server_assignor_text)] + server_assignor_text)
     if message.topic_partitions is None:
         append(b"\x00")
     else:
-        topic_partitions_size = len(message.topic_partitions) + 1
-        append(
-            (
-                UVARINTS[topic_partitions_size]
-                if topic_partitions_size < 128
-                else encode_unsigned_varint(topic_partitions_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.topic_partitions)])
         for topic_partitions in message.topic_partitions:
             if len(topic_partitions.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(topic_partitions.partitions) + 1
             append(
                 topic_partitions.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(topic_partitions.partitions)]
                 + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                 + b"\x00"
             )
@@ -648,11 +566,10 @@ def _decode_consumer_group_heartbeat_response_0(
         message.assignment = assignment
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topic_partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("topic_partitions has more elements than bytes are left")
         assignment.topic_partitions = []
@@ -662,11 +579,10 @@ def _decode_consumer_group_heartbeat_response_0(
             append_topic_partitions(topic_partitions)
             topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -701,49 +617,24 @@ def _encode_consumer_group_heartbeat_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     if message.member_id is None:
         append(b"\x00")
     else:
         member_id_text = message.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
     append(_pack_ii(message.member_epoch, message.heartbeat_interval_ms))
     if message.assignment is None:
         append(b"\xff")
     else:
         assignment = message.assignment
-        topic_partitions_size = len(assignment.topic_partitions) + 1
-        append(
-            b"\x01"
-            + (
-                UVARINTS[topic_partitions_size]
-                if topic_partitions_size < 128
-                else encode_unsigned_varint(topic_partitions_size)
-            )
-        )
+        append(b"\x01" + COMPACT_SIZES[len(assignment.topic_partitions)])
         for topic_partitions in assignment.topic_partitions:
             if len(topic_partitions.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(topic_partitions.partitions) + 1
             append(
                 topic_partitions.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(topic_partitions.partitions)]
                 + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                 + b"\x00"
             )

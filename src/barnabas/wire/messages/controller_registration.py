@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ControllerRegistrationRequest", "ControllerRegistrationResponse"]
@@ -151,11 +150,10 @@ def _decode_controller_registration_request_0(
         buffer, offset
     )
     offset += 22
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -185,11 +183,10 @@ def _decode_controller_registration_request_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -225,30 +222,25 @@ def _encode_controller_registration_request_0(
     append = pieces.append
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_iut(message.controller_id, message.incarnation_id, message.zk_migration_ready)
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(listener.port, listener.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for feature in message.features:
         name_text = feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(feature.min_supported_version, feature.max_supported_version)
         )
@@ -289,15 +281,7 @@ def _encode_controller_registration_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     append(b"\x00")
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["CreateAclsRequest", "CreateAclsResponse"]
@@ -235,11 +234,10 @@ def _decode_create_acls_request_2(buffer: bytes, offset: int) -> tuple[CreateAcl
     message = _new(CreateAclsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("creations is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("creations has more elements than bytes are left")
     message.creations = []
@@ -330,27 +328,19 @@ def _encode_create_acls_request_1(message: CreateAclsRequest, pieces: list[Any])
 
 def _encode_create_acls_request_2(message: CreateAclsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    creations_size = len(message.creations) + 1
-    append((UVARINTS[creations_size] if creations_size < 128 else encode_unsigned_varint(creations_size)))
+    append(COMPACT_SIZES[len(message.creations)])
     for acl_creation in message.creations:
         resource_name_text = acl_creation.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
         principal_text = acl_creation.principal.encode()
-        principal_size = len(principal_text) + 1
         host_text = acl_creation.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_b(acl_creation.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
             + _pack_b(acl_creation.resource_pattern_type)
-            + (UVARINTS[principal_size] if principal_size < 128 else encode_string_size(principal_size))
+            + STRING_SIZES[len(principal_text)]
             + principal_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_bbx(acl_creation.operation, acl_creation.permission_type)
         )
@@ -395,11 +385,10 @@ def _decode_create_acls_response_2(buffer: bytes, offset: int) -> tuple[CreateAc
     message = _new(CreateAclsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -448,26 +437,14 @@ def _encode_create_acls_response_0(message: CreateAclsResponse, pieces: list[Any
 
 def _encode_create_acls_response_2(message: CreateAclsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for acl_creation_result in message.results:
         append(_pack_h(acl_creation_result.error_code))
         if acl_creation_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = acl_creation_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["CreateDelegationTokenRequest", "CreateDelegationTokenResponse"]
@@ -201,11 +200,10 @@ def _decode_create_delegation_token_request_2(
     message.owner_principal_name = ""
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("renewers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("renewers has more elements than bytes are left")
     message.renewers = []
@@ -263,11 +261,10 @@ def _decode_create_delegation_token_request_3(
         message.owner_principal_name, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("renewers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("renewers has more elements than bytes are left")
     message.renewers = []
@@ -339,25 +336,14 @@ def _encode_create_delegation_token_request_2(
         raise EncodeError("it has no owner_principal_type")
     if message.owner_principal_name != "":
         raise EncodeError("it has no owner_principal_name")
-    renewers_size = len(message.renewers) + 1
-    append((UVARINTS[renewers_size] if renewers_size < 128 else encode_unsigned_varint(renewers_size)))
+    append(COMPACT_SIZES[len(message.renewers)])
     for creatable_renewers in message.renewers:
         principal_type_text = creatable_renewers.principal_type.encode()
-        principal_type_size = len(principal_type_text) + 1
         principal_name_text = creatable_renewers.principal_name.encode()
-        principal_name_size = len(principal_name_text) + 1
         append(
-            (
-                UVARINTS[principal_type_size]
-                if principal_type_size < 128
-                else encode_string_size(principal_type_size)
-            )
+            STRING_SIZES[len(principal_type_text)]
             + principal_type_text
-            + (
-                UVARINTS[principal_name_size]
-                if principal_name_size < 128
-                else encode_string_size(principal_name_size)
-            )
+            + STRING_SIZES[len(principal_name_text)]
             + principal_name_text
             + b"\x00"
         )
@@ -372,47 +358,20 @@ def _encode_create_delegation_token_request_3(
         append(b"\x00")
     else:
         owner_principal_type_text = message.owner_principal_type.encode()
-        owner_principal_type_size = len(owner_principal_type_text) + 1
-        append(
-            (
-                UVARINTS[owner_principal_type_size]
-                if owner_principal_type_size < 128
-                else encode_string_size(owner_principal_type_size)
-            )
-            + owner_principal_type_text
-        )
+        append(STRING_SIZES[len(owner_principal_type_text)] + owner_principal_type_text)
     if message.owner_principal_name is None:
         append(b"\x00")
     else:
         owner_principal_name_text = message.owner_principal_name.encode()
-        owner_principal_name_size = len(owner_principal_name_text) + 1
-        append(
-            (
-                UVARINTS[owner_principal_name_size]
-                if owner_principal_name_size < 128
-                else encode_string_size(owner_principal_name_size)
-            )
-            + owner_principal_name_text
-        )
-    renewers_size = len(message.renewers) + 1
-    append((UVARINTS[renewers_size] if renewers_size < 128 else encode_unsigned_varint(renewers_size)))
+        append(STRING_SIZES[len(owner_principal_name_text)] + owner_principal_name_text)
+    append(COMPACT_SIZES[len(message.renewers)])
     for creatable_renewers in message.renewers:
         principal_type_text = creatable_renewers.principal_type.encode()
-        principal_type_size = len(principal_type_text) + 1
         principal_name_text = creatable_renewers.principal_name.encode()
-        principal_name_size = len(principal_name_text) + 1
         append(
-            (
-                UVARINTS[principal_type_size]
-                if principal_type_size < 128
-                else encode_string_size(principal_type_size)
-            )
+            STRING_SIZES[len(principal_type_text)]
             + principal_type_text
-            + (
-                UVARINTS[principal_name_size]
-                if principal_name_size < 128
-                else encode_string_size(principal_name_size)
-            )
+            + STRING_SIZES[len(principal_name_text)]
             + principal_name_text
             + b"\x00"
         )
@@ -502,11 +461,11 @@ def _decode_create_delegation_token_response_2(
         message.token_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("hmac is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.hmac = buffer[offset:stop]
     offset = stop
     message.throttle_time_ms, tags = _unpack_iB(buffer, offset)
@@ -564,11 +523,11 @@ def _decode_create_delegation_token_response_3(
         message.token_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("hmac is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.hmac = buffer[offset:stop]
     offset = stop
     message.throttle_time_ms, tags = _unpack_iB(buffer, offset)
@@ -624,30 +583,18 @@ def _encode_create_delegation_token_response_2(
     if message.token_requester_principal_name != "":
         raise EncodeError("it has no token_requester_principal_name")
     principal_type_text = message.principal_type.encode()
-    principal_type_size = len(principal_type_text) + 1
     principal_name_text = message.principal_name.encode()
-    principal_name_size = len(principal_name_text) + 1
     token_id_text = message.token_id.encode()
-    token_id_size = len(token_id_text) + 1
-    hmac_size = len(message.hmac) + 1
     append(
         _pack_h(message.error_code)
-        + (
-            UVARINTS[principal_type_size]
-            if principal_type_size < 128
-            else encode_string_size(principal_type_size)
-        )
+        + STRING_SIZES[len(principal_type_text)]
         + principal_type_text
-        + (
-            UVARINTS[principal_name_size]
-            if principal_name_size < 128
-            else encode_string_size(principal_name_size)
-        )
+        + STRING_SIZES[len(principal_name_text)]
         + principal_name_text
         + _pack_qqq(message.issue_timestamp_ms, message.expiry_timestamp_ms, message.max_timestamp_ms)
-        + (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
+        + STRING_SIZES[len(token_id_text)]
         + token_id_text
-        + (UVARINTS[hmac_size] if hmac_size < 128 else encode_unsigned_varint(hmac_size))
+        + COMPACT_SIZES[len(message.hmac)]
     )
     append(message.hmac)
     append(_pack_ix(message.throttle_time_ms))
@@ -658,46 +605,24 @@ def _encode_create_delegation_token_response_3(
 ) -> None:
     append = pieces.append
     principal_type_text = message.principal_type.encode()
-    principal_type_size = len(principal_type_text) + 1
     principal_name_text = message.principal_name.encode()
-    principal_name_size = len(principal_name_text) + 1
     token_requester_principal_type_text = message.token_requester_principal_type.encode()
-    token_requester_principal_type_size = len(token_requester_principal_type_text) + 1
     token_requester_principal_name_text = message.token_requester_principal_name.encode()
-    token_requester_principal_name_size = len(token_requester_principal_name_text) + 1
     token_id_text = message.token_id.encode()
-    token_id_size = len(token_id_text) + 1
-    hmac_size = len(message.hmac) + 1
     append(
         _pack_h(message.error_code)
-        + (
-            UVARINTS[principal_type_size]
-            if principal_type_size < 128
-            else encode_string_size(principal_type_size)
-        )
+        + STRING_SIZES[len(principal_type_text)]
         + principal_type_text
-        + (
-            UVARINTS[principal_name_size]
-            if principal_name_size < 128
-            else encode_string_size(principal_name_size)
-        )
+        + STRING_SIZES[len(principal_name_text)]
         + principal_name_text
-        + (
-            UVARINTS[token_requester_principal_type_size]
-            if token_requester_principal_type_size < 128
-            else encode_string_size(token_requester_principal_type_size)
-        )
+        + STRING_SIZES[len(token_requester_principal_type_text)]
         + token_requester_principal_type_text
-        + (
-            UVARINTS[token_requester_principal_name_size]
-            if token_requester_principal_name_size < 128
-            else encode_string_size(token_requester_principal_name_size)
-        )
+        + STRING_SIZES[len(token_requester_principal_name_text)]
         + token_requester_principal_name_text
         + _pack_qqq(message.issue_timestamp_ms, message.expiry_timestamp_ms, message.max_timestamp_ms)
-        + (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
+        + STRING_SIZES[len(token_id_text)]
         + token_id_text
-        + (UVARINTS[hmac_size] if hmac_size < 128 else encode_unsigned_varint(hmac_size))
+        + COMPACT_SIZES[len(message.hmac)]
     )
     append(message.hmac)
     append(_pack_ix(message.throttle_time_ms))

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["CreatePartitionsRequest", "CreatePartitionsResponse"]
@@ -201,11 +201,10 @@ def _decode_create_partitions_request_2(buffer: bytes, offset: int) -> tuple[Cre
     message = _new(CreatePartitionsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -223,9 +222,10 @@ def _decode_create_partitions_request_2(buffer: bytes, offset: int) -> tuple[Cre
             create_partitions_topic.name, offset = compact_string_tail(buffer, offset, size)
         create_partitions_topic.count, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             create_partitions_topic.assignments = None
         else:
@@ -238,11 +238,10 @@ def _decode_create_partitions_request_2(buffer: bytes, offset: int) -> tuple[Cre
                 append_create_partitions_assignment(create_partitions_assignment)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("broker_ids is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("broker_ids has more elements than bytes are left")
                 create_partitions_assignment.broker_ids = list(unpack_from(f">{size}i", buffer, offset))
@@ -293,35 +292,17 @@ def _encode_create_partitions_request_0(message: CreatePartitionsRequest, pieces
 
 def _encode_create_partitions_request_2(message: CreatePartitionsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for create_partitions_topic in message.topics:
         name_text = create_partitions_topic.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_i(create_partitions_topic.count)
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_i(create_partitions_topic.count))
         if create_partitions_topic.assignments is None:
             append(b"\x00")
         else:
-            assignments_size = len(create_partitions_topic.assignments) + 1
-            append(
-                (
-                    UVARINTS[assignments_size]
-                    if assignments_size < 128
-                    else encode_unsigned_varint(assignments_size)
-                )
-            )
+            append(COMPACT_SIZES[len(create_partitions_topic.assignments)])
             for create_partitions_assignment in create_partitions_topic.assignments:
-                broker_ids_size = len(create_partitions_assignment.broker_ids) + 1
                 append(
-                    (
-                        UVARINTS[broker_ids_size]
-                        if broker_ids_size < 128
-                        else encode_unsigned_varint(broker_ids_size)
-                    )
+                    COMPACT_SIZES[len(create_partitions_assignment.broker_ids)]
                     + pack(
                         f">{len(create_partitions_assignment.broker_ids)}i",
                         *create_partitions_assignment.broker_ids,
@@ -377,11 +358,10 @@ def _decode_create_partitions_response_2(buffer: bytes, offset: int) -> tuple[Cr
     message = _new(CreatePartitionsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -441,32 +421,15 @@ def _encode_create_partitions_response_0(message: CreatePartitionsResponse, piec
 
 def _encode_create_partitions_response_2(message: CreatePartitionsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for create_partitions_topic_result in message.results:
         name_text = create_partitions_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_h(create_partitions_topic_result.error_code)
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_h(create_partitions_topic_result.error_code))
         if create_partitions_topic_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = create_partitions_topic_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

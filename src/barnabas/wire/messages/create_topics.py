@@ -11,13 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -389,11 +390,10 @@ def _decode_create_topics_request_5(buffer: bytes, offset: int) -> tuple[CreateT
     message = _new(CreateTopicsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 10 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -411,11 +411,10 @@ def _decode_create_topics_request_5(buffer: bytes, offset: int) -> tuple[CreateT
             creatable_topic.name, offset = compact_string_tail(buffer, offset, size)
         creatable_topic.num_partitions, creatable_topic.replication_factor, size = _unpack_ihB(buffer, offset)
         offset += 7
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("assignments is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("assignments has more elements than bytes are left")
         creatable_topic.assignments = []
@@ -425,11 +424,10 @@ def _decode_create_topics_request_5(buffer: bytes, offset: int) -> tuple[CreateT
             append_creatable_replica_assignment(creatable_replica_assignment)
             creatable_replica_assignment.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("broker_ids is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("broker_ids has more elements than bytes are left")
             creatable_replica_assignment.broker_ids = list(unpack_from(f">{size}i", buffer, offset))
@@ -440,11 +438,10 @@ def _decode_create_topics_request_5(buffer: bytes, offset: int) -> tuple[CreateT
                 offset = skip_tags(buffer, offset, tags)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("configs is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("configs has more elements than bytes are left")
         creatable_topic.configs = []
@@ -571,52 +568,34 @@ def _encode_create_topics_request_1(message: CreateTopicsRequest, pieces: list[A
 
 def _encode_create_topics_request_5(message: CreateTopicsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for creatable_topic in message.topics:
         name_text = creatable_topic.name.encode()
-        name_size = len(name_text) + 1
-        assignments_size = len(creatable_topic.assignments) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_ih(creatable_topic.num_partitions, creatable_topic.replication_factor)
-            + (
-                UVARINTS[assignments_size]
-                if assignments_size < 128
-                else encode_unsigned_varint(assignments_size)
-            )
+            + COMPACT_SIZES[len(creatable_topic.assignments)]
         )
         for creatable_replica_assignment in creatable_topic.assignments:
-            broker_ids_size = len(creatable_replica_assignment.broker_ids) + 1
             append(
                 _pack_i(creatable_replica_assignment.partition_index)
-                + (
-                    UVARINTS[broker_ids_size]
-                    if broker_ids_size < 128
-                    else encode_unsigned_varint(broker_ids_size)
-                )
+                + COMPACT_SIZES[len(creatable_replica_assignment.broker_ids)]
                 + pack(
                     f">{len(creatable_replica_assignment.broker_ids)}i",
                     *creatable_replica_assignment.broker_ids,
                 )
                 + b"\x00"
             )
-        configs_size = len(creatable_topic.configs) + 1
-        append((UVARINTS[configs_size] if configs_size < 128 else encode_unsigned_varint(configs_size)))
+        append(COMPACT_SIZES[len(creatable_topic.configs)])
         for creatable_topic_config in creatable_topic.configs:
             name_text = creatable_topic_config.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
             if creatable_topic_config.value is None:
                 append(b"\x00")
             else:
                 value_text = creatable_topic_config.value.encode()
-                value_size = len(value_text) + 1
-                append(
-                    (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                    + value_text
-                )
+                append(STRING_SIZES[len(value_text)] + value_text)
             append(b"\x00")
         append(b"\x00")
     append(_pack_itx(message.timeout_ms, message.validate_only))
@@ -747,11 +726,10 @@ def _decode_create_topics_response_5(buffer: bytes, offset: int) -> tuple[Create
     message = _new(CreateTopicsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 12 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -780,9 +758,10 @@ def _decode_create_topics_response_5(buffer: bytes, offset: int) -> tuple[Create
             buffer, offset
         )
         offset += 7
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             creatable_topic_result.configs = None
         else:
@@ -845,11 +824,10 @@ def _decode_create_topics_response_7(buffer: bytes, offset: int) -> tuple[Create
     message = _new(CreateTopicsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 28 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -877,9 +855,10 @@ def _decode_create_topics_response_7(buffer: bytes, offset: int) -> tuple[Create
             buffer, offset
         )
         offset += 7
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             creatable_topic_result.configs = None
         else:
@@ -985,53 +964,28 @@ def _encode_create_topics_response_2(message: CreateTopicsResponse, pieces: list
 
 def _encode_create_topics_response_5(message: CreateTopicsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for creatable_topic_result in message.topics:
         name_text = creatable_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_h(creatable_topic_result.error_code)
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_h(creatable_topic_result.error_code))
         if creatable_topic_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = creatable_topic_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(_pack_ih(creatable_topic_result.num_partitions, creatable_topic_result.replication_factor))
         if creatable_topic_result.configs is None:
             append(b"\x00")
         else:
-            configs_size = len(creatable_topic_result.configs) + 1
-            append((UVARINTS[configs_size] if configs_size < 128 else encode_unsigned_varint(configs_size)))
+            append(COMPACT_SIZES[len(creatable_topic_result.configs)])
             for creatable_topic_configs in creatable_topic_result.configs:
                 name_text = creatable_topic_configs.name.encode()
-                name_size = len(name_text) + 1
-                append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text
-                )
+                append(STRING_SIZES[len(name_text)] + name_text)
                 if creatable_topic_configs.value is None:
                     append(b"\x00")
                 else:
                     value_text = creatable_topic_configs.value.encode()
-                    value_size = len(value_text) + 1
-                    append(
-                        (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                        + value_text
-                    )
+                    append(STRING_SIZES[len(value_text)] + value_text)
                 append(
                     _pack_tbtx(
                         creatable_topic_configs.read_only,
@@ -1046,24 +1000,19 @@ def _encode_create_topics_response_5(message: CreateTopicsResponse, pieces: list
             append(_pack_h(creatable_topic_result.topic_config_error_code))
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
     append(b"\x00")
 
 
 def _encode_create_topics_response_7(message: CreateTopicsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for creatable_topic_result in message.topics:
         name_text = creatable_topic_result.name.encode()
-        name_size = len(name_text) + 1
         if len(creatable_topic_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_uh(creatable_topic_result.topic_id, creatable_topic_result.error_code)
         )
@@ -1071,36 +1020,20 @@ def _encode_create_topics_response_7(message: CreateTopicsResponse, pieces: list
             append(b"\x00")
         else:
             error_message_text = creatable_topic_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(_pack_ih(creatable_topic_result.num_partitions, creatable_topic_result.replication_factor))
         if creatable_topic_result.configs is None:
             append(b"\x00")
         else:
-            configs_size = len(creatable_topic_result.configs) + 1
-            append((UVARINTS[configs_size] if configs_size < 128 else encode_unsigned_varint(configs_size)))
+            append(COMPACT_SIZES[len(creatable_topic_result.configs)])
             for creatable_topic_configs in creatable_topic_result.configs:
                 name_text = creatable_topic_configs.name.encode()
-                name_size = len(name_text) + 1
-                append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text
-                )
+                append(STRING_SIZES[len(name_text)] + name_text)
                 if creatable_topic_configs.value is None:
                     append(b"\x00")
                 else:
                     value_text = creatable_topic_configs.value.encode()
-                    value_size = len(value_text) + 1
-                    append(
-                        (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                        + value_text
-                    )
+                    append(STRING_SIZES[len(value_text)] + value_text)
                 append(
                     _pack_tbtx(
                         creatable_topic_configs.read_only,
@@ -1115,7 +1048,7 @@ def _encode_create_topics_response_7(message: CreateTopicsResponse, pieces: list
             append(_pack_h(creatable_topic_result.topic_config_error_code))
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
     append(b"\x00")
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DeleteAclsRequest", "DeleteAclsResponse"]
@@ -294,11 +293,10 @@ def _decode_delete_acls_request_2(buffer: bytes, offset: int) -> tuple[DeleteAcl
     message = _new(DeleteAclsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("filters has more elements than bytes are left")
     message.filters = []
@@ -402,50 +400,25 @@ def _encode_delete_acls_request_1(message: DeleteAclsRequest, pieces: list[Any])
 
 def _encode_delete_acls_request_2(message: DeleteAclsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    filters_size = len(message.filters) + 1
-    append((UVARINTS[filters_size] if filters_size < 128 else encode_unsigned_varint(filters_size)))
+    append(COMPACT_SIZES[len(message.filters)])
     for delete_acls_filter in message.filters:
         append(_pack_b(delete_acls_filter.resource_type_filter))
         if delete_acls_filter.resource_name_filter is None:
             append(b"\x00")
         else:
             resource_name_filter_text = delete_acls_filter.resource_name_filter.encode()
-            resource_name_filter_size = len(resource_name_filter_text) + 1
-            append(
-                (
-                    UVARINTS[resource_name_filter_size]
-                    if resource_name_filter_size < 128
-                    else encode_string_size(resource_name_filter_size)
-                )
-                + resource_name_filter_text
-            )
+            append(STRING_SIZES[len(resource_name_filter_text)] + resource_name_filter_text)
         append(_pack_b(delete_acls_filter.pattern_type_filter))
         if delete_acls_filter.principal_filter is None:
             append(b"\x00")
         else:
             principal_filter_text = delete_acls_filter.principal_filter.encode()
-            principal_filter_size = len(principal_filter_text) + 1
-            append(
-                (
-                    UVARINTS[principal_filter_size]
-                    if principal_filter_size < 128
-                    else encode_string_size(principal_filter_size)
-                )
-                + principal_filter_text
-            )
+            append(STRING_SIZES[len(principal_filter_text)] + principal_filter_text)
         if delete_acls_filter.host_filter is None:
             append(b"\x00")
         else:
             host_filter_text = delete_acls_filter.host_filter.encode()
-            host_filter_size = len(host_filter_text) + 1
-            append(
-                (
-                    UVARINTS[host_filter_size]
-                    if host_filter_size < 128
-                    else encode_string_size(host_filter_size)
-                )
-                + host_filter_text
-            )
+            append(STRING_SIZES[len(host_filter_text)] + host_filter_text)
         append(_pack_bbx(delete_acls_filter.operation, delete_acls_filter.permission_type))
     append(b"\x00")
 
@@ -602,11 +575,10 @@ def _decode_delete_acls_response_2(buffer: bytes, offset: int) -> tuple[DeleteAc
     message = _new(DeleteAclsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("filter_results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("filter_results has more elements than bytes are left")
     message.filter_results = []
@@ -626,11 +598,10 @@ def _decode_delete_acls_response_2(buffer: bytes, offset: int) -> tuple[DeleteAc
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("matching_acls is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 11 > end - offset:
             raise DecodeError("matching_acls has more elements than bytes are left")
         delete_acls_filter_result.matching_acls = []
@@ -765,71 +736,33 @@ def _encode_delete_acls_response_1(message: DeleteAclsResponse, pieces: list[Any
 
 def _encode_delete_acls_response_2(message: DeleteAclsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    filter_results_size = len(message.filter_results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (
-            UVARINTS[filter_results_size]
-            if filter_results_size < 128
-            else encode_unsigned_varint(filter_results_size)
-        )
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.filter_results)])
     for delete_acls_filter_result in message.filter_results:
         append(_pack_h(delete_acls_filter_result.error_code))
         if delete_acls_filter_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = delete_acls_filter_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
-        matching_acls_size = len(delete_acls_filter_result.matching_acls) + 1
-        append(
-            (
-                UVARINTS[matching_acls_size]
-                if matching_acls_size < 128
-                else encode_unsigned_varint(matching_acls_size)
-            )
-        )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
+        append(COMPACT_SIZES[len(delete_acls_filter_result.matching_acls)])
         for delete_acls_matching_acl in delete_acls_filter_result.matching_acls:
             append(_pack_h(delete_acls_matching_acl.error_code))
             if delete_acls_matching_acl.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = delete_acls_matching_acl.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             resource_name_text = delete_acls_matching_acl.resource_name.encode()
-            resource_name_size = len(resource_name_text) + 1
             principal_text = delete_acls_matching_acl.principal.encode()
-            principal_size = len(principal_text) + 1
             host_text = delete_acls_matching_acl.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_b(delete_acls_matching_acl.resource_type)
-                + (
-                    UVARINTS[resource_name_size]
-                    if resource_name_size < 128
-                    else encode_string_size(resource_name_size)
-                )
+                + STRING_SIZES[len(resource_name_text)]
                 + resource_name_text
                 + _pack_b(delete_acls_matching_acl.pattern_type)
-                + (UVARINTS[principal_size] if principal_size < 128 else encode_string_size(principal_size))
+                + STRING_SIZES[len(principal_text)]
                 + principal_text
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_bbx(delete_acls_matching_acl.operation, delete_acls_matching_acl.permission_type)
             )

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DeleteGroupsRequest", "DeleteGroupsResponse"]
@@ -126,11 +125,10 @@ def _decode_delete_groups_request_2(buffer: bytes, offset: int) -> tuple[DeleteG
     message = _new(DeleteGroupsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups_names is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("groups_names has more elements than bytes are left")
     message.groups_names = []
@@ -169,18 +167,10 @@ def _encode_delete_groups_request_0(message: DeleteGroupsRequest, pieces: list[A
 
 def _encode_delete_groups_request_2(message: DeleteGroupsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_names_size = len(message.groups_names) + 1
-    append(
-        (
-            UVARINTS[groups_names_size]
-            if groups_names_size < 128
-            else encode_unsigned_varint(groups_names_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.groups_names)])
     for text in message.groups_names:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 
@@ -222,11 +212,10 @@ def _decode_delete_groups_response_2(buffer: bytes, offset: int) -> tuple[Delete
     message = _new(DeleteGroupsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -270,19 +259,10 @@ def _encode_delete_groups_response_0(message: DeleteGroupsResponse, pieces: list
 
 def _encode_delete_groups_response_2(message: DeleteGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for deletable_group_result in message.results:
         group_id_text = deletable_group_result.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-            + _pack_hx(deletable_group_result.error_code)
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text + _pack_hx(deletable_group_result.error_code))
     append(b"\x00")
 
 

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DeleteRecordsRequest", "DeleteRecordsResponse"]
@@ -214,11 +213,10 @@ def _decode_delete_records_request_2(buffer: bytes, offset: int) -> tuple[Delete
     message = _new(DeleteRecordsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -236,11 +234,10 @@ def _decode_delete_records_request_2(buffer: bytes, offset: int) -> tuple[Delete
             delete_records_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 13 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         delete_records_topic.partitions = []
@@ -285,21 +282,10 @@ def _encode_delete_records_request_0(message: DeleteRecordsRequest, pieces: list
 
 def _encode_delete_records_request_2(message: DeleteRecordsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for delete_records_topic in message.topics:
         name_text = delete_records_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(delete_records_topic.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(delete_records_topic.partitions)])
         for delete_records_partition in delete_records_topic.partitions:
             append(_pack_iqx(delete_records_partition.partition_index, delete_records_partition.offset))
         append(b"\x00")
@@ -359,11 +345,10 @@ def _decode_delete_records_response_2(buffer: bytes, offset: int) -> tuple[Delet
     message = _new(DeleteRecordsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -381,11 +366,10 @@ def _decode_delete_records_response_2(buffer: bytes, offset: int) -> tuple[Delet
             delete_records_topic_result.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         delete_records_topic_result.partitions = []
@@ -438,23 +422,13 @@ def _encode_delete_records_response_0(message: DeleteRecordsResponse, pieces: li
 
 def _encode_delete_records_response_2(message: DeleteRecordsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for delete_records_topic_result in message.topics:
         name_text = delete_records_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(delete_records_topic_result.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(delete_records_topic_result.partitions)]
         )
         for delete_records_partition_result in delete_records_topic_result.partitions:
             append(

@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DeleteShareGroupOffsetsRequest", "DeleteShareGroupOffsetsResponse"]
@@ -141,11 +140,10 @@ def _decode_delete_share_group_offsets_request_0(
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 2 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -182,21 +180,10 @@ def _encode_delete_share_group_offsets_request_0(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    topics_size = len(message.topics) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.topics)])
     for delete_share_group_offsets_request_topic in message.topics:
         topic_name_text = delete_share_group_offsets_request_topic.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + b"\x00"
-        )
+        append(STRING_SIZES[len(topic_name_text)] + topic_name_text + b"\x00")
     append(b"\x00")
 
 
@@ -218,11 +205,10 @@ def _decode_delete_share_group_offsets_response_0(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 21 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -277,24 +263,14 @@ def _encode_delete_share_group_offsets_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.responses)])
     for delete_share_group_offsets_response_topic in message.responses:
         topic_name_text = delete_share_group_offsets_response_topic.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
         if len(delete_share_group_offsets_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+            STRING_SIZES[len(topic_name_text)]
             + topic_name_text
             + _pack_uh(
                 delete_share_group_offsets_response_topic.topic_id,
@@ -305,15 +281,7 @@ def _encode_delete_share_group_offsets_response_0(
             append(b"\x00")
         else:
             error_message_text = delete_share_group_offsets_response_topic.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DeleteTopicsRequest", "DeleteTopicsResponse"]
@@ -168,11 +167,10 @@ def _decode_delete_topics_request_4(buffer: bytes, offset: int) -> tuple[DeleteT
     message.topics = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topic_names is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("topic_names has more elements than bytes are left")
     message.topic_names = []
@@ -200,11 +198,10 @@ def _decode_delete_topics_request_6(buffer: bytes, offset: int) -> tuple[DeleteT
     message.topic_names = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -257,28 +254,22 @@ def _encode_delete_topics_request_4(message: DeleteTopicsRequest, pieces: list[A
     append = pieces.append
     if len(message.topics):
         raise EncodeError("it has no topics")
-    topic_names_size = len(message.topic_names) + 1
-    append(
-        (UVARINTS[topic_names_size] if topic_names_size < 128 else encode_unsigned_varint(topic_names_size))
-    )
+    append(COMPACT_SIZES[len(message.topic_names)])
     for text in message.topic_names:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(_pack_ix(message.timeout_ms))
 
 
 def _encode_delete_topics_request_6(message: DeleteTopicsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for delete_topic_state in message.topics:
         if delete_topic_state.name is None:
             append(b"\x00")
         else:
             name_text = delete_topic_state.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
         if len(delete_topic_state.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         append(_pack_ux(delete_topic_state.topic_id))
@@ -358,11 +349,10 @@ def _decode_delete_topics_response_4(buffer: bytes, offset: int) -> tuple[Delete
     message = _new(DeleteTopicsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -396,11 +386,10 @@ def _decode_delete_topics_response_5(buffer: bytes, offset: int) -> tuple[Delete
     message = _new(DeleteTopicsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -441,11 +430,10 @@ def _decode_delete_topics_response_6(buffer: bytes, offset: int) -> tuple[Delete
     message = _new(DeleteTopicsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 21 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -513,72 +501,41 @@ def _encode_delete_topics_response_1(message: DeleteTopicsResponse, pieces: list
 
 def _encode_delete_topics_response_4(message: DeleteTopicsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.responses)])
     for deletable_topic_result in message.responses:
         if deletable_topic_result.name is None:
             raise EncodeError("name is null")
         name_text = deletable_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_hx(deletable_topic_result.error_code)
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_hx(deletable_topic_result.error_code))
     append(b"\x00")
 
 
 def _encode_delete_topics_response_5(message: DeleteTopicsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.responses)])
     for deletable_topic_result in message.responses:
         if deletable_topic_result.name is None:
             raise EncodeError("name is null")
         name_text = deletable_topic_result.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + _pack_h(deletable_topic_result.error_code)
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + _pack_h(deletable_topic_result.error_code))
         if deletable_topic_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = deletable_topic_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 
 
 def _encode_delete_topics_response_6(message: DeleteTopicsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.responses)])
     for deletable_topic_result in message.responses:
         if deletable_topic_result.name is None:
             append(b"\x00")
         else:
             name_text = deletable_topic_result.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
         if len(deletable_topic_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         append(_pack_uh(deletable_topic_result.topic_id, deletable_topic_result.error_code))
@@ -586,15 +543,7 @@ def _encode_delete_topics_response_6(message: DeleteTopicsResponse, pieces: list
             append(b"\x00")
         else:
             error_message_text = deletable_topic_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

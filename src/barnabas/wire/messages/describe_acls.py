@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeAclsRequest", "DescribeAclsResponse"]
@@ -326,38 +325,18 @@ def _encode_describe_acls_request_2(message: DescribeAclsRequest, pieces: list[A
         append(b"\x00")
     else:
         resource_name_filter_text = message.resource_name_filter.encode()
-        resource_name_filter_size = len(resource_name_filter_text) + 1
-        append(
-            (
-                UVARINTS[resource_name_filter_size]
-                if resource_name_filter_size < 128
-                else encode_string_size(resource_name_filter_size)
-            )
-            + resource_name_filter_text
-        )
+        append(STRING_SIZES[len(resource_name_filter_text)] + resource_name_filter_text)
     append(_pack_b(message.pattern_type_filter))
     if message.principal_filter is None:
         append(b"\x00")
     else:
         principal_filter_text = message.principal_filter.encode()
-        principal_filter_size = len(principal_filter_text) + 1
-        append(
-            (
-                UVARINTS[principal_filter_size]
-                if principal_filter_size < 128
-                else encode_string_size(principal_filter_size)
-            )
-            + principal_filter_text
-        )
+        append(STRING_SIZES[len(principal_filter_text)] + principal_filter_text)
     if message.host_filter is None:
         append(b"\x00")
     else:
         host_filter_text = message.host_filter.encode()
-        host_filter_size = len(host_filter_text) + 1
-        append(
-            (UVARINTS[host_filter_size] if host_filter_size < 128 else encode_string_size(host_filter_size))
-            + host_filter_text
-        )
+        append(STRING_SIZES[len(host_filter_text)] + host_filter_text)
     append(_pack_bbx(message.operation, message.permission_type))
 
 
@@ -501,11 +480,10 @@ def _decode_describe_acls_response_2(buffer: bytes, offset: int) -> tuple[Descri
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("resources is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("resources has more elements than bytes are left")
     message.resources = []
@@ -523,11 +501,10 @@ def _decode_describe_acls_response_2(buffer: bytes, offset: int) -> tuple[Descri
             describe_acls_resource.resource_name, offset = compact_string_tail(buffer, offset, size)
         describe_acls_resource.pattern_type, size = _unpack_bB(buffer, offset)
         offset += 2
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("acls is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 5 > end - offset:
             raise DecodeError("acls has more elements than bytes are left")
         describe_acls_resource.acls = []
@@ -639,41 +616,24 @@ def _encode_describe_acls_response_2(message: DescribeAclsResponse, pieces: list
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    resources_size = len(message.resources) + 1
-    append((UVARINTS[resources_size] if resources_size < 128 else encode_unsigned_varint(resources_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.resources)])
     for describe_acls_resource in message.resources:
         resource_name_text = describe_acls_resource.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
-        acls_size = len(describe_acls_resource.acls) + 1
         append(
             _pack_b(describe_acls_resource.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
             + _pack_b(describe_acls_resource.pattern_type)
-            + (UVARINTS[acls_size] if acls_size < 128 else encode_unsigned_varint(acls_size))
+            + COMPACT_SIZES[len(describe_acls_resource.acls)]
         )
         for acl_description in describe_acls_resource.acls:
             principal_text = acl_description.principal.encode()
-            principal_size = len(principal_text) + 1
             host_text = acl_description.host.encode()
-            host_size = len(host_text) + 1
             append(
-                (UVARINTS[principal_size] if principal_size < 128 else encode_string_size(principal_size))
+                STRING_SIZES[len(principal_text)]
                 + principal_text
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_bbx(acl_description.operation, acl_description.permission_type)
             )

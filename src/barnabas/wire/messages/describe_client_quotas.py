@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeClientQuotasRequest", "DescribeClientQuotasResponse"]
@@ -220,11 +220,10 @@ def _decode_describe_client_quotas_request_1(
     message = _new(DescribeClientQuotasRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("components is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("components has more elements than bytes are left")
     message.components = []
@@ -281,24 +280,15 @@ def _encode_describe_client_quotas_request_0(message: DescribeClientQuotasReques
 
 def _encode_describe_client_quotas_request_1(message: DescribeClientQuotasRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    components_size = len(message.components) + 1
-    append((UVARINTS[components_size] if components_size < 128 else encode_unsigned_varint(components_size)))
+    append(COMPACT_SIZES[len(message.components)])
     for component_data in message.components:
         entity_type_text = component_data.entity_type.encode()
-        entity_type_size = len(entity_type_text) + 1
-        append(
-            (UVARINTS[entity_type_size] if entity_type_size < 128 else encode_string_size(entity_type_size))
-            + entity_type_text
-            + _pack_b(component_data.match_type)
-        )
+        append(STRING_SIZES[len(entity_type_text)] + entity_type_text + _pack_b(component_data.match_type))
         if component_data.match is None:
             append(b"\x00")
         else:
             match_text = component_data.match.encode()
-            match_size = len(match_text) + 1
-            append(
-                (UVARINTS[match_size] if match_size < 128 else encode_string_size(match_size)) + match_text
-            )
+            append(STRING_SIZES[len(match_text)] + match_text)
         append(b"\x00")
     append(_pack_tx(message.strict))
 
@@ -398,9 +388,10 @@ def _decode_describe_client_quotas_response_1(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.entries = None
     else:
@@ -413,11 +404,10 @@ def _decode_describe_client_quotas_response_1(
             append_entry_data(entry_data)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("entity is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("entity has more elements than bytes are left")
             entry_data.entity = []
@@ -447,11 +437,10 @@ def _decode_describe_client_quotas_response_1(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("values is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 10 > end - offset:
                 raise DecodeError("values has more elements than bytes are left")
             entry_data.values = []
@@ -527,58 +516,26 @@ def _encode_describe_client_quotas_response_1(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     if message.entries is None:
         append(b"\x00")
     else:
-        entries_size = len(message.entries) + 1
-        append((UVARINTS[entries_size] if entries_size < 128 else encode_unsigned_varint(entries_size)))
+        append(COMPACT_SIZES[len(message.entries)])
         for entry_data in message.entries:
-            entity_size = len(entry_data.entity) + 1
-            append((UVARINTS[entity_size] if entity_size < 128 else encode_unsigned_varint(entity_size)))
+            append(COMPACT_SIZES[len(entry_data.entity)])
             for entity_data in entry_data.entity:
                 entity_type_text = entity_data.entity_type.encode()
-                entity_type_size = len(entity_type_text) + 1
-                append(
-                    (
-                        UVARINTS[entity_type_size]
-                        if entity_type_size < 128
-                        else encode_string_size(entity_type_size)
-                    )
-                    + entity_type_text
-                )
+                append(STRING_SIZES[len(entity_type_text)] + entity_type_text)
                 if entity_data.entity_name is None:
                     append(b"\x00")
                 else:
                     entity_name_text = entity_data.entity_name.encode()
-                    entity_name_size = len(entity_name_text) + 1
-                    append(
-                        (
-                            UVARINTS[entity_name_size]
-                            if entity_name_size < 128
-                            else encode_string_size(entity_name_size)
-                        )
-                        + entity_name_text
-                    )
+                    append(STRING_SIZES[len(entity_name_text)] + entity_name_text)
                 append(b"\x00")
-            values_size = len(entry_data.values) + 1
-            append((UVARINTS[values_size] if values_size < 128 else encode_unsigned_varint(values_size)))
+            append(COMPACT_SIZES[len(entry_data.values)])
             for value_data in entry_data.values:
                 key_text = value_data.key.encode()
-                key_size = len(key_text) + 1
-                append(
-                    (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-                    + key_text
-                    + _pack_dx(value_data.value)
-                )
+                append(STRING_SIZES[len(key_text)] + key_text + _pack_dx(value_data.value))
             append(b"\x00")
     append(b"\x00")
 

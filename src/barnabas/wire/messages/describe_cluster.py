@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeClusterRequest", "DescribeClusterResponse"]
@@ -243,11 +242,10 @@ def _decode_describe_cluster_response_0(buffer: bytes, offset: int) -> tuple[Des
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -304,11 +302,10 @@ def _decode_describe_cluster_response_1(buffer: bytes, offset: int) -> tuple[Des
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -365,11 +362,10 @@ def _decode_describe_cluster_response_2(buffer: bytes, offset: int) -> tuple[Des
         message.cluster_id, offset = compact_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 12 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -420,32 +416,21 @@ def _encode_describe_cluster_response_0(message: DescribeClusterResponse, pieces
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
-    brokers_size = len(message.brokers) + 1
     append(
-        (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + _pack_i(message.controller_id)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
+        + COMPACT_SIZES[len(message.brokers)]
     )
     for describe_cluster_broker in message.brokers:
         if describe_cluster_broker.is_fenced:
             raise EncodeError("it has no is_fenced")
         host_text = describe_cluster_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(describe_cluster_broker.broker_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(describe_cluster_broker.port)
         )
@@ -453,8 +438,7 @@ def _encode_describe_cluster_response_0(message: DescribeClusterResponse, pieces
             append(b"\x00")
         else:
             rack_text = describe_cluster_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     append(_pack_ix(message.cluster_authorized_operations))
 
@@ -466,33 +450,22 @@ def _encode_describe_cluster_response_1(message: DescribeClusterResponse, pieces
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
-    brokers_size = len(message.brokers) + 1
     append(
         _pack_b(message.endpoint_type)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + _pack_i(message.controller_id)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
+        + COMPACT_SIZES[len(message.brokers)]
     )
     for describe_cluster_broker in message.brokers:
         if describe_cluster_broker.is_fenced:
             raise EncodeError("it has no is_fenced")
         host_text = describe_cluster_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(describe_cluster_broker.broker_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(describe_cluster_broker.port)
         )
@@ -500,8 +473,7 @@ def _encode_describe_cluster_response_1(message: DescribeClusterResponse, pieces
             append(b"\x00")
         else:
             rack_text = describe_cluster_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     append(_pack_ix(message.cluster_authorized_operations))
 
@@ -513,31 +485,20 @@ def _encode_describe_cluster_response_2(message: DescribeClusterResponse, pieces
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     cluster_id_text = message.cluster_id.encode()
-    cluster_id_size = len(cluster_id_text) + 1
-    brokers_size = len(message.brokers) + 1
     append(
         _pack_b(message.endpoint_type)
-        + (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
+        + STRING_SIZES[len(cluster_id_text)]
         + cluster_id_text
         + _pack_i(message.controller_id)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
+        + COMPACT_SIZES[len(message.brokers)]
     )
     for describe_cluster_broker in message.brokers:
         host_text = describe_cluster_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(describe_cluster_broker.broker_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(describe_cluster_broker.port)
         )
@@ -545,8 +506,7 @@ def _encode_describe_cluster_response_2(message: DescribeClusterResponse, pieces
             append(b"\x00")
         else:
             rack_text = describe_cluster_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(_pack_tx(describe_cluster_broker.is_fenced))
     append(_pack_ix(message.cluster_authorized_operations))
 

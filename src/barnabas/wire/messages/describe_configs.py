@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeConfigsRequest", "DescribeConfigsResponse"]
@@ -364,11 +364,10 @@ def _decode_describe_configs_request_4(buffer: bytes, offset: int) -> tuple[Desc
     message = _new(DescribeConfigsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("resources is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("resources has more elements than bytes are left")
     message.resources = []
@@ -386,9 +385,10 @@ def _decode_describe_configs_request_4(buffer: bytes, offset: int) -> tuple[Desc
             describe_configs_resource.resource_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             describe_configs_resource.configuration_keys = None
         else:
@@ -487,37 +487,21 @@ def _encode_describe_configs_request_3(message: DescribeConfigsRequest, pieces: 
 
 def _encode_describe_configs_request_4(message: DescribeConfigsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    resources_size = len(message.resources) + 1
-    append((UVARINTS[resources_size] if resources_size < 128 else encode_unsigned_varint(resources_size)))
+    append(COMPACT_SIZES[len(message.resources)])
     for describe_configs_resource in message.resources:
         resource_name_text = describe_configs_resource.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
         append(
             _pack_b(describe_configs_resource.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
         )
         if describe_configs_resource.configuration_keys is None:
             append(b"\x00")
         else:
-            configuration_keys_size = len(describe_configs_resource.configuration_keys) + 1
-            append(
-                (
-                    UVARINTS[configuration_keys_size]
-                    if configuration_keys_size < 128
-                    else encode_unsigned_varint(configuration_keys_size)
-                )
-            )
+            append(COMPACT_SIZES[len(describe_configs_resource.configuration_keys)])
             for text in describe_configs_resource.configuration_keys:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
+                append(STRING_SIZES[len(text_text)] + text_text)
         append(b"\x00")
     append(_pack_ttx(message.include_synonyms, message.include_documentation))
 
@@ -798,11 +782,10 @@ def _decode_describe_configs_response_4(buffer: bytes, offset: int) -> tuple[Des
     message = _new(DescribeConfigsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -828,11 +811,10 @@ def _decode_describe_configs_response_4(buffer: bytes, offset: int) -> tuple[Des
             describe_configs_result.resource_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("configs is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 9 > end - offset:
             raise DecodeError("configs has more elements than bytes are left")
         describe_configs_result.configs = []
@@ -866,11 +848,10 @@ def _decode_describe_configs_response_4(buffer: bytes, offset: int) -> tuple[Des
                 size,
             ) = _unpack_tbtB(buffer, offset)
             offset += 4
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("synonyms is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("synonyms has more elements than bytes are left")
             describe_configs_resource_result.synonyms = []
@@ -1065,93 +1046,54 @@ def _encode_describe_configs_response_3(message: DescribeConfigsResponse, pieces
 
 def _encode_describe_configs_response_4(message: DescribeConfigsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for describe_configs_result in message.results:
         append(_pack_h(describe_configs_result.error_code))
         if describe_configs_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = describe_configs_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         resource_name_text = describe_configs_result.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
-        configs_size = len(describe_configs_result.configs) + 1
         append(
             _pack_b(describe_configs_result.resource_type)
-            + (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            + STRING_SIZES[len(resource_name_text)]
             + resource_name_text
-            + (UVARINTS[configs_size] if configs_size < 128 else encode_unsigned_varint(configs_size))
+            + COMPACT_SIZES[len(describe_configs_result.configs)]
         )
         for describe_configs_resource_result in describe_configs_result.configs:
             if describe_configs_resource_result.is_default:
                 raise EncodeError("it has no is_default")
             name_text = describe_configs_resource_result.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
             if describe_configs_resource_result.value is None:
                 append(b"\x00")
             else:
                 value_text = describe_configs_resource_result.value.encode()
-                value_size = len(value_text) + 1
-                append(
-                    (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                    + value_text
-                )
-            synonyms_size = len(describe_configs_resource_result.synonyms) + 1
+                append(STRING_SIZES[len(value_text)] + value_text)
             append(
                 _pack_tbt(
                     describe_configs_resource_result.read_only,
                     describe_configs_resource_result.config_source,
                     describe_configs_resource_result.is_sensitive,
                 )
-                + (UVARINTS[synonyms_size] if synonyms_size < 128 else encode_unsigned_varint(synonyms_size))
+                + COMPACT_SIZES[len(describe_configs_resource_result.synonyms)]
             )
             for describe_configs_synonym in describe_configs_resource_result.synonyms:
                 name_text = describe_configs_synonym.name.encode()
-                name_size = len(name_text) + 1
-                append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text
-                )
+                append(STRING_SIZES[len(name_text)] + name_text)
                 if describe_configs_synonym.value is None:
                     append(b"\x00")
                 else:
                     value_text = describe_configs_synonym.value.encode()
-                    value_size = len(value_text) + 1
-                    append(
-                        (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                        + value_text
-                    )
+                    append(STRING_SIZES[len(value_text)] + value_text)
                 append(_pack_bx(describe_configs_synonym.source))
             append(_pack_b(describe_configs_resource_result.config_type))
             if describe_configs_resource_result.documentation is None:
                 append(b"\x00")
             else:
                 documentation_text = describe_configs_resource_result.documentation.encode()
-                documentation_size = len(documentation_text) + 1
-                append(
-                    (
-                        UVARINTS[documentation_size]
-                        if documentation_size < 128
-                        else encode_string_size(documentation_size)
-                    )
-                    + documentation_text
-                )
+                append(STRING_SIZES[len(documentation_text)] + documentation_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

@@ -11,12 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeDelegationTokenRequest", "DescribeDelegationTokenResponse"]
@@ -219,9 +219,10 @@ def _decode_describe_delegation_token_request_2(
     message = _new(DescribeDelegationTokenRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.owners = None
     else:
@@ -297,25 +298,14 @@ def _encode_describe_delegation_token_request_2(
     if message.owners is None:
         append(b"\x00")
     else:
-        owners_size = len(message.owners) + 1
-        append((UVARINTS[owners_size] if owners_size < 128 else encode_unsigned_varint(owners_size)))
+        append(COMPACT_SIZES[len(message.owners)])
         for describe_delegation_token_owner in message.owners:
             principal_type_text = describe_delegation_token_owner.principal_type.encode()
-            principal_type_size = len(principal_type_text) + 1
             principal_name_text = describe_delegation_token_owner.principal_name.encode()
-            principal_name_size = len(principal_name_text) + 1
             append(
-                (
-                    UVARINTS[principal_type_size]
-                    if principal_type_size < 128
-                    else encode_string_size(principal_type_size)
-                )
+                STRING_SIZES[len(principal_type_text)]
                 + principal_type_text
-                + (
-                    UVARINTS[principal_name_size]
-                    if principal_name_size < 128
-                    else encode_string_size(principal_name_size)
-                )
+                + STRING_SIZES[len(principal_name_text)]
                 + principal_name_text
                 + b"\x00"
             )
@@ -418,11 +408,10 @@ def _decode_describe_delegation_token_response_2(
     message = _new(DescribeDelegationTokenResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("tokens is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 30 > end - offset:
         raise DecodeError("tokens has more elements than bytes are left")
     message.tokens = []
@@ -463,20 +452,19 @@ def _decode_describe_delegation_token_response_2(
             described_delegation_token.token_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("hmac is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         described_delegation_token.hmac = buffer[offset:stop]
         offset = stop
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("renewers is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("renewers has more elements than bytes are left")
         described_delegation_token.renewers = []
@@ -526,11 +514,10 @@ def _decode_describe_delegation_token_response_3(
     message = _new(DescribeDelegationTokenResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("tokens is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 32 > end - offset:
         raise DecodeError("tokens has more elements than bytes are left")
     message.tokens = []
@@ -589,20 +576,19 @@ def _decode_describe_delegation_token_response_3(
             described_delegation_token.token_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("hmac is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         described_delegation_token.hmac = buffer[offset:stop]
         offset = stop
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("renewers is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("renewers has more elements than bytes are left")
         described_delegation_token.renewers = []
@@ -698,65 +684,38 @@ def _encode_describe_delegation_token_response_2(
     message: DescribeDelegationTokenResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    tokens_size = len(message.tokens) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[tokens_size] if tokens_size < 128 else encode_unsigned_varint(tokens_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.tokens)])
     for described_delegation_token in message.tokens:
         if described_delegation_token.token_requester_principal_type != "":
             raise EncodeError("it has no token_requester_principal_type")
         if described_delegation_token.token_requester_principal_name != "":
             raise EncodeError("it has no token_requester_principal_name")
         principal_type_text = described_delegation_token.principal_type.encode()
-        principal_type_size = len(principal_type_text) + 1
         principal_name_text = described_delegation_token.principal_name.encode()
-        principal_name_size = len(principal_name_text) + 1
         token_id_text = described_delegation_token.token_id.encode()
-        token_id_size = len(token_id_text) + 1
-        hmac_size = len(described_delegation_token.hmac) + 1
         append(
-            (
-                UVARINTS[principal_type_size]
-                if principal_type_size < 128
-                else encode_string_size(principal_type_size)
-            )
+            STRING_SIZES[len(principal_type_text)]
             + principal_type_text
-            + (
-                UVARINTS[principal_name_size]
-                if principal_name_size < 128
-                else encode_string_size(principal_name_size)
-            )
+            + STRING_SIZES[len(principal_name_text)]
             + principal_name_text
             + _pack_qqq(
                 described_delegation_token.issue_timestamp,
                 described_delegation_token.expiry_timestamp,
                 described_delegation_token.max_timestamp,
             )
-            + (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
+            + STRING_SIZES[len(token_id_text)]
             + token_id_text
-            + (UVARINTS[hmac_size] if hmac_size < 128 else encode_unsigned_varint(hmac_size))
+            + COMPACT_SIZES[len(described_delegation_token.hmac)]
         )
         append(described_delegation_token.hmac)
-        renewers_size = len(described_delegation_token.renewers) + 1
-        append((UVARINTS[renewers_size] if renewers_size < 128 else encode_unsigned_varint(renewers_size)))
+        append(COMPACT_SIZES[len(described_delegation_token.renewers)])
         for described_delegation_token_renewer in described_delegation_token.renewers:
             principal_type_text = described_delegation_token_renewer.principal_type.encode()
-            principal_type_size = len(principal_type_text) + 1
             principal_name_text = described_delegation_token_renewer.principal_name.encode()
-            principal_name_size = len(principal_name_text) + 1
             append(
-                (
-                    UVARINTS[principal_type_size]
-                    if principal_type_size < 128
-                    else encode_string_size(principal_type_size)
-                )
+                STRING_SIZES[len(principal_type_text)]
                 + principal_type_text
-                + (
-                    UVARINTS[principal_name_size]
-                    if principal_name_size < 128
-                    else encode_string_size(principal_name_size)
-                )
+                + STRING_SIZES[len(principal_name_text)]
                 + principal_name_text
                 + b"\x00"
             )
@@ -768,81 +727,44 @@ def _encode_describe_delegation_token_response_3(
     message: DescribeDelegationTokenResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    tokens_size = len(message.tokens) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[tokens_size] if tokens_size < 128 else encode_unsigned_varint(tokens_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.tokens)])
     for described_delegation_token in message.tokens:
         principal_type_text = described_delegation_token.principal_type.encode()
-        principal_type_size = len(principal_type_text) + 1
         principal_name_text = described_delegation_token.principal_name.encode()
-        principal_name_size = len(principal_name_text) + 1
         token_requester_principal_type_text = (
             described_delegation_token.token_requester_principal_type.encode()
         )
-        token_requester_principal_type_size = len(token_requester_principal_type_text) + 1
         token_requester_principal_name_text = (
             described_delegation_token.token_requester_principal_name.encode()
         )
-        token_requester_principal_name_size = len(token_requester_principal_name_text) + 1
         token_id_text = described_delegation_token.token_id.encode()
-        token_id_size = len(token_id_text) + 1
-        hmac_size = len(described_delegation_token.hmac) + 1
         append(
-            (
-                UVARINTS[principal_type_size]
-                if principal_type_size < 128
-                else encode_string_size(principal_type_size)
-            )
+            STRING_SIZES[len(principal_type_text)]
             + principal_type_text
-            + (
-                UVARINTS[principal_name_size]
-                if principal_name_size < 128
-                else encode_string_size(principal_name_size)
-            )
+            + STRING_SIZES[len(principal_name_text)]
             + principal_name_text
-            + (
-                UVARINTS[token_requester_principal_type_size]
-                if token_requester_principal_type_size < 128
-                else encode_string_size(token_requester_principal_type_size)
-            )
+            + STRING_SIZES[len(token_requester_principal_type_text)]
             + token_requester_principal_type_text
-            + (
-                UVARINTS[token_requester_principal_name_size]
-                if token_requester_principal_name_size < 128
-                else encode_string_size(token_requester_principal_name_size)
-            )
+            + STRING_SIZES[len(token_requester_principal_name_text)]
             + token_requester_principal_name_text
             + _pack_qqq(
                 described_delegation_token.issue_timestamp,
                 described_delegation_token.expiry_timestamp,
                 described_delegation_token.max_timestamp,
             )
-            + (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
+            + STRING_SIZES[len(token_id_text)]
             + token_id_text
-            + (UVARINTS[hmac_size] if hmac_size < 128 else encode_unsigned_varint(hmac_size))
+            + COMPACT_SIZES[len(described_delegation_token.hmac)]
         )
         append(described_delegation_token.hmac)
-        renewers_size = len(described_delegation_token.renewers) + 1
-        append((UVARINTS[renewers_size] if renewers_size < 128 else encode_unsigned_varint(renewers_size)))
+        append(COMPACT_SIZES[len(described_delegation_token.renewers)])
         for described_delegation_token_renewer in described_delegation_token.renewers:
             principal_type_text = described_delegation_token_renewer.principal_type.encode()
-            principal_type_size = len(principal_type_text) + 1
             principal_name_text = described_delegation_token_renewer.principal_name.encode()
-            principal_name_size = len(principal_name_text) + 1
             append(
-                (
-                    UVARINTS[principal_type_size]
-                    if principal_type_size < 128
-                    else encode_string_size(principal_type_size)
-                )
+                STRING_SIZES[len(principal_type_text)]
                 + principal_type_text
-                + (
-                    UVARINTS[principal_name_size]
-                    if principal_name_size < 128
-                    else encode_string_size(principal_name_size)
-                )
+                + STRING_SIZES[len(principal_name_text)]
                 + principal_name_text
                 + b"\x00"
             )

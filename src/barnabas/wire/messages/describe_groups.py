@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeGroupsRequest", "DescribeGroupsResponse"]
@@ -227,11 +226,10 @@ def _decode_describe_groups_request_5(buffer: bytes, offset: int) -> tuple[Descr
     message = _new(DescribeGroupsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -285,12 +283,10 @@ def _encode_describe_groups_request_3(message: DescribeGroupsRequest, pieces: li
 
 def _encode_describe_groups_request_5(message: DescribeGroupsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append((UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size)))
+    append(COMPACT_SIZES[len(message.groups)])
     for text in message.groups:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(_pack_tx(message.include_authorized_operations))
 
 
@@ -696,11 +692,10 @@ def _decode_describe_groups_response_5(buffer: bytes, offset: int) -> tuple[Desc
     message = _new(DescribeGroupsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 12 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -743,11 +738,10 @@ def _decode_describe_groups_response_5(buffer: bytes, offset: int) -> tuple[Desc
             described_group.protocol_data, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -791,20 +785,20 @@ def _decode_describe_groups_response_5(buffer: bytes, offset: int) -> tuple[Desc
                 described_group_member.client_host, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("member_metadata is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             described_group_member.member_metadata = buffer[offset:stop]
             offset = stop
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("member_assignment is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             described_group_member.member_assignment = buffer[offset:stop]
             offset = stop
             tags = buffer[offset]
@@ -827,11 +821,10 @@ def _decode_describe_groups_response_6(buffer: bytes, offset: int) -> tuple[Desc
     message = _new(DescribeGroupsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 13 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -881,11 +874,10 @@ def _decode_describe_groups_response_6(buffer: bytes, offset: int) -> tuple[Desc
             described_group.protocol_data, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -929,20 +921,20 @@ def _decode_describe_groups_response_6(buffer: bytes, offset: int) -> tuple[Desc
                 described_group_member.client_host, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("member_metadata is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             described_group_member.member_metadata = buffer[offset:stop]
             offset = stop
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("member_assignment is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             described_group_member.member_assignment = buffer[offset:stop]
             offset = stop
             tags = buffer[offset]
@@ -1139,92 +1131,45 @@ def _encode_describe_groups_response_4(message: DescribeGroupsResponse, pieces: 
 
 def _encode_describe_groups_response_5(message: DescribeGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         if described_group.error_message is not None:
             raise EncodeError("it has no error_message")
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         protocol_type_text = described_group.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
         protocol_data_text = described_group.protocol_data.encode()
-        protocol_data_size = len(protocol_data_text) + 1
-        members_size = len(described_group.members) + 1
         append(
             _pack_h(described_group.error_code)
-            + (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            + STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
-            + (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
+            + STRING_SIZES[len(protocol_type_text)]
             + protocol_type_text
-            + (
-                UVARINTS[protocol_data_size]
-                if protocol_data_size < 128
-                else encode_string_size(protocol_data_size)
-            )
+            + STRING_SIZES[len(protocol_data_text)]
             + protocol_data_text
-            + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+            + COMPACT_SIZES[len(described_group.members)]
         )
         for described_group_member in described_group.members:
             member_id_text = described_group_member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
             if described_group_member.group_instance_id is None:
                 append(b"\x00")
             else:
                 group_instance_id_text = described_group_member.group_instance_id.encode()
-                group_instance_id_size = len(group_instance_id_text) + 1
-                append(
-                    (
-                        UVARINTS[group_instance_id_size]
-                        if group_instance_id_size < 128
-                        else encode_string_size(group_instance_id_size)
-                    )
-                    + group_instance_id_text
-                )
+                append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
             client_id_text = described_group_member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = described_group_member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
-            member_metadata_size = len(described_group_member.member_metadata) + 1
             append(
-                (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
-                + (
-                    UVARINTS[member_metadata_size]
-                    if member_metadata_size < 128
-                    else encode_unsigned_varint(member_metadata_size)
-                )
+                + COMPACT_SIZES[len(described_group_member.member_metadata)]
             )
             append(described_group_member.member_metadata)
-            member_assignment_size = len(described_group_member.member_assignment) + 1
-            append(
-                (
-                    UVARINTS[member_assignment_size]
-                    if member_assignment_size < 128
-                    else encode_unsigned_varint(member_assignment_size)
-                )
-            )
+            append(COMPACT_SIZES[len(described_group_member.member_assignment)])
             append(described_group_member.member_assignment)
             append(b"\x00")
         append(_pack_ix(described_group.authorized_operations))
@@ -1233,103 +1178,48 @@ def _encode_describe_groups_response_5(message: DescribeGroupsResponse, pieces: 
 
 def _encode_describe_groups_response_6(message: DescribeGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         append(_pack_h(described_group.error_code))
         if described_group.error_message is None:
             append(b"\x00")
         else:
             error_message_text = described_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         protocol_type_text = described_group.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
         protocol_data_text = described_group.protocol_data.encode()
-        protocol_data_size = len(protocol_data_text) + 1
-        members_size = len(described_group.members) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
-            + (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
+            + STRING_SIZES[len(protocol_type_text)]
             + protocol_type_text
-            + (
-                UVARINTS[protocol_data_size]
-                if protocol_data_size < 128
-                else encode_string_size(protocol_data_size)
-            )
+            + STRING_SIZES[len(protocol_data_text)]
             + protocol_data_text
-            + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+            + COMPACT_SIZES[len(described_group.members)]
         )
         for described_group_member in described_group.members:
             member_id_text = described_group_member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
             if described_group_member.group_instance_id is None:
                 append(b"\x00")
             else:
                 group_instance_id_text = described_group_member.group_instance_id.encode()
-                group_instance_id_size = len(group_instance_id_text) + 1
-                append(
-                    (
-                        UVARINTS[group_instance_id_size]
-                        if group_instance_id_size < 128
-                        else encode_string_size(group_instance_id_size)
-                    )
-                    + group_instance_id_text
-                )
+                append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
             client_id_text = described_group_member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = described_group_member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
-            member_metadata_size = len(described_group_member.member_metadata) + 1
             append(
-                (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
-                + (
-                    UVARINTS[member_metadata_size]
-                    if member_metadata_size < 128
-                    else encode_unsigned_varint(member_metadata_size)
-                )
+                + COMPACT_SIZES[len(described_group_member.member_metadata)]
             )
             append(described_group_member.member_metadata)
-            member_assignment_size = len(described_group_member.member_assignment) + 1
-            append(
-                (
-                    UVARINTS[member_assignment_size]
-                    if member_assignment_size < 128
-                    else encode_unsigned_varint(member_assignment_size)
-                )
-            )
+            append(COMPACT_SIZES[len(described_group_member.member_assignment)])
             append(described_group_member.member_assignment)
             append(b"\x00")
         append(_pack_ix(described_group.authorized_operations))

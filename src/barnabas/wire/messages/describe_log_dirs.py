@@ -11,12 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeLogDirsRequest", "DescribeLogDirsResponse"]
@@ -225,9 +225,10 @@ def _decode_describe_log_dirs_request_2(buffer: bytes, offset: int) -> tuple[Des
     message = _new(DescribeLogDirsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -248,11 +249,10 @@ def _decode_describe_log_dirs_request_2(buffer: bytes, offset: int) -> tuple[Des
                 describable_log_dir_topic.topic, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describable_log_dir_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -301,20 +301,13 @@ def _encode_describe_log_dirs_request_2(message: DescribeLogDirsRequest, pieces:
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for describable_log_dir_topic in message.topics:
             topic_text = describable_log_dir_topic.topic.encode()
-            topic_size = len(topic_text) + 1
-            partitions_size = len(describable_log_dir_topic.partitions) + 1
             append(
-                (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                STRING_SIZES[len(topic_text)]
                 + topic_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describable_log_dir_topic.partitions)]
                 + pack(
                     f">{len(describable_log_dir_topic.partitions)}i", *describable_log_dir_topic.partitions
                 )
@@ -403,11 +396,10 @@ def _decode_describe_log_dirs_response_2(buffer: bytes, offset: int) -> tuple[De
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -428,11 +420,10 @@ def _decode_describe_log_dirs_response_2(buffer: bytes, offset: int) -> tuple[De
             describe_log_dirs_result.log_dir, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_log_dirs_result.topics = []
@@ -450,11 +441,10 @@ def _decode_describe_log_dirs_response_2(buffer: bytes, offset: int) -> tuple[De
                 describe_log_dirs_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 22 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_log_dirs_topic.partitions = []
@@ -492,11 +482,10 @@ def _decode_describe_log_dirs_response_3(buffer: bytes, offset: int) -> tuple[De
     message = _new(DescribeLogDirsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -517,11 +506,10 @@ def _decode_describe_log_dirs_response_3(buffer: bytes, offset: int) -> tuple[De
             describe_log_dirs_result.log_dir, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_log_dirs_result.topics = []
@@ -539,11 +527,10 @@ def _decode_describe_log_dirs_response_3(buffer: bytes, offset: int) -> tuple[De
                 describe_log_dirs_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 22 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_log_dirs_topic.partitions = []
@@ -581,11 +568,10 @@ def _decode_describe_log_dirs_response_4(buffer: bytes, offset: int) -> tuple[De
     message = _new(DescribeLogDirsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 21 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -604,11 +590,10 @@ def _decode_describe_log_dirs_response_4(buffer: bytes, offset: int) -> tuple[De
             describe_log_dirs_result.log_dir, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_log_dirs_result.topics = []
@@ -626,11 +611,10 @@ def _decode_describe_log_dirs_response_4(buffer: bytes, offset: int) -> tuple[De
                 describe_log_dirs_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 22 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_log_dirs_topic.partitions = []
@@ -670,11 +654,10 @@ def _decode_describe_log_dirs_response_5(buffer: bytes, offset: int) -> tuple[De
     message = _new(DescribeLogDirsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 22 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -692,11 +675,10 @@ def _decode_describe_log_dirs_response_5(buffer: bytes, offset: int) -> tuple[De
             describe_log_dirs_result.log_dir, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_log_dirs_result.topics = []
@@ -714,11 +696,10 @@ def _decode_describe_log_dirs_response_5(buffer: bytes, offset: int) -> tuple[De
                 describe_log_dirs_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 22 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_log_dirs_topic.partitions = []
@@ -792,33 +773,21 @@ def _encode_describe_log_dirs_response_0(message: DescribeLogDirsResponse, piece
 
 def _encode_describe_log_dirs_response_2(message: DescribeLogDirsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.results)])
     for describe_log_dirs_result in message.results:
         log_dir_text = describe_log_dirs_result.log_dir.encode()
-        log_dir_size = len(log_dir_text) + 1
-        topics_size = len(describe_log_dirs_result.topics) + 1
         append(
             _pack_h(describe_log_dirs_result.error_code)
-            + (UVARINTS[log_dir_size] if log_dir_size < 128 else encode_string_size(log_dir_size))
+            + STRING_SIZES[len(log_dir_text)]
             + log_dir_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_log_dirs_result.topics)]
         )
         for describe_log_dirs_topic in describe_log_dirs_result.topics:
             name_text = describe_log_dirs_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(describe_log_dirs_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_log_dirs_topic.partitions)]
             )
             for describe_log_dirs_partition in describe_log_dirs_topic.partitions:
                 append(
@@ -836,33 +805,21 @@ def _encode_describe_log_dirs_response_2(message: DescribeLogDirsResponse, piece
 
 def _encode_describe_log_dirs_response_3(message: DescribeLogDirsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.results)])
     for describe_log_dirs_result in message.results:
         log_dir_text = describe_log_dirs_result.log_dir.encode()
-        log_dir_size = len(log_dir_text) + 1
-        topics_size = len(describe_log_dirs_result.topics) + 1
         append(
             _pack_h(describe_log_dirs_result.error_code)
-            + (UVARINTS[log_dir_size] if log_dir_size < 128 else encode_string_size(log_dir_size))
+            + STRING_SIZES[len(log_dir_text)]
             + log_dir_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_log_dirs_result.topics)]
         )
         for describe_log_dirs_topic in describe_log_dirs_result.topics:
             name_text = describe_log_dirs_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(describe_log_dirs_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_log_dirs_topic.partitions)]
             )
             for describe_log_dirs_partition in describe_log_dirs_topic.partitions:
                 append(
@@ -880,33 +837,21 @@ def _encode_describe_log_dirs_response_3(message: DescribeLogDirsResponse, piece
 
 def _encode_describe_log_dirs_response_4(message: DescribeLogDirsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.results)])
     for describe_log_dirs_result in message.results:
         log_dir_text = describe_log_dirs_result.log_dir.encode()
-        log_dir_size = len(log_dir_text) + 1
-        topics_size = len(describe_log_dirs_result.topics) + 1
         append(
             _pack_h(describe_log_dirs_result.error_code)
-            + (UVARINTS[log_dir_size] if log_dir_size < 128 else encode_string_size(log_dir_size))
+            + STRING_SIZES[len(log_dir_text)]
             + log_dir_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_log_dirs_result.topics)]
         )
         for describe_log_dirs_topic in describe_log_dirs_result.topics:
             name_text = describe_log_dirs_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(describe_log_dirs_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_log_dirs_topic.partitions)]
             )
             for describe_log_dirs_partition in describe_log_dirs_topic.partitions:
                 append(
@@ -924,33 +869,21 @@ def _encode_describe_log_dirs_response_4(message: DescribeLogDirsResponse, piece
 
 def _encode_describe_log_dirs_response_5(message: DescribeLogDirsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.results)])
     for describe_log_dirs_result in message.results:
         log_dir_text = describe_log_dirs_result.log_dir.encode()
-        log_dir_size = len(log_dir_text) + 1
-        topics_size = len(describe_log_dirs_result.topics) + 1
         append(
             _pack_h(describe_log_dirs_result.error_code)
-            + (UVARINTS[log_dir_size] if log_dir_size < 128 else encode_string_size(log_dir_size))
+            + STRING_SIZES[len(log_dir_text)]
             + log_dir_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_log_dirs_result.topics)]
         )
         for describe_log_dirs_topic in describe_log_dirs_result.topics:
             name_text = describe_log_dirs_topic.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(describe_log_dirs_topic.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_log_dirs_topic.partitions)]
             )
             for describe_log_dirs_partition in describe_log_dirs_topic.partitions:
                 append(

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeProducersRequest", "DescribeProducersResponse"]
@@ -183,11 +182,10 @@ def _decode_describe_producers_request_0(buffer: bytes, offset: int) -> tuple[De
     message = _new(DescribeProducersRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -205,11 +203,10 @@ def _decode_describe_producers_request_0(buffer: bytes, offset: int) -> tuple[De
             topic_request.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_indexes is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partition_indexes has more elements than bytes are left")
         topic_request.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -230,20 +227,13 @@ DescribeProducersRequest._decoders = {0: _decode_describe_producers_request_0}
 
 def _encode_describe_producers_request_0(message: DescribeProducersRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_request in message.topics:
         name_text = topic_request.name.encode()
-        name_size = len(name_text) + 1
-        partition_indexes_size = len(topic_request.partition_indexes) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partition_indexes_size]
-                if partition_indexes_size < 128
-                else encode_unsigned_varint(partition_indexes_size)
-            )
+            + COMPACT_SIZES[len(topic_request.partition_indexes)]
             + pack(f">{len(topic_request.partition_indexes)}i", *topic_request.partition_indexes)
             + b"\x00"
         )
@@ -260,11 +250,10 @@ def _decode_describe_producers_response_0(
     message = _new(DescribeProducersResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -282,11 +271,10 @@ def _decode_describe_producers_response_0(
             topic_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 9 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_response.partitions = []
@@ -306,11 +294,10 @@ def _decode_describe_producers_response_0(
                 partition_response.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("active_producers is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 37 > end - offset:
                 raise DecodeError("active_producers has more elements than bytes are left")
             partition_response.active_producers = []
@@ -350,47 +337,18 @@ DescribeProducersResponse._decoders = {0: _decode_describe_producers_response_0}
 
 def _encode_describe_producers_response_0(message: DescribeProducersResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for topic_response in message.topics:
         name_text = topic_response.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(topic_response.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_response.partitions)])
         for partition_response in topic_response.partitions:
             append(_pack_ih(partition_response.partition_index, partition_response.error_code))
             if partition_response.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
-            active_producers_size = len(partition_response.active_producers) + 1
-            append(
-                (
-                    UVARINTS[active_producers_size]
-                    if active_producers_size < 128
-                    else encode_unsigned_varint(active_producers_size)
-                )
-            )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
+            append(COMPACT_SIZES[len(partition_response.active_producers)])
             for producer_state in partition_response.active_producers:
                 append(
                     _pack_qiiqiqx(

@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeQuorumRequest", "DescribeQuorumResponse"]
@@ -277,11 +276,10 @@ def _decode_describe_quorum_request_0(buffer: bytes, offset: int) -> tuple[Descr
     message = _new(DescribeQuorumRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -299,11 +297,10 @@ def _decode_describe_quorum_request_0(buffer: bytes, offset: int) -> tuple[Descr
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 5 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -335,20 +332,11 @@ DescribeQuorumRequest._decoders = {
 
 def _encode_describe_quorum_request_0(message: DescribeQuorumRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(_pack_ix(partition_data.partition_index))
@@ -370,11 +358,10 @@ def _decode_describe_quorum_response_0(buffer: bytes, offset: int) -> tuple[Desc
     message.nodes = []
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -392,11 +379,10 @@ def _decode_describe_quorum_response_0(buffer: bytes, offset: int) -> tuple[Desc
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 25 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -414,11 +400,10 @@ def _decode_describe_quorum_response_0(buffer: bytes, offset: int) -> tuple[Desc
                 size,
             ) = _unpack_ihiiqB(buffer, offset)
             offset += 23
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("current_voters is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 13 > end - offset:
                 raise DecodeError("current_voters has more elements than bytes are left")
             partition_data.current_voters = []
@@ -435,11 +420,10 @@ def _decode_describe_quorum_response_0(buffer: bytes, offset: int) -> tuple[Desc
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("observers is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 13 > end - offset:
                 raise DecodeError("observers has more elements than bytes are left")
             partition_data.observers = []
@@ -476,11 +460,10 @@ def _decode_describe_quorum_response_1(buffer: bytes, offset: int) -> tuple[Desc
     message.nodes = []
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -498,11 +481,10 @@ def _decode_describe_quorum_response_1(buffer: bytes, offset: int) -> tuple[Desc
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 25 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -520,11 +502,10 @@ def _decode_describe_quorum_response_1(buffer: bytes, offset: int) -> tuple[Desc
                 size,
             ) = _unpack_ihiiqB(buffer, offset)
             offset += 23
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("current_voters is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 29 > end - offset:
                 raise DecodeError("current_voters has more elements than bytes are left")
             partition_data.current_voters = []
@@ -545,11 +526,10 @@ def _decode_describe_quorum_response_1(buffer: bytes, offset: int) -> tuple[Desc
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("observers is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 29 > end - offset:
                 raise DecodeError("observers has more elements than bytes are left")
             partition_data.observers = []
@@ -596,11 +576,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -618,11 +597,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 26 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -642,11 +620,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
                 _unpack_iiqB(buffer, offset)
             )
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("current_voters is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 45 > end - offset:
                 raise DecodeError("current_voters has more elements than bytes are left")
             partition_data.current_voters = []
@@ -667,11 +644,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("observers is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 45 > end - offset:
                 raise DecodeError("observers has more elements than bytes are left")
             partition_data.observers = []
@@ -700,11 +676,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("nodes is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("nodes has more elements than bytes are left")
     message.nodes = []
@@ -714,11 +689,10 @@ def _decode_describe_quorum_response_2(buffer: bytes, offset: int) -> tuple[Desc
         append_node(node)
         node.node_id, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("listeners is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 5 > end - offset:
             raise DecodeError("listeners has more elements than bytes are left")
         node.listeners = []
@@ -768,26 +742,13 @@ def _encode_describe_quorum_response_0(message: DescribeQuorumResponse, pieces: 
     append = pieces.append
     if len(message.nodes):
         raise EncodeError("it has no nodes")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
-            current_voters_size = len(partition_data.current_voters) + 1
             append(
                 _pack_ihiiq(
                     partition_data.partition_index,
@@ -796,20 +757,13 @@ def _encode_describe_quorum_response_0(message: DescribeQuorumResponse, pieces: 
                     partition_data.leader_epoch,
                     partition_data.high_watermark,
                 )
-                + (
-                    UVARINTS[current_voters_size]
-                    if current_voters_size < 128
-                    else encode_unsigned_varint(current_voters_size)
-                )
+                + COMPACT_SIZES[len(partition_data.current_voters)]
             )
             for replica_state in partition_data.current_voters:
                 if replica_state.replica_directory_id != ZERO_UUID:
                     raise EncodeError("it has no replica_directory_id")
                 append(_pack_iqx(replica_state.replica_id, replica_state.log_end_offset))
-            observers_size = len(partition_data.observers) + 1
-            append(
-                (UVARINTS[observers_size] if observers_size < 128 else encode_unsigned_varint(observers_size))
-            )
+            append(COMPACT_SIZES[len(partition_data.observers)])
             for replica_state in partition_data.observers:
                 if replica_state.replica_directory_id != ZERO_UUID:
                     raise EncodeError("it has no replica_directory_id")
@@ -823,26 +777,13 @@ def _encode_describe_quorum_response_1(message: DescribeQuorumResponse, pieces: 
     append = pieces.append
     if len(message.nodes):
         raise EncodeError("it has no nodes")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
-            current_voters_size = len(partition_data.current_voters) + 1
             append(
                 _pack_ihiiq(
                     partition_data.partition_index,
@@ -851,11 +792,7 @@ def _encode_describe_quorum_response_1(message: DescribeQuorumResponse, pieces: 
                     partition_data.leader_epoch,
                     partition_data.high_watermark,
                 )
-                + (
-                    UVARINTS[current_voters_size]
-                    if current_voters_size < 128
-                    else encode_unsigned_varint(current_voters_size)
-                )
+                + COMPACT_SIZES[len(partition_data.current_voters)]
             )
             for replica_state in partition_data.current_voters:
                 if replica_state.replica_directory_id != ZERO_UUID:
@@ -868,10 +805,7 @@ def _encode_describe_quorum_response_1(message: DescribeQuorumResponse, pieces: 
                         replica_state.last_caught_up_timestamp,
                     )
                 )
-            observers_size = len(partition_data.observers) + 1
-            append(
-                (UVARINTS[observers_size] if observers_size < 128 else encode_unsigned_varint(observers_size))
-            )
+            append(COMPACT_SIZES[len(partition_data.observers)])
             for replica_state in partition_data.observers:
                 if replica_state.replica_directory_id != ZERO_UUID:
                     raise EncodeError("it has no replica_directory_id")
@@ -895,29 +829,12 @@ def _encode_describe_quorum_response_2(message: DescribeQuorumResponse, pieces: 
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(_pack_ih(partition_data.partition_index, partition_data.error_code))
@@ -925,25 +842,12 @@ def _encode_describe_quorum_response_2(message: DescribeQuorumResponse, pieces: 
                 append(b"\x00")
             else:
                 error_message_text = partition_data.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
-            current_voters_size = len(partition_data.current_voters) + 1
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(
                 _pack_iiq(
                     partition_data.leader_id, partition_data.leader_epoch, partition_data.high_watermark
                 )
-                + (
-                    UVARINTS[current_voters_size]
-                    if current_voters_size < 128
-                    else encode_unsigned_varint(current_voters_size)
-                )
+                + COMPACT_SIZES[len(partition_data.current_voters)]
             )
             for replica_state in partition_data.current_voters:
                 if len(replica_state.replica_directory_id) != 16:
@@ -957,10 +861,7 @@ def _encode_describe_quorum_response_2(message: DescribeQuorumResponse, pieces: 
                         replica_state.last_caught_up_timestamp,
                     )
                 )
-            observers_size = len(partition_data.observers) + 1
-            append(
-                (UVARINTS[observers_size] if observers_size < 128 else encode_unsigned_varint(observers_size))
-            )
+            append(COMPACT_SIZES[len(partition_data.observers)])
             for replica_state in partition_data.observers:
                 if len(replica_state.replica_directory_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
@@ -975,23 +876,16 @@ def _encode_describe_quorum_response_2(message: DescribeQuorumResponse, pieces: 
                 )
             append(b"\x00")
         append(b"\x00")
-    nodes_size = len(message.nodes) + 1
-    append((UVARINTS[nodes_size] if nodes_size < 128 else encode_unsigned_varint(nodes_size)))
+    append(COMPACT_SIZES[len(message.nodes)])
     for node in message.nodes:
-        listeners_size = len(node.listeners) + 1
-        append(
-            _pack_i(node.node_id)
-            + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
-        )
+        append(_pack_i(node.node_id) + COMPACT_SIZES[len(node.listeners)])
         for listener in node.listeners:
             name_text = listener.name.encode()
-            name_size = len(name_text) + 1
             host_text = listener.host.encode()
-            host_size = len(host_text) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(listener.port)
             )

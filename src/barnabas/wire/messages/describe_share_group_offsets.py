@@ -11,14 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeShareGroupOffsetsRequest", "DescribeShareGroupOffsetsResponse"]
@@ -217,11 +217,10 @@ def _decode_describe_share_group_offsets_request_0(
     message = _new(DescribeShareGroupOffsetsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -241,9 +240,10 @@ def _decode_describe_share_group_offsets_request_0(
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             describe_share_group_offsets_request_group.topics = None
         else:
@@ -268,11 +268,10 @@ def _decode_describe_share_group_offsets_request_0(
                     )
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 describe_share_group_offsets_request_topic.partitions = list(
@@ -304,38 +303,22 @@ def _encode_describe_share_group_offsets_request_0(
     message: DescribeShareGroupOffsetsRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append((UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size)))
+    append(COMPACT_SIZES[len(message.groups)])
     for describe_share_group_offsets_request_group in message.groups:
         group_id_text = describe_share_group_offsets_request_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
         if describe_share_group_offsets_request_group.topics is None:
             append(b"\x00")
         else:
-            topics_size = len(describe_share_group_offsets_request_group.topics) + 1
-            append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+            append(COMPACT_SIZES[len(describe_share_group_offsets_request_group.topics)])
             for (
                 describe_share_group_offsets_request_topic
             ) in describe_share_group_offsets_request_group.topics:
                 topic_name_text = describe_share_group_offsets_request_topic.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(describe_share_group_offsets_request_topic.partitions) + 1
                 append(
-                    (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(describe_share_group_offsets_request_topic.partitions)]
                     + pack(
                         f">{len(describe_share_group_offsets_request_topic.partitions)}i",
                         *describe_share_group_offsets_request_topic.partitions,
@@ -359,11 +342,10 @@ def _decode_describe_share_group_offsets_response_0(
     message = _new(DescribeShareGroupOffsetsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -383,11 +365,10 @@ def _decode_describe_share_group_offsets_response_0(
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 19 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_share_group_offsets_response_group.topics = []
@@ -409,11 +390,10 @@ def _decode_describe_share_group_offsets_response_0(
                 )
             describe_share_group_offsets_response_topic.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 20 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_share_group_offsets_response_topic.partitions = []
@@ -482,11 +462,10 @@ def _decode_describe_share_group_offsets_response_1(
     message = _new(DescribeShareGroupOffsetsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -506,11 +485,10 @@ def _decode_describe_share_group_offsets_response_1(
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 19 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         describe_share_group_offsets_response_group.topics = []
@@ -532,11 +510,10 @@ def _decode_describe_share_group_offsets_response_1(
                 )
             describe_share_group_offsets_response_topic.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 28 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             describe_share_group_offsets_response_topic.partitions = []
@@ -608,35 +585,23 @@ def _encode_describe_share_group_offsets_response_0(
     message: DescribeShareGroupOffsetsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for describe_share_group_offsets_response_group in message.groups:
         group_id_text = describe_share_group_offsets_response_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        topics_size = len(describe_share_group_offsets_response_group.topics) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_share_group_offsets_response_group.topics)]
         )
         for describe_share_group_offsets_response_topic in describe_share_group_offsets_response_group.topics:
             topic_name_text = describe_share_group_offsets_response_topic.topic_name.encode()
-            topic_name_size = len(topic_name_text) + 1
             if len(describe_share_group_offsets_response_topic.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(describe_share_group_offsets_response_topic.partitions) + 1
             append(
-                (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+                STRING_SIZES[len(topic_name_text)]
                 + topic_name_text
                 + describe_share_group_offsets_response_topic.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_share_group_offsets_response_topic.partitions)]
             )
             for (
                 describe_share_group_offsets_response_partition
@@ -655,15 +620,7 @@ def _encode_describe_share_group_offsets_response_0(
                     error_message_text = (
                         describe_share_group_offsets_response_partition.error_message.encode()
                     )
-                    error_message_size = len(error_message_text) + 1
-                    append(
-                        (
-                            UVARINTS[error_message_size]
-                            if error_message_size < 128
-                            else encode_string_size(error_message_size)
-                        )
-                        + error_message_text
-                    )
+                    append(STRING_SIZES[len(error_message_text)] + error_message_text)
                 append(b"\x00")
             append(b"\x00")
         append(_pack_h(describe_share_group_offsets_response_group.error_code))
@@ -671,15 +628,7 @@ def _encode_describe_share_group_offsets_response_0(
             append(b"\x00")
         else:
             error_message_text = describe_share_group_offsets_response_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 
@@ -688,35 +637,23 @@ def _encode_describe_share_group_offsets_response_1(
     message: DescribeShareGroupOffsetsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for describe_share_group_offsets_response_group in message.groups:
         group_id_text = describe_share_group_offsets_response_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        topics_size = len(describe_share_group_offsets_response_group.topics) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(describe_share_group_offsets_response_group.topics)]
         )
         for describe_share_group_offsets_response_topic in describe_share_group_offsets_response_group.topics:
             topic_name_text = describe_share_group_offsets_response_topic.topic_name.encode()
-            topic_name_size = len(topic_name_text) + 1
             if len(describe_share_group_offsets_response_topic.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(describe_share_group_offsets_response_topic.partitions) + 1
             append(
-                (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+                STRING_SIZES[len(topic_name_text)]
                 + topic_name_text
                 + describe_share_group_offsets_response_topic.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(describe_share_group_offsets_response_topic.partitions)]
             )
             for (
                 describe_share_group_offsets_response_partition
@@ -736,15 +673,7 @@ def _encode_describe_share_group_offsets_response_1(
                     error_message_text = (
                         describe_share_group_offsets_response_partition.error_message.encode()
                     )
-                    error_message_size = len(error_message_text) + 1
-                    append(
-                        (
-                            UVARINTS[error_message_size]
-                            if error_message_size < 128
-                            else encode_string_size(error_message_size)
-                        )
-                        + error_message_text
-                    )
+                    append(STRING_SIZES[len(error_message_text)] + error_message_text)
                 append(b"\x00")
             append(b"\x00")
         append(_pack_h(describe_share_group_offsets_response_group.error_code))
@@ -752,15 +681,7 @@ def _encode_describe_share_group_offsets_response_1(
             append(b"\x00")
         else:
             error_message_text = describe_share_group_offsets_response_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

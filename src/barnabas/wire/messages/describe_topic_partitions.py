@@ -11,14 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeTopicPartitionsRequest", "DescribeTopicPartitionsResponse"]
@@ -245,11 +245,10 @@ def _decode_describe_topic_partitions_request_0(
     message = _new(DescribeTopicPartitionsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 2 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -302,26 +301,18 @@ def _encode_describe_topic_partitions_request_0(
     message: DescribeTopicPartitionsRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_request in message.topics:
         name_text = topic_request.name.encode()
-        name_size = len(name_text) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text + b"\x00"
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + b"\x00")
     append(_pack_i(message.response_partition_limit))
     if message.cursor is None:
         append(b"\xff")
     else:
         cursor = message.cursor
         topic_name_text = cursor.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
         append(
-            b"\x01"
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + _pack_ix(cursor.partition_index)
+            b"\x01" + STRING_SIZES[len(topic_name_text)] + topic_name_text + _pack_ix(cursor.partition_index)
         )
     append(b"\x00")
 
@@ -336,11 +327,10 @@ def _decode_describe_topic_partitions_response_0(
     message = _new(DescribeTopicPartitionsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 26 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -364,11 +354,10 @@ def _decode_describe_topic_partitions_response_0(
             size,
         ) = _unpack_utB(buffer, offset)
         offset += 18
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 20 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         describe_topic_partitions_response_topic.partitions = []
@@ -386,11 +375,10 @@ def _decode_describe_topic_partitions_response_0(
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             describe_topic_partitions_response_partition.replica_nodes = list(
@@ -399,11 +387,10 @@ def _decode_describe_topic_partitions_response_0(
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             describe_topic_partitions_response_partition.isr_nodes = list(
@@ -412,9 +399,10 @@ def _decode_describe_topic_partitions_response_0(
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 describe_topic_partitions_response_partition.eligible_leader_replicas = None
             else:
@@ -426,9 +414,10 @@ def _decode_describe_topic_partitions_response_0(
                 offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 describe_topic_partitions_response_partition.last_known_elr = None
             else:
@@ -440,11 +429,10 @@ def _decode_describe_topic_partitions_response_0(
                 offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             describe_topic_partitions_response_partition.offline_replicas = list(
@@ -494,38 +482,26 @@ def _encode_describe_topic_partitions_response_0(
     message: DescribeTopicPartitionsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for describe_topic_partitions_response_topic in message.topics:
         append(_pack_h(describe_topic_partitions_response_topic.error_code))
         if describe_topic_partitions_response_topic.name is None:
             append(b"\x00")
         else:
             name_text = describe_topic_partitions_response_topic.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
         if len(describe_topic_partitions_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(describe_topic_partitions_response_topic.partitions) + 1
         append(
             _pack_ut(
                 describe_topic_partitions_response_topic.topic_id,
                 describe_topic_partitions_response_topic.is_internal,
             )
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(describe_topic_partitions_response_topic.partitions)]
         )
         for (
             describe_topic_partitions_response_partition
         ) in describe_topic_partitions_response_topic.partitions:
-            replica_nodes_size = len(describe_topic_partitions_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(describe_topic_partitions_response_partition.isr_nodes) + 1
             append(
                 _pack_hiii(
                     describe_topic_partitions_response_partition.error_code,
@@ -533,20 +509,12 @@ def _encode_describe_topic_partitions_response_0(
                     describe_topic_partitions_response_partition.leader_id,
                     describe_topic_partitions_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(describe_topic_partitions_response_partition.replica_nodes)]
                 + pack(
                     f">{len(describe_topic_partitions_response_partition.replica_nodes)}i",
                     *describe_topic_partitions_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(describe_topic_partitions_response_partition.isr_nodes)]
                 + pack(
                     f">{len(describe_topic_partitions_response_partition.isr_nodes)}i",
                     *describe_topic_partitions_response_partition.isr_nodes,
@@ -555,15 +523,8 @@ def _encode_describe_topic_partitions_response_0(
             if describe_topic_partitions_response_partition.eligible_leader_replicas is None:
                 append(b"\x00")
             else:
-                eligible_leader_replicas_size = (
-                    len(describe_topic_partitions_response_partition.eligible_leader_replicas) + 1
-                )
                 append(
-                    (
-                        UVARINTS[eligible_leader_replicas_size]
-                        if eligible_leader_replicas_size < 128
-                        else encode_unsigned_varint(eligible_leader_replicas_size)
-                    )
+                    COMPACT_SIZES[len(describe_topic_partitions_response_partition.eligible_leader_replicas)]
                     + pack(
                         f">{len(describe_topic_partitions_response_partition.eligible_leader_replicas)}i",
                         *describe_topic_partitions_response_partition.eligible_leader_replicas,
@@ -572,25 +533,15 @@ def _encode_describe_topic_partitions_response_0(
             if describe_topic_partitions_response_partition.last_known_elr is None:
                 append(b"\x00")
             else:
-                last_known_elr_size = len(describe_topic_partitions_response_partition.last_known_elr) + 1
                 append(
-                    (
-                        UVARINTS[last_known_elr_size]
-                        if last_known_elr_size < 128
-                        else encode_unsigned_varint(last_known_elr_size)
-                    )
+                    COMPACT_SIZES[len(describe_topic_partitions_response_partition.last_known_elr)]
                     + pack(
                         f">{len(describe_topic_partitions_response_partition.last_known_elr)}i",
                         *describe_topic_partitions_response_partition.last_known_elr,
                     )
                 )
-            offline_replicas_size = len(describe_topic_partitions_response_partition.offline_replicas) + 1
             append(
-                (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                COMPACT_SIZES[len(describe_topic_partitions_response_partition.offline_replicas)]
                 + pack(
                     f">{len(describe_topic_partitions_response_partition.offline_replicas)}i",
                     *describe_topic_partitions_response_partition.offline_replicas,
@@ -603,12 +554,8 @@ def _encode_describe_topic_partitions_response_0(
     else:
         cursor = message.next_cursor
         topic_name_text = cursor.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
         append(
-            b"\x01"
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + _pack_ix(cursor.partition_index)
+            b"\x01" + STRING_SIZES[len(topic_name_text)] + topic_name_text + _pack_ix(cursor.partition_index)
         )
     append(b"\x00")
 

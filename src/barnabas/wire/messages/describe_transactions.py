@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeTransactionsRequest", "DescribeTransactionsResponse"]
@@ -148,11 +147,10 @@ def _decode_describe_transactions_request_0(
     message = _new(DescribeTransactionsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("transactional_ids is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("transactional_ids has more elements than bytes are left")
     message.transactional_ids = []
@@ -179,18 +177,10 @@ DescribeTransactionsRequest._decoders = {0: _decode_describe_transactions_reques
 
 def _encode_describe_transactions_request_0(message: DescribeTransactionsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    transactional_ids_size = len(message.transactional_ids) + 1
-    append(
-        (
-            UVARINTS[transactional_ids_size]
-            if transactional_ids_size < 128
-            else encode_unsigned_varint(transactional_ids_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.transactional_ids)])
     for text in message.transactional_ids:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 
@@ -204,11 +194,10 @@ def _decode_describe_transactions_response_0(
     message = _new(DescribeTransactionsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("transaction_states is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 28 > end - offset:
         raise DecodeError("transaction_states has more elements than bytes are left")
     message.transaction_states = []
@@ -240,11 +229,10 @@ def _decode_describe_transactions_response_0(
             size,
         ) = _unpack_iqqhB(buffer, offset)
         offset += 23
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         transaction_state.topics = []
@@ -262,11 +250,10 @@ def _decode_describe_transactions_response_0(
                 topic_data.topic, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_data.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -293,34 +280,15 @@ def _encode_describe_transactions_response_0(
     message: DescribeTransactionsResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    transaction_states_size = len(message.transaction_states) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (
-            UVARINTS[transaction_states_size]
-            if transaction_states_size < 128
-            else encode_unsigned_varint(transaction_states_size)
-        )
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.transaction_states)])
     for transaction_state in message.transaction_states:
         transactional_id_text = transaction_state.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
         transaction_state_text = transaction_state.transaction_state.encode()
-        transaction_state_size = len(transaction_state_text) + 1
-        topics_size = len(transaction_state.topics) + 1
         append(
             _pack_h(transaction_state.error_code)
-            + (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
+            + STRING_SIZES[len(transactional_id_text)]
             + transactional_id_text
-            + (
-                UVARINTS[transaction_state_size]
-                if transaction_state_size < 128
-                else encode_string_size(transaction_state_size)
-            )
+            + STRING_SIZES[len(transaction_state_text)]
             + transaction_state_text
             + _pack_iqqh(
                 transaction_state.transaction_timeout_ms,
@@ -328,20 +296,14 @@ def _encode_describe_transactions_response_0(
                 transaction_state.producer_id,
                 transaction_state.producer_epoch,
             )
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(transaction_state.topics)]
         )
         for topic_data in transaction_state.topics:
             topic_text = topic_data.topic.encode()
-            topic_size = len(topic_text) + 1
-            partitions_size = len(topic_data.partitions) + 1
             append(
-                (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                STRING_SIZES[len(topic_text)]
                 + topic_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(topic_data.partitions)]
                 + pack(f">{len(topic_data.partitions)}i", *topic_data.partitions)
                 + b"\x00"
             )

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DescribeUserScramCredentialsRequest", "DescribeUserScramCredentialsResponse"]
@@ -150,9 +150,10 @@ def _decode_describe_user_scram_credentials_request_0(
     message = _new(DescribeUserScramCredentialsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.users = None
     else:
@@ -192,16 +193,10 @@ def _encode_describe_user_scram_credentials_request_0(
     if message.users is None:
         append(b"\x00")
     else:
-        users_size = len(message.users) + 1
-        append((UVARINTS[users_size] if users_size < 128 else encode_unsigned_varint(users_size)))
+        append(COMPACT_SIZES[len(message.users)])
         for user_name in message.users:
             name_text = user_name.name.encode()
-            name_size = len(name_text) + 1
-            append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-                + name_text
-                + b"\x00"
-            )
+            append(STRING_SIZES[len(name_text)] + name_text + b"\x00")
     append(b"\x00")
 
 
@@ -223,11 +218,10 @@ def _decode_describe_user_scram_credentials_response_0(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -255,11 +249,10 @@ def _decode_describe_user_scram_credentials_response_0(
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("credential_infos is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("credential_infos has more elements than bytes are left")
         describe_user_scram_credentials_result.credential_infos = []
@@ -294,22 +287,12 @@ def _encode_describe_user_scram_credentials_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.results)])
     for describe_user_scram_credentials_result in message.results:
         user_text = describe_user_scram_credentials_result.user.encode()
-        user_size = len(user_text) + 1
         append(
-            (UVARINTS[user_size] if user_size < 128 else encode_string_size(user_size))
+            STRING_SIZES[len(user_text)]
             + user_text
             + _pack_h(describe_user_scram_credentials_result.error_code)
         )
@@ -317,23 +300,8 @@ def _encode_describe_user_scram_credentials_response_0(
             append(b"\x00")
         else:
             error_message_text = describe_user_scram_credentials_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
-        credential_infos_size = len(describe_user_scram_credentials_result.credential_infos) + 1
-        append(
-            (
-                UVARINTS[credential_infos_size]
-                if credential_infos_size < 128
-                else encode_unsigned_varint(credential_infos_size)
-            )
-        )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
+        append(COMPACT_SIZES[len(describe_user_scram_credentials_result.credential_infos)])
         for credential_info in describe_user_scram_credentials_result.credential_infos:
             append(_pack_bix(credential_info.mechanism, credential_info.iterations))
         append(b"\x00")

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ElectLeadersRequest", "ElectLeadersResponse"]
@@ -234,9 +234,10 @@ def _decode_elect_leaders_request_2(buffer: bytes, offset: int) -> tuple[ElectLe
     message = _new(ElectLeadersRequest)
     message.election_type, size = _unpack_bB(buffer, offset)
     offset += 2
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topic_partitions = None
     else:
@@ -257,11 +258,10 @@ def _decode_elect_leaders_request_2(buffer: bytes, offset: int) -> tuple[ElectLe
                 topic_partitions.topic, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -327,26 +327,13 @@ def _encode_elect_leaders_request_2(message: ElectLeadersRequest, pieces: list[A
     if message.topic_partitions is None:
         append(b"\x00")
     else:
-        topic_partitions_size = len(message.topic_partitions) + 1
-        append(
-            (
-                UVARINTS[topic_partitions_size]
-                if topic_partitions_size < 128
-                else encode_unsigned_varint(topic_partitions_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.topic_partitions)])
         for topic_partitions in message.topic_partitions:
             topic_text = topic_partitions.topic.encode()
-            topic_size = len(topic_text) + 1
-            partitions_size = len(topic_partitions.partitions) + 1
             append(
-                (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                STRING_SIZES[len(topic_text)]
                 + topic_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(topic_partitions.partitions)]
                 + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                 + b"\x00"
             )
@@ -452,11 +439,10 @@ def _decode_elect_leaders_response_2(buffer: bytes, offset: int) -> tuple[ElectL
     message = _new(ElectLeadersResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("replica_election_results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("replica_election_results has more elements than bytes are left")
     message.replica_election_results = []
@@ -474,11 +460,10 @@ def _decode_elect_leaders_response_2(buffer: bytes, offset: int) -> tuple[ElectL
             replica_election_result.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_result is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partition_result has more elements than bytes are left")
         replica_election_result.partition_result = []
@@ -550,27 +535,16 @@ def _encode_elect_leaders_response_1(message: ElectLeadersResponse, pieces: list
 
 def _encode_elect_leaders_response_2(message: ElectLeadersResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    replica_election_results_size = len(message.replica_election_results) + 1
     append(
         _pack_ih(message.throttle_time_ms, message.error_code)
-        + (
-            UVARINTS[replica_election_results_size]
-            if replica_election_results_size < 128
-            else encode_unsigned_varint(replica_election_results_size)
-        )
+        + COMPACT_SIZES[len(message.replica_election_results)]
     )
     for replica_election_result in message.replica_election_results:
         topic_text = replica_election_result.topic.encode()
-        topic_size = len(topic_text) + 1
-        partition_result_size = len(replica_election_result.partition_result) + 1
         append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+            STRING_SIZES[len(topic_text)]
             + topic_text
-            + (
-                UVARINTS[partition_result_size]
-                if partition_result_size < 128
-                else encode_unsigned_varint(partition_result_size)
-            )
+            + COMPACT_SIZES[len(replica_election_result.partition_result)]
         )
         for partition_result in replica_election_result.partition_result:
             append(_pack_ih(partition_result.partition_id, partition_result.error_code))
@@ -578,15 +552,7 @@ def _encode_elect_leaders_response_2(message: ElectLeadersResponse, pieces: list
                 append(b"\x00")
             else:
                 error_message_text = partition_result.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

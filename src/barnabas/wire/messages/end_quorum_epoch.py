@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -331,11 +331,10 @@ def _decode_end_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[EndQ
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -353,11 +352,10 @@ def _decode_end_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[EndQ
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 14 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -370,11 +368,10 @@ def _decode_end_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[EndQ
                 _unpack_iiiB(buffer, offset)
             )
             offset += 13
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("preferred_candidates is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 21 > end - offset:
                 raise DecodeError("preferred_candidates has more elements than bytes are left")
             partition_data.preferred_candidates = []
@@ -398,11 +395,10 @@ def _decode_end_quorum_epoch_request_1(buffer: bytes, offset: int) -> tuple[EndQ
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("leader_endpoints is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("leader_endpoints has more elements than bytes are left")
     message.leader_endpoints = []
@@ -472,37 +468,19 @@ def _encode_end_quorum_epoch_request_1(message: EndQuorumEpochRequest, pieces: l
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
-            preferred_candidates_size = len(partition_data.preferred_candidates) + 1
             append(
                 _pack_iii(
                     partition_data.partition_index, partition_data.leader_id, partition_data.leader_epoch
                 )
-                + (
-                    UVARINTS[preferred_candidates_size]
-                    if preferred_candidates_size < 128
-                    else encode_unsigned_varint(preferred_candidates_size)
-                )
+                + COMPACT_SIZES[len(partition_data.preferred_candidates)]
             )
             for replica_info in partition_data.preferred_candidates:
                 if len(replica_info.candidate_directory_id) != 16:
@@ -510,23 +488,14 @@ def _encode_end_quorum_epoch_request_1(message: EndQuorumEpochRequest, pieces: l
                 append(_pack_iux(replica_info.candidate_id, replica_info.candidate_directory_id))
             append(b"\x00")
         append(b"\x00")
-    leader_endpoints_size = len(message.leader_endpoints) + 1
-    append(
-        (
-            UVARINTS[leader_endpoints_size]
-            if leader_endpoints_size < 128
-            else encode_unsigned_varint(leader_endpoints_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.leader_endpoints)])
     for leader_endpoint in message.leader_endpoints:
         name_text = leader_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = leader_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hx(leader_endpoint.port)
         )
@@ -587,11 +556,10 @@ def _decode_end_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[End
     message = _new(EndQuorumEpochResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -609,11 +577,10 @@ def _decode_end_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[End
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 15 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -646,11 +613,10 @@ def _decode_end_quorum_epoch_response_1(buffer: bytes, offset: int) -> tuple[End
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 8 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -704,23 +670,11 @@ def _encode_end_quorum_epoch_response_0(message: EndQuorumEpochResponse, pieces:
 
 def _encode_end_quorum_epoch_response_1(message: EndQuorumEpochResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(
@@ -736,26 +690,18 @@ def _encode_end_quorum_epoch_response_1(message: EndQuorumEpochResponse, pieces:
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(node_endpoint.port)
             )
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 EndQuorumEpochResponse._encoders = {

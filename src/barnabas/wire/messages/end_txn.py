@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["EndTxnRequest", "EndTxnResponse"]
 
@@ -144,13 +144,8 @@ def _encode_end_txn_request_0(message: EndTxnRequest, pieces: list[Any]) -> None
 def _encode_end_txn_request_3(message: EndTxnRequest, pieces: list[Any]) -> None:
     append = pieces.append
     transactional_id_text = message.transactional_id.encode()
-    transactional_id_size = len(transactional_id_text) + 1
     append(
-        (
-            UVARINTS[transactional_id_size]
-            if transactional_id_size < 128
-            else encode_string_size(transactional_id_size)
-        )
+        STRING_SIZES[len(transactional_id_text)]
         + transactional_id_text
         + _pack_qhtx(message.producer_id, message.producer_epoch, message.committed)
     )

@@ -8,9 +8,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, encode_unsigned_varint, skip_tags, unsigned_varint_tail
+from barnabas.wire.primitives import COMPACT_SIZES, compact_nullable_size_tail, compact_size_tail, skip_tags
 
 __all__ = ["EnvelopeRequest", "EnvelopeResponse"]
 
@@ -75,30 +74,32 @@ def _decode_envelope_request_0(buffer: bytes, offset: int) -> tuple[EnvelopeRequ
     message = _new(EnvelopeRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("request_data is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.request_data = buffer[offset:stop]
     offset = stop
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
+    if size < 0:
         message.request_principal = None
     else:
-        stop = offset + size - 1
+        stop = offset + size
         message.request_principal = buffer[offset:stop]
         offset = stop
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("client_host_address is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.client_host_address = buffer[offset:stop]
     offset = stop
     tags = buffer[offset]
@@ -113,35 +114,14 @@ EnvelopeRequest._decoders = {0: _decode_envelope_request_0}
 
 def _encode_envelope_request_0(message: EnvelopeRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    request_data_size = len(message.request_data) + 1
-    append(
-        (
-            UVARINTS[request_data_size]
-            if request_data_size < 128
-            else encode_unsigned_varint(request_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.request_data)])
     append(message.request_data)
     if message.request_principal is None:
         append(b"\x00")
     else:
-        request_principal_size = len(message.request_principal) + 1
-        append(
-            (
-                UVARINTS[request_principal_size]
-                if request_principal_size < 128
-                else encode_unsigned_varint(request_principal_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.request_principal)])
         append(message.request_principal)
-    client_host_address_size = len(message.client_host_address) + 1
-    append(
-        (
-            UVARINTS[client_host_address_size]
-            if client_host_address_size < 128
-            else encode_unsigned_varint(client_host_address_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.client_host_address)])
     append(message.client_host_address)
     append(b"\x00")
 
@@ -153,12 +133,14 @@ def _decode_envelope_response_0(buffer: bytes, offset: int) -> tuple[EnvelopeRes
     message = _new(EnvelopeResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
+    if size < 0:
         message.response_data = None
     else:
-        stop = offset + size - 1
+        stop = offset + size
         message.response_data = buffer[offset:stop]
         offset = stop
     message.error_code, tags = _unpack_hB(buffer, offset)
@@ -176,14 +158,7 @@ def _encode_envelope_response_0(message: EnvelopeResponse, pieces: list[Any]) ->
     if message.response_data is None:
         append(b"\x00")
     else:
-        response_data_size = len(message.response_data) + 1
-        append(
-            (
-                UVARINTS[response_data_size]
-                if response_data_size < 128
-                else encode_unsigned_varint(response_data_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.response_data)])
         append(message.response_data)
     append(_pack_hx(message.error_code))
 

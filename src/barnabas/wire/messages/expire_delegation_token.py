@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, encode_unsigned_varint, skip_tags, unsigned_varint_tail
+from barnabas.wire.primitives import COMPACT_SIZES, compact_size_tail, skip_tags
 
 __all__ = ["ExpireDelegationTokenRequest", "ExpireDelegationTokenResponse"]
 
@@ -101,11 +101,11 @@ def _decode_expire_delegation_token_request_2(
     message = _new(ExpireDelegationTokenRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("hmac is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.hmac = buffer[offset:stop]
     offset = stop
     message.expiry_time_period_ms, tags = _unpack_qB(buffer, offset)
@@ -135,8 +135,7 @@ def _encode_expire_delegation_token_request_2(
     message: ExpireDelegationTokenRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    hmac_size = len(message.hmac) + 1
-    append((UVARINTS[hmac_size] if hmac_size < 128 else encode_unsigned_varint(hmac_size)))
+    append(COMPACT_SIZES[len(message.hmac)])
     append(message.hmac)
     append(_pack_qx(message.expiry_time_period_ms))
 

@@ -12,13 +12,14 @@ from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.chunks import Records, add_records, records_size
 from barnabas.wire.message import NEW_LIST, Message, RecordsMessage, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -977,11 +978,10 @@ def _decode_fetch_request_12(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         size,
     ) = _unpack_iiiibiiB(buffer, offset)
     offset += 26
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1000,11 +1000,10 @@ def _decode_fetch_request_12(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             fetch_topic.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -1032,11 +1031,10 @@ def _decode_fetch_request_12(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -1055,11 +1053,10 @@ def _decode_fetch_request_12(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             forgotten_topic.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1115,11 +1112,10 @@ def _decode_fetch_request_13(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         size,
     ) = _unpack_iiiibiiB(buffer, offset)
     offset += 26
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1130,11 +1126,10 @@ def _decode_fetch_request_13(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         fetch_topic.topic = ""
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -1162,11 +1157,10 @@ def _decode_fetch_request_13(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -1177,11 +1171,10 @@ def _decode_fetch_request_13(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         forgotten_topic.topic = ""
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1236,11 +1229,10 @@ def _decode_fetch_request_15(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         size,
     ) = _unpack_iiibiiB(buffer, offset)
     offset += 22
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1251,11 +1243,10 @@ def _decode_fetch_request_15(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         fetch_topic.topic = ""
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -1283,11 +1274,10 @@ def _decode_fetch_request_15(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -1298,11 +1288,10 @@ def _decode_fetch_request_15(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         forgotten_topic.topic = ""
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1365,11 +1354,10 @@ def _decode_fetch_request_17(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         size,
     ) = _unpack_iiibiiB(buffer, offset)
     offset += 22
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1380,11 +1368,10 @@ def _decode_fetch_request_17(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         fetch_topic.topic = ""
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -1422,11 +1409,10 @@ def _decode_fetch_request_17(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -1437,11 +1423,10 @@ def _decode_fetch_request_17(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         forgotten_topic.topic = ""
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1504,11 +1489,10 @@ def _decode_fetch_request_18(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         size,
     ) = _unpack_iiibiiB(buffer, offset)
     offset += 22
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1519,11 +1503,10 @@ def _decode_fetch_request_18(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         fetch_topic.topic = ""
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -1564,11 +1547,10 @@ def _decode_fetch_request_18(buffer: bytes, offset: int) -> tuple[FetchRequest, 
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -1579,11 +1561,10 @@ def _decode_fetch_request_18(buffer: bytes, offset: int) -> tuple[FetchRequest, 
         forgotten_topic.topic = ""
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1897,7 +1878,6 @@ def _encode_fetch_request_12(message: FetchRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.replica_state is not None and message.replica_state != _ReplicaState():
         raise EncodeError("it has no replica_state")
-    topics_size = len(message.topics) + 1
     append(
         _pack_iiiibii(
             message.replica_id,
@@ -1908,21 +1888,11 @@ def _encode_fetch_request_12(message: FetchRequest, pieces: list[Any]) -> None:
             message.session_id,
             message.session_epoch,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         topic_text = fetch_topic.topic.encode()
-        topic_size = len(topic_text) + 1
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
-            + topic_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(topic_text)] + topic_text + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             append(
                 _pack_iiqiqix(
@@ -1935,54 +1905,33 @@ def _encode_fetch_request_12(message: FetchRequest, pieces: list[Any]) -> None:
                 )
             )
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         topic_text = forgotten_topic.topic.encode()
-        topic_size = len(topic_text) + 1
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+            STRING_SIZES[len(topic_text)]
             + topic_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
     rack_id_text = message.rack_id.encode()
-    rack_id_size = len(rack_id_text) + 1
-    append(
-        (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size)) + rack_id_text
-    )
+    append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_fetch_request_13(message: FetchRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.replica_state is not None and message.replica_state != _ReplicaState():
         raise EncodeError("it has no replica_state")
-    topics_size = len(message.topics) + 1
     append(
         _pack_iiiibii(
             message.replica_id,
@@ -1993,20 +1942,12 @@ def _encode_fetch_request_13(message: FetchRequest, pieces: list[Any]) -> None:
             message.session_id,
             message.session_epoch,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             append(
                 _pack_iiqiqix(
@@ -2019,53 +1960,33 @@ def _encode_fetch_request_13(message: FetchRequest, pieces: list[Any]) -> None:
                 )
             )
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
     rack_id_text = message.rack_id.encode()
-    rack_id_size = len(rack_id_text) + 1
-    append(
-        (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size)) + rack_id_text
-    )
+    append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_fetch_request_15(message: FetchRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.replica_id != -1:
         raise EncodeError("it has no replica_id")
-    topics_size = len(message.topics) + 1
     append(
         _pack_iiibii(
             message.max_wait_ms,
@@ -2075,20 +1996,12 @@ def _encode_fetch_request_15(message: FetchRequest, pieces: list[Any]) -> None:
             message.session_id,
             message.session_epoch,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             append(
                 _pack_iiqiqix(
@@ -2101,43 +2014,24 @@ def _encode_fetch_request_15(message: FetchRequest, pieces: list[Any]) -> None:
                 )
             )
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
     rack_id_text = message.rack_id.encode()
-    rack_id_size = len(rack_id_text) + 1
-    append(
-        (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size)) + rack_id_text
-    )
+    append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if message.replica_state is not None and message.replica_state != _ReplicaState():
         mark = len(pieces)
@@ -2145,14 +2039,13 @@ def _encode_fetch_request_15(message: FetchRequest, pieces: list[Any]) -> None:
         append(_pack_iqx(replica_state.replica_id, replica_state.replica_epoch))
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_fetch_request_17(message: FetchRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.replica_id != -1:
         raise EncodeError("it has no replica_id")
-    topics_size = len(message.topics) + 1
     append(
         _pack_iiibii(
             message.max_wait_ms,
@@ -2162,20 +2055,12 @@ def _encode_fetch_request_17(message: FetchRequest, pieces: list[Any]) -> None:
             message.session_id,
             message.session_epoch,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             append(
                 _pack_iiqiqi(
@@ -2196,45 +2081,26 @@ def _encode_fetch_request_17(message: FetchRequest, pieces: list[Any]) -> None:
                 append(fetch_partition.replica_directory_id)
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
     rack_id_text = message.rack_id.encode()
-    rack_id_size = len(rack_id_text) + 1
-    append(
-        (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size)) + rack_id_text
-    )
+    append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if message.replica_state is not None and message.replica_state != _ReplicaState():
         mark = len(pieces)
@@ -2242,14 +2108,13 @@ def _encode_fetch_request_17(message: FetchRequest, pieces: list[Any]) -> None:
         append(_pack_iqx(replica_state.replica_id, replica_state.replica_epoch))
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_fetch_request_18(message: FetchRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.replica_id != -1:
         raise EncodeError("it has no replica_id")
-    topics_size = len(message.topics) + 1
     append(
         _pack_iiibii(
             message.max_wait_ms,
@@ -2259,20 +2124,12 @@ def _encode_fetch_request_18(message: FetchRequest, pieces: list[Any]) -> None:
             message.session_id,
             message.session_epoch,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             append(
                 _pack_iiqiqi(
@@ -2297,45 +2154,26 @@ def _encode_fetch_request_18(message: FetchRequest, pieces: list[Any]) -> None:
                 append(_pack_q(fetch_partition.high_watermark))
                 close_tag(pieces, mark, 1)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
     rack_id_text = message.rack_id.encode()
-    rack_id_size = len(rack_id_text) + 1
-    append(
-        (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size)) + rack_id_text
-    )
+    append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if message.replica_state is not None and message.replica_state != _ReplicaState():
         mark = len(pieces)
@@ -2343,7 +2181,7 @@ def _encode_fetch_request_18(message: FetchRequest, pieces: list[Any]) -> None:
         append(_pack_iqx(replica_state.replica_id, replica_state.replica_epoch))
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 FetchRequest._encoders = {
@@ -2779,11 +2617,10 @@ def _decode_fetch_response_12(buffer: memoryview, offset: int) -> tuple[FetchRes
     message.node_endpoints = []
     message.throttle_time_ms, message.error_code, message.session_id, size = _unpack_ihiB(buffer, offset)
     offset += 11
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -2802,11 +2639,10 @@ def _decode_fetch_response_12(buffer: memoryview, offset: int) -> tuple[FetchRes
             fetchable_topic_response.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 37 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetchable_topic_response.partitions = []
@@ -2823,9 +2659,10 @@ def _decode_fetch_response_12(buffer: memoryview, offset: int) -> tuple[FetchRes
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 partition_data.aborted_transactions = None
             else:
@@ -2844,12 +2681,14 @@ def _decode_fetch_response_12(buffer: memoryview, offset: int) -> tuple[FetchRes
                         offset = skip_tags(buffer, offset, tags)
             partition_data.preferred_read_replica, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
+            if size < 0:
                 partition_data.records = None
             else:
-                stop = offset + size - 1
+                stop = offset + size
                 partition_data.records = buffer[offset:stop]
                 offset = stop
             partition_data.diverging_epoch = None
@@ -2908,11 +2747,10 @@ def _decode_fetch_response_13(buffer: memoryview, offset: int) -> tuple[FetchRes
     message.node_endpoints = []
     message.throttle_time_ms, message.error_code, message.session_id, size = _unpack_ihiB(buffer, offset)
     offset += 11
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -2923,11 +2761,10 @@ def _decode_fetch_response_13(buffer: memoryview, offset: int) -> tuple[FetchRes
         fetchable_topic_response.topic = ""
         fetchable_topic_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 37 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetchable_topic_response.partitions = []
@@ -2944,9 +2781,10 @@ def _decode_fetch_response_13(buffer: memoryview, offset: int) -> tuple[FetchRes
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 partition_data.aborted_transactions = None
             else:
@@ -2965,12 +2803,14 @@ def _decode_fetch_response_13(buffer: memoryview, offset: int) -> tuple[FetchRes
                         offset = skip_tags(buffer, offset, tags)
             partition_data.preferred_read_replica, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
+            if size < 0:
                 partition_data.records = None
             else:
-                stop = offset + size - 1
+                stop = offset + size
                 partition_data.records = buffer[offset:stop]
                 offset = stop
             partition_data.diverging_epoch = None
@@ -3028,11 +2868,10 @@ def _decode_fetch_response_16(buffer: memoryview, offset: int) -> tuple[FetchRes
     message = _new(FetchResponse)
     message.throttle_time_ms, message.error_code, message.session_id, size = _unpack_ihiB(buffer, offset)
     offset += 11
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -3043,11 +2882,10 @@ def _decode_fetch_response_16(buffer: memoryview, offset: int) -> tuple[FetchRes
         fetchable_topic_response.topic = ""
         fetchable_topic_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 37 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetchable_topic_response.partitions = []
@@ -3064,9 +2902,10 @@ def _decode_fetch_response_16(buffer: memoryview, offset: int) -> tuple[FetchRes
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 partition_data.aborted_transactions = None
             else:
@@ -3085,12 +2924,14 @@ def _decode_fetch_response_16(buffer: memoryview, offset: int) -> tuple[FetchRes
                         offset = skip_tags(buffer, offset, tags)
             partition_data.preferred_read_replica, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
+            if size < 0:
                 partition_data.records = None
             else:
-                stop = offset + size - 1
+                stop = offset + size
                 partition_data.records = buffer[offset:stop]
                 offset = stop
             partition_data.diverging_epoch = None
@@ -3147,11 +2988,10 @@ def _decode_fetch_response_16(buffer: memoryview, offset: int) -> tuple[FetchRes
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 11 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -3209,7 +3049,7 @@ FetchResponse._decoders = {
 }
 
 
-def _encode_fetch_response_0(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_0(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.session_id != 0:
         raise EncodeError("it has no session_id")
@@ -3242,12 +3082,16 @@ def _encode_fetch_response_0(message: FetchResponse, pieces: list[Any]) -> None:
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_1(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_1(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.session_id != 0:
         raise EncodeError("it has no session_id")
@@ -3280,12 +3124,16 @@ def _encode_fetch_response_1(message: FetchResponse, pieces: list[Any]) -> None:
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_4(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_4(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.session_id != 0:
         raise EncodeError("it has no session_id")
@@ -3327,12 +3175,16 @@ def _encode_fetch_response_4(message: FetchResponse, pieces: list[Any]) -> None:
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_5(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_5(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.session_id != 0:
         raise EncodeError("it has no session_id")
@@ -3375,12 +3227,16 @@ def _encode_fetch_response_5(message: FetchResponse, pieces: list[Any]) -> None:
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_7(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_7(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
@@ -3423,12 +3279,16 @@ def _encode_fetch_response_7(message: FetchResponse, pieces: list[Any]) -> None:
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_11(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_11(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
@@ -3470,32 +3330,29 @@ def _encode_fetch_response_11(message: FetchResponse, pieces: list[Any]) -> None
             if partition_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_fetch_response_12(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_12(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
-    responses_size = len(message.responses) + 1
     append(
         _pack_ihi(message.throttle_time_ms, message.error_code, message.session_id)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
+        + COMPACT_SIZES[len(message.responses)]
     )
     for fetchable_topic_response in message.responses:
         topic_text = fetchable_topic_response.topic.encode()
-        topic_size = len(topic_text) + 1
-        partitions_size = len(fetchable_topic_response.partitions) + 1
         append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+            STRING_SIZES[len(topic_text)]
             + topic_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(fetchable_topic_response.partitions)]
         )
         for partition_data in fetchable_topic_response.partitions:
             append(
@@ -3510,23 +3367,20 @@ def _encode_fetch_response_12(message: FetchResponse, pieces: list[Any]) -> None
             if partition_data.aborted_transactions is None:
                 append(b"\x00")
             else:
-                aborted_transactions_size = len(partition_data.aborted_transactions) + 1
-                append(
-                    (
-                        UVARINTS[aborted_transactions_size]
-                        if aborted_transactions_size < 128
-                        else encode_unsigned_varint(aborted_transactions_size)
-                    )
-                )
+                append(COMPACT_SIZES[len(partition_data.aborted_transactions)])
                 for aborted_transaction in partition_data.aborted_transactions:
                     append(_pack_qqx(aborted_transaction.producer_id, aborted_transaction.first_offset))
             append(_pack_i(partition_data.preferred_read_replica))
             if partition_data.records is None:
                 append(b"\x00")
             else:
-                size = records_size(partition_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(COMPACT_SIZES[records_size(records)])
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -3551,32 +3405,23 @@ def _encode_fetch_response_12(message: FetchResponse, pieces: list[Any]) -> None
                 append(_pack_qix(snapshot_id.end_offset, snapshot_id.epoch))
                 close_tag(pieces, mark, 2)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     append(b"\x00")
 
 
-def _encode_fetch_response_13(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_13(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
-    responses_size = len(message.responses) + 1
     append(
         _pack_ihi(message.throttle_time_ms, message.error_code, message.session_id)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
+        + COMPACT_SIZES[len(message.responses)]
     )
     for fetchable_topic_response in message.responses:
         if len(fetchable_topic_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetchable_topic_response.partitions) + 1
-        append(
-            fetchable_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetchable_topic_response.topic_id + COMPACT_SIZES[len(fetchable_topic_response.partitions)])
         for partition_data in fetchable_topic_response.partitions:
             append(
                 _pack_ihqqq(
@@ -3590,23 +3435,20 @@ def _encode_fetch_response_13(message: FetchResponse, pieces: list[Any]) -> None
             if partition_data.aborted_transactions is None:
                 append(b"\x00")
             else:
-                aborted_transactions_size = len(partition_data.aborted_transactions) + 1
-                append(
-                    (
-                        UVARINTS[aborted_transactions_size]
-                        if aborted_transactions_size < 128
-                        else encode_unsigned_varint(aborted_transactions_size)
-                    )
-                )
+                append(COMPACT_SIZES[len(partition_data.aborted_transactions)])
                 for aborted_transaction in partition_data.aborted_transactions:
                     append(_pack_qqx(aborted_transaction.producer_id, aborted_transaction.first_offset))
             append(_pack_i(partition_data.preferred_read_replica))
             if partition_data.records is None:
                 append(b"\x00")
             else:
-                size = records_size(partition_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(COMPACT_SIZES[records_size(records)])
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -3631,30 +3473,21 @@ def _encode_fetch_response_13(message: FetchResponse, pieces: list[Any]) -> None
                 append(_pack_qix(snapshot_id.end_offset, snapshot_id.epoch))
                 close_tag(pieces, mark, 2)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     append(b"\x00")
 
 
-def _encode_fetch_response_16(message: FetchResponse, pieces: list[Any]) -> None:
+def _encode_fetch_response_16(message: FetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
     append(
         _pack_ihi(message.throttle_time_ms, message.error_code, message.session_id)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
+        + COMPACT_SIZES[len(message.responses)]
     )
     for fetchable_topic_response in message.responses:
         if len(fetchable_topic_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetchable_topic_response.partitions) + 1
-        append(
-            fetchable_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetchable_topic_response.topic_id + COMPACT_SIZES[len(fetchable_topic_response.partitions)])
         for partition_data in fetchable_topic_response.partitions:
             append(
                 _pack_ihqqq(
@@ -3668,23 +3501,20 @@ def _encode_fetch_response_16(message: FetchResponse, pieces: list[Any]) -> None
             if partition_data.aborted_transactions is None:
                 append(b"\x00")
             else:
-                aborted_transactions_size = len(partition_data.aborted_transactions) + 1
-                append(
-                    (
-                        UVARINTS[aborted_transactions_size]
-                        if aborted_transactions_size < 128
-                        else encode_unsigned_varint(aborted_transactions_size)
-                    )
-                )
+                append(COMPACT_SIZES[len(partition_data.aborted_transactions)])
                 for aborted_transaction in partition_data.aborted_transactions:
                     append(_pack_qqx(aborted_transaction.producer_id, aborted_transaction.first_offset))
             append(_pack_i(partition_data.preferred_read_replica))
             if partition_data.records is None:
                 append(b"\x00")
             else:
-                size = records_size(partition_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_data.records)
+                records = partition_data.records
+                append(COMPACT_SIZES[records_size(records)])
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -3709,26 +3539,18 @@ def _encode_fetch_response_16(message: FetchResponse, pieces: list[Any]) -> None
                 append(_pack_qix(snapshot_id.end_offset, snapshot_id.epoch))
                 close_tag(pieces, mark, 2)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     tags = len(pieces)
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_i(node_endpoint.port)
             )
@@ -3736,14 +3558,11 @@ def _encode_fetch_response_16(message: FetchResponse, pieces: list[Any]) -> None
                 append(b"\x00")
             else:
                 rack_text = node_endpoint.rack.encode()
-                rack_size = len(rack_text) + 1
-                append(
-                    (UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text
-                )
+                append(STRING_SIZES[len(rack_text)] + rack_text)
             append(b"\x00")
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 FetchResponse._encoders = {

@@ -12,13 +12,13 @@ from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.chunks import Records, add_records, records_size
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, RecordsMessage, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -301,11 +301,10 @@ def _decode_fetch_snapshot_request_0(buffer: bytes, offset: int) -> tuple[FetchS
     message = _new(FetchSnapshotRequest)
     message.replica_id, message.max_bytes, size = _unpack_iiB(buffer, offset)
     offset += 9
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -323,11 +322,10 @@ def _decode_fetch_snapshot_request_0(buffer: bytes, offset: int) -> tuple[FetchS
             topic_snapshot.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 30 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_snapshot.partitions = []
@@ -385,11 +383,10 @@ def _decode_fetch_snapshot_request_1(buffer: bytes, offset: int) -> tuple[FetchS
     message = _new(FetchSnapshotRequest)
     message.replica_id, message.max_bytes, size = _unpack_iiB(buffer, offset)
     offset += 9
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -407,11 +404,10 @@ def _decode_fetch_snapshot_request_1(buffer: bytes, offset: int) -> tuple[FetchS
             topic_snapshot.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 30 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_snapshot.partitions = []
@@ -479,24 +475,10 @@ FetchSnapshotRequest._decoders = {0: _decode_fetch_snapshot_request_0, 1: _decod
 
 def _encode_fetch_snapshot_request_0(message: FetchSnapshotRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ii(message.replica_id, message.max_bytes)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ii(message.replica_id, message.max_bytes) + COMPACT_SIZES[len(message.topics)])
     for topic_snapshot in message.topics:
         name_text = topic_snapshot.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(topic_snapshot.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_snapshot.partitions)])
         for partition_snapshot in topic_snapshot.partitions:
             snapshot_id = partition_snapshot.snapshot_id
             append(
@@ -514,36 +496,18 @@ def _encode_fetch_snapshot_request_0(message: FetchSnapshotRequest, pieces: list
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_fetch_snapshot_request_1(message: FetchSnapshotRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ii(message.replica_id, message.max_bytes)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ii(message.replica_id, message.max_bytes) + COMPACT_SIZES[len(message.topics)])
     for topic_snapshot in message.topics:
         name_text = topic_snapshot.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(topic_snapshot.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_snapshot.partitions)])
         for partition_snapshot in topic_snapshot.partitions:
             snapshot_id = partition_snapshot.snapshot_id
             append(
@@ -564,21 +528,17 @@ def _encode_fetch_snapshot_request_1(message: FetchSnapshotRequest, pieces: list
                 append(partition_snapshot.replica_directory_id)
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     tags = len(pieces)
     append(b"\x00")
     if message.cluster_id is not None:
         mark = len(pieces)
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 FetchSnapshotRequest._encoders = {0: _encode_fetch_snapshot_request_0, 1: _encode_fetch_snapshot_request_1}
@@ -590,11 +550,10 @@ def _decode_fetch_snapshot_response_0(buffer: memoryview, offset: int) -> tuple[
     message.node_endpoints = []
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -612,11 +571,10 @@ def _decode_fetch_snapshot_response_0(buffer: memoryview, offset: int) -> tuple[
             topic_snapshot.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 37 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_snapshot.partitions = []
@@ -638,11 +596,11 @@ def _decode_fetch_snapshot_response_0(buffer: memoryview, offset: int) -> tuple[
                 offset = skip_tags(buffer, offset, tags)
             partition_snapshot.size, partition_snapshot.position, size = _unpack_qqB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("unaligned_records is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             partition_snapshot.unaligned_records = buffer[offset:stop]
             offset = stop
             partition_snapshot.current_leader = None
@@ -682,11 +640,10 @@ def _decode_fetch_snapshot_response_1(buffer: memoryview, offset: int) -> tuple[
     message = _new(FetchSnapshotResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -704,11 +661,10 @@ def _decode_fetch_snapshot_response_1(buffer: memoryview, offset: int) -> tuple[
             topic_snapshot.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 37 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_snapshot.partitions = []
@@ -730,11 +686,11 @@ def _decode_fetch_snapshot_response_1(buffer: memoryview, offset: int) -> tuple[
                 offset = skip_tags(buffer, offset, tags)
             partition_snapshot.size, partition_snapshot.position, size = _unpack_qqB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("unaligned_records is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             partition_snapshot.unaligned_records = buffer[offset:stop]
             offset = stop
             partition_snapshot.current_leader = None
@@ -773,11 +729,10 @@ def _decode_fetch_snapshot_response_1(buffer: memoryview, offset: int) -> tuple[
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 8 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -807,28 +762,16 @@ def _decode_fetch_snapshot_response_1(buffer: memoryview, offset: int) -> tuple[
 FetchSnapshotResponse._decoders = {0: _decode_fetch_snapshot_response_0, 1: _decode_fetch_snapshot_response_1}
 
 
-def _encode_fetch_snapshot_response_0(message: FetchSnapshotResponse, pieces: list[Any]) -> None:
+def _encode_fetch_snapshot_response_0(
+    message: FetchSnapshotResponse, pieces: list[Any], places: list[int]
+) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_snapshot in message.topics:
         name_text = topic_snapshot.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(topic_snapshot.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_snapshot.partitions)])
         for partition_snapshot in topic_snapshot.partitions:
             snapshot_id = partition_snapshot.snapshot_id
             append(
@@ -841,9 +784,13 @@ def _encode_fetch_snapshot_response_0(message: FetchSnapshotResponse, pieces: li
                     partition_snapshot.position,
                 )
             )
-            size = records_size(partition_snapshot.unaligned_records) + 1
-            append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-            add_records(pieces, partition_snapshot.unaligned_records)
+            records = partition_snapshot.unaligned_records
+            append(COMPACT_SIZES[records_size(records)])
+            if type(records) is list:
+                add_records(pieces, places, records)
+            else:
+                places.append(len(pieces))
+                append(records)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -855,31 +802,19 @@ def _encode_fetch_snapshot_response_0(message: FetchSnapshotResponse, pieces: li
                 append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     append(b"\x00")
 
 
-def _encode_fetch_snapshot_response_1(message: FetchSnapshotResponse, pieces: list[Any]) -> None:
+def _encode_fetch_snapshot_response_1(
+    message: FetchSnapshotResponse, pieces: list[Any], places: list[int]
+) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_snapshot in message.topics:
         name_text = topic_snapshot.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(topic_snapshot.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_snapshot.partitions)])
         for partition_snapshot in topic_snapshot.partitions:
             snapshot_id = partition_snapshot.snapshot_id
             append(
@@ -892,9 +827,13 @@ def _encode_fetch_snapshot_response_1(message: FetchSnapshotResponse, pieces: li
                     partition_snapshot.position,
                 )
             )
-            size = records_size(partition_snapshot.unaligned_records) + 1
-            append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-            add_records(pieces, partition_snapshot.unaligned_records)
+            records = partition_snapshot.unaligned_records
+            append(COMPACT_SIZES[records_size(records)])
+            if type(records) is list:
+                add_records(pieces, places, records)
+            else:
+                places.append(len(pieces))
+                append(records)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -906,32 +845,24 @@ def _encode_fetch_snapshot_response_1(message: FetchSnapshotResponse, pieces: li
                 append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     tags = len(pieces)
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(node_endpoint.port)
             )
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 FetchSnapshotResponse._encoders = {0: _encode_fetch_snapshot_response_0, 1: _encode_fetch_snapshot_response_1}

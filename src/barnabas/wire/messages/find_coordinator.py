@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["FindCoordinatorRequest", "FindCoordinatorResponse"]
@@ -192,11 +191,10 @@ def _decode_find_coordinator_request_4(buffer: bytes, offset: int) -> tuple[Find
     message.key = ""
     message.key_type, size = _unpack_bB(buffer, offset)
     offset += 2
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("coordinator_keys is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("coordinator_keys has more elements than bytes are left")
     message.coordinator_keys = []
@@ -252,31 +250,17 @@ def _encode_find_coordinator_request_3(message: FindCoordinatorRequest, pieces: 
     if len(message.coordinator_keys):
         raise EncodeError("it has no coordinator_keys")
     key_text = message.key.encode()
-    key_size = len(key_text) + 1
-    append(
-        (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-        + key_text
-        + _pack_bx(message.key_type)
-    )
+    append(STRING_SIZES[len(key_text)] + key_text + _pack_bx(message.key_type))
 
 
 def _encode_find_coordinator_request_4(message: FindCoordinatorRequest, pieces: list[Any]) -> None:
     append = pieces.append
     if message.key != "":
         raise EncodeError("it has no key")
-    coordinator_keys_size = len(message.coordinator_keys) + 1
-    append(
-        _pack_b(message.key_type)
-        + (
-            UVARINTS[coordinator_keys_size]
-            if coordinator_keys_size < 128
-            else encode_unsigned_varint(coordinator_keys_size)
-        )
-    )
+    append(_pack_b(message.key_type) + COMPACT_SIZES[len(message.coordinator_keys)])
     for text in message.coordinator_keys:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 
@@ -367,11 +351,10 @@ def _decode_find_coordinator_response_4(buffer: bytes, offset: int) -> tuple[Fin
     message.port = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("coordinators is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 14 > end - offset:
         raise DecodeError("coordinators has more elements than bytes are left")
     message.coordinators = []
@@ -456,23 +439,9 @@ def _encode_find_coordinator_response_3(message: FindCoordinatorResponse, pieces
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     host_text = message.host.encode()
-    host_size = len(host_text) + 1
-    append(
-        _pack_i(message.node_id)
-        + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
-        + host_text
-        + _pack_ix(message.port)
-    )
+    append(_pack_i(message.node_id) + STRING_SIZES[len(host_text)] + host_text + _pack_ix(message.port))
 
 
 def _encode_find_coordinator_response_4(message: FindCoordinatorResponse, pieces: list[Any]) -> None:
@@ -485,25 +454,15 @@ def _encode_find_coordinator_response_4(message: FindCoordinatorResponse, pieces
         raise EncodeError("it has no host")
     if message.port != 0:
         raise EncodeError("it has no port")
-    coordinators_size = len(message.coordinators) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (
-            UVARINTS[coordinators_size]
-            if coordinators_size < 128
-            else encode_unsigned_varint(coordinators_size)
-        )
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.coordinators)])
     for coordinator in message.coordinators:
         key_text = coordinator.key.encode()
-        key_size = len(key_text) + 1
         host_text = coordinator.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+            STRING_SIZES[len(key_text)]
             + key_text
             + _pack_i(coordinator.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_ih(coordinator.port, coordinator.error_code)
         )
@@ -511,15 +470,7 @@ def _encode_find_coordinator_response_4(message: FindCoordinatorResponse, pieces
             append(b"\x00")
         else:
             error_message_text = coordinator.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["GetTelemetrySubscriptionsRequest", "GetTelemetrySubscriptionsResponse"]
@@ -149,11 +148,10 @@ def _decode_get_telemetry_subscriptions_response_0(
         size,
     ) = _unpack_ihuiB(buffer, offset)
     offset += 27
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("accepted_compression_types is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("accepted_compression_types has more elements than bytes are left")
     message.accepted_compression_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -162,11 +160,10 @@ def _decode_get_telemetry_subscriptions_response_0(
         buffer, offset
     )
     offset += 10
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("requested_metrics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("requested_metrics has more elements than bytes are left")
     message.requested_metrics = []
@@ -197,29 +194,18 @@ def _encode_get_telemetry_subscriptions_response_0(
     append = pieces.append
     if len(message.client_instance_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    accepted_compression_types_size = len(message.accepted_compression_types) + 1
-    requested_metrics_size = len(message.requested_metrics) + 1
     append(
         _pack_ihui(
             message.throttle_time_ms, message.error_code, message.client_instance_id, message.subscription_id
         )
-        + (
-            UVARINTS[accepted_compression_types_size]
-            if accepted_compression_types_size < 128
-            else encode_unsigned_varint(accepted_compression_types_size)
-        )
+        + COMPACT_SIZES[len(message.accepted_compression_types)]
         + pack(f">{len(message.accepted_compression_types)}b", *message.accepted_compression_types)
         + _pack_iit(message.push_interval_ms, message.telemetry_max_bytes, message.delta_temporality)
-        + (
-            UVARINTS[requested_metrics_size]
-            if requested_metrics_size < 128
-            else encode_unsigned_varint(requested_metrics_size)
-        )
+        + COMPACT_SIZES[len(message.requested_metrics)]
     )
     for text in message.requested_metrics:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    STRING_SIZES,
     compact_nullable_string_tail,
     compact_string_tail,
-    encode_string_size,
     skip_tags,
 )
 
@@ -209,29 +208,19 @@ def _encode_heartbeat_request_3(message: HeartbeatRequest, pieces: list[Any]) ->
 def _encode_heartbeat_request_4(message: HeartbeatRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_i(message.generation_id)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
     append(b"\x00")
 
 

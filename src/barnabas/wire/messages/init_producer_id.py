@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import EncodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_nullable_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_nullable_string_tail, skip_tags
 
 __all__ = ["InitProducerIdRequest", "InitProducerIdResponse"]
 
@@ -248,15 +248,7 @@ def _encode_init_producer_id_request_2(message: InitProducerIdRequest, pieces: l
         append(b"\x00")
     else:
         transactional_id_text = message.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
-            + transactional_id_text
-        )
+        append(STRING_SIZES[len(transactional_id_text)] + transactional_id_text)
     append(_pack_ix(message.transaction_timeout_ms))
 
 
@@ -270,15 +262,7 @@ def _encode_init_producer_id_request_3(message: InitProducerIdRequest, pieces: l
         append(b"\x00")
     else:
         transactional_id_text = message.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
-            + transactional_id_text
-        )
+        append(STRING_SIZES[len(transactional_id_text)] + transactional_id_text)
     append(_pack_iqhx(message.transaction_timeout_ms, message.producer_id, message.producer_epoch))
 
 
@@ -288,15 +272,7 @@ def _encode_init_producer_id_request_6(message: InitProducerIdRequest, pieces: l
         append(b"\x00")
     else:
         transactional_id_text = message.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
-            + transactional_id_text
-        )
+        append(STRING_SIZES[len(transactional_id_text)] + transactional_id_text)
     append(
         _pack_iqhttx(
             message.transaction_timeout_ms,

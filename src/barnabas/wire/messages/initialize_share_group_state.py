@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["InitializeShareGroupStateRequest", "InitializeShareGroupStateResponse"]
@@ -174,11 +173,10 @@ def _decode_initialize_share_group_state_request_0(
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -188,11 +186,10 @@ def _decode_initialize_share_group_state_request_0(
         append_initialize_state_data(initialize_state_data)
         initialize_state_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         initialize_state_data.partitions = []
@@ -225,25 +222,11 @@ def _encode_initialize_share_group_state_request_0(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    topics_size = len(message.topics) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.topics)])
     for initialize_state_data in message.topics:
         if len(initialize_state_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(initialize_state_data.partitions) + 1
-        append(
-            initialize_state_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(initialize_state_data.topic_id + COMPACT_SIZES[len(initialize_state_data.partitions)])
         for partition_data in initialize_state_data.partitions:
             append(
                 _pack_iiqx(partition_data.partition, partition_data.state_epoch, partition_data.start_offset)
@@ -262,11 +245,10 @@ def _decode_initialize_share_group_state_response_0(
     message = _new(InitializeShareGroupStateResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -276,11 +258,10 @@ def _decode_initialize_share_group_state_response_0(
         append_initialize_state_result(initialize_state_result)
         initialize_state_result.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         initialize_state_result.partitions = []
@@ -318,35 +299,18 @@ def _encode_initialize_share_group_state_response_0(
     message: InitializeShareGroupStateResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+    append(COMPACT_SIZES[len(message.results)])
     for initialize_state_result in message.results:
         if len(initialize_state_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(initialize_state_result.partitions) + 1
-        append(
-            initialize_state_result.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(initialize_state_result.topic_id + COMPACT_SIZES[len(initialize_state_result.partitions)])
         for partition_result in initialize_state_result.partitions:
             append(_pack_ih(partition_result.partition, partition_result.error_code))
             if partition_result.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_result.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

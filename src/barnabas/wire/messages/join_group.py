@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["JoinGroupRequest", "JoinGroupResponse"]
@@ -399,11 +398,10 @@ def _decode_join_group_request_6(buffer: bytes, offset: int) -> tuple[JoinGroupR
         message.protocol_type, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("protocols is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("protocols has more elements than bytes are left")
     message.protocols = []
@@ -421,11 +419,11 @@ def _decode_join_group_request_6(buffer: bytes, offset: int) -> tuple[JoinGroupR
             join_group_request_protocol.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("metadata is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         join_group_request_protocol.metadata = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -476,11 +474,10 @@ def _decode_join_group_request_8(buffer: bytes, offset: int) -> tuple[JoinGroupR
         message.protocol_type, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("protocols is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("protocols has more elements than bytes are left")
     message.protocols = []
@@ -498,11 +495,11 @@ def _decode_join_group_request_8(buffer: bytes, offset: int) -> tuple[JoinGroupR
             join_group_request_protocol.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("metadata is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         join_group_request_protocol.metadata = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -608,45 +605,27 @@ def _encode_join_group_request_5(message: JoinGroupRequest, pieces: list[Any]) -
 def _encode_join_group_request_6(message: JoinGroupRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
     protocol_type_text = message.protocol_type.encode()
-    protocol_type_size = len(protocol_type_text) + 1
-    protocols_size = len(message.protocols) + 1
-    append(
-        (UVARINTS[protocol_type_size] if protocol_type_size < 128 else encode_string_size(protocol_type_size))
-        + protocol_type_text
-        + (UVARINTS[protocols_size] if protocols_size < 128 else encode_unsigned_varint(protocols_size))
-    )
+    append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text + COMPACT_SIZES[len(message.protocols)])
     for join_group_request_protocol in message.protocols:
         name_text = join_group_request_protocol.name.encode()
-        name_size = len(name_text) + 1
-        metadata_size = len(join_group_request_protocol.metadata) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[metadata_size] if metadata_size < 128 else encode_unsigned_varint(metadata_size))
+            + COMPACT_SIZES[len(join_group_request_protocol.metadata)]
         )
         append(join_group_request_protocol.metadata)
         append(b"\x00")
@@ -656,45 +635,27 @@ def _encode_join_group_request_6(message: JoinGroupRequest, pieces: list[Any]) -
 def _encode_join_group_request_8(message: JoinGroupRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_ii(message.session_timeout_ms, message.rebalance_timeout_ms)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
     protocol_type_text = message.protocol_type.encode()
-    protocol_type_size = len(protocol_type_text) + 1
-    protocols_size = len(message.protocols) + 1
-    append(
-        (UVARINTS[protocol_type_size] if protocol_type_size < 128 else encode_string_size(protocol_type_size))
-        + protocol_type_text
-        + (UVARINTS[protocols_size] if protocols_size < 128 else encode_unsigned_varint(protocols_size))
-    )
+    append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text + COMPACT_SIZES[len(message.protocols)])
     for join_group_request_protocol in message.protocols:
         name_text = join_group_request_protocol.name.encode()
-        name_size = len(name_text) + 1
-        metadata_size = len(join_group_request_protocol.metadata) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[metadata_size] if metadata_size < 128 else encode_unsigned_varint(metadata_size))
+            + COMPACT_SIZES[len(join_group_request_protocol.metadata)]
         )
         append(join_group_request_protocol.metadata)
         append(b"\x00")
@@ -702,10 +663,7 @@ def _encode_join_group_request_8(message: JoinGroupRequest, pieces: list[Any]) -
         append(b"\x00")
     else:
         reason_text = message.reason.encode()
-        reason_size = len(reason_text) + 1
-        append(
-            (UVARINTS[reason_size] if reason_size < 128 else encode_string_size(reason_size)) + reason_text
-        )
+        append(STRING_SIZES[len(reason_text)] + reason_text)
     append(b"\x00")
 
 
@@ -927,11 +885,10 @@ def _decode_join_group_response_6(buffer: bytes, offset: int) -> tuple[JoinGroup
         message.member_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -959,11 +916,11 @@ def _decode_join_group_response_6(buffer: bytes, offset: int) -> tuple[JoinGroup
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("metadata is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         join_group_response_member.metadata = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -1015,11 +972,10 @@ def _decode_join_group_response_7(buffer: bytes, offset: int) -> tuple[JoinGroup
         message.member_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -1047,11 +1003,11 @@ def _decode_join_group_response_7(buffer: bytes, offset: int) -> tuple[JoinGroup
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("metadata is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         join_group_response_member.metadata = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -1102,11 +1058,10 @@ def _decode_join_group_response_9(buffer: bytes, offset: int) -> tuple[JoinGroup
         message.member_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -1134,11 +1089,11 @@ def _decode_join_group_response_9(buffer: bytes, offset: int) -> tuple[JoinGroup
             )
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("metadata is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         join_group_response_member.metadata = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -1259,48 +1214,27 @@ def _encode_join_group_response_6(message: JoinGroupResponse, pieces: list[Any])
     if message.protocol_name is None:
         raise EncodeError("protocol_name is null")
     protocol_name_text = message.protocol_name.encode()
-    protocol_name_size = len(protocol_name_text) + 1
     leader_text = message.leader.encode()
-    leader_size = len(leader_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
-    members_size = len(message.members) + 1
     append(
         _pack_ihi(message.throttle_time_ms, message.error_code, message.generation_id)
-        + (
-            UVARINTS[protocol_name_size]
-            if protocol_name_size < 128
-            else encode_string_size(protocol_name_size)
-        )
+        + STRING_SIZES[len(protocol_name_text)]
         + protocol_name_text
-        + (UVARINTS[leader_size] if leader_size < 128 else encode_string_size(leader_size))
+        + STRING_SIZES[len(leader_text)]
         + leader_text
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+        + COMPACT_SIZES[len(message.members)]
     )
     for join_group_response_member in message.members:
         member_id_text = join_group_response_member.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if join_group_response_member.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = join_group_response_member.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
-        metadata_size = len(join_group_response_member.metadata) + 1
-        append((UVARINTS[metadata_size] if metadata_size < 128 else encode_unsigned_varint(metadata_size)))
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+        append(COMPACT_SIZES[len(join_group_response_member.metadata)])
         append(join_group_response_member.metadata)
         append(b"\x00")
     append(b"\x00")
@@ -1315,62 +1249,30 @@ def _encode_join_group_response_7(message: JoinGroupResponse, pieces: list[Any])
         append(b"\x00")
     else:
         protocol_type_text = message.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
-        append(
-            (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
-            + protocol_type_text
-        )
+        append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text)
     if message.protocol_name is None:
         append(b"\x00")
     else:
         protocol_name_text = message.protocol_name.encode()
-        protocol_name_size = len(protocol_name_text) + 1
-        append(
-            (
-                UVARINTS[protocol_name_size]
-                if protocol_name_size < 128
-                else encode_string_size(protocol_name_size)
-            )
-            + protocol_name_text
-        )
+        append(STRING_SIZES[len(protocol_name_text)] + protocol_name_text)
     leader_text = message.leader.encode()
-    leader_size = len(leader_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
-    members_size = len(message.members) + 1
     append(
-        (UVARINTS[leader_size] if leader_size < 128 else encode_string_size(leader_size))
+        STRING_SIZES[len(leader_text)]
         + leader_text
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+        + COMPACT_SIZES[len(message.members)]
     )
     for join_group_response_member in message.members:
         member_id_text = join_group_response_member.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if join_group_response_member.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = join_group_response_member.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
-        metadata_size = len(join_group_response_member.metadata) + 1
-        append((UVARINTS[metadata_size] if metadata_size < 128 else encode_unsigned_varint(metadata_size)))
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+        append(COMPACT_SIZES[len(join_group_response_member.metadata)])
         append(join_group_response_member.metadata)
         append(b"\x00")
     append(b"\x00")
@@ -1383,63 +1285,31 @@ def _encode_join_group_response_9(message: JoinGroupResponse, pieces: list[Any])
         append(b"\x00")
     else:
         protocol_type_text = message.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
-        append(
-            (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
-            + protocol_type_text
-        )
+        append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text)
     if message.protocol_name is None:
         append(b"\x00")
     else:
         protocol_name_text = message.protocol_name.encode()
-        protocol_name_size = len(protocol_name_text) + 1
-        append(
-            (
-                UVARINTS[protocol_name_size]
-                if protocol_name_size < 128
-                else encode_string_size(protocol_name_size)
-            )
-            + protocol_name_text
-        )
+        append(STRING_SIZES[len(protocol_name_text)] + protocol_name_text)
     leader_text = message.leader.encode()
-    leader_size = len(leader_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
-    members_size = len(message.members) + 1
     append(
-        (UVARINTS[leader_size] if leader_size < 128 else encode_string_size(leader_size))
+        STRING_SIZES[len(leader_text)]
         + leader_text
         + _pack_t(message.skip_assignment)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+        + COMPACT_SIZES[len(message.members)]
     )
     for join_group_response_member in message.members:
         member_id_text = join_group_response_member.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if join_group_response_member.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = join_group_response_member.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
-        metadata_size = len(join_group_response_member.metadata) + 1
-        append((UVARINTS[metadata_size] if metadata_size < 128 else encode_unsigned_varint(metadata_size)))
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+        append(COMPACT_SIZES[len(join_group_response_member.metadata)])
         append(join_group_response_member.metadata)
         append(b"\x00")
     append(b"\x00")

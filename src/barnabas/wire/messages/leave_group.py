@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["LeaveGroupRequest", "LeaveGroupResponse"]
@@ -210,11 +209,10 @@ def _decode_leave_group_request_4(buffer: bytes, offset: int) -> tuple[LeaveGrou
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -264,11 +262,10 @@ def _decode_leave_group_request_5(buffer: bytes, offset: int) -> tuple[LeaveGrou
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -351,33 +348,15 @@ def _encode_leave_group_request_4(message: LeaveGroupRequest, pieces: list[Any])
     if message.member_id != "":
         raise EncodeError("it has no member_id")
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    members_size = len(message.members) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.members)])
     for member_identity in message.members:
         member_id_text = member_identity.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if member_identity.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = member_identity.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
         append(b"\x00")
     append(b"\x00")
 
@@ -387,42 +366,20 @@ def _encode_leave_group_request_5(message: LeaveGroupRequest, pieces: list[Any])
     if message.member_id != "":
         raise EncodeError("it has no member_id")
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    members_size = len(message.members) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.members)])
     for member_identity in message.members:
         member_id_text = member_identity.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if member_identity.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = member_identity.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
         if member_identity.reason is None:
             append(b"\x00")
         else:
             reason_text = member_identity.reason.encode()
-            reason_size = len(reason_text) + 1
-            append(
-                (UVARINTS[reason_size] if reason_size < 128 else encode_string_size(reason_size))
-                + reason_text
-            )
+            append(STRING_SIZES[len(reason_text)] + reason_text)
         append(b"\x00")
     append(b"\x00")
 
@@ -493,11 +450,10 @@ def _decode_leave_group_response_4(buffer: bytes, offset: int) -> tuple[LeaveGro
     message = _new(LeaveGroupResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -572,31 +528,15 @@ def _encode_leave_group_response_3(message: LeaveGroupResponse, pieces: list[Any
 
 def _encode_leave_group_response_4(message: LeaveGroupResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    members_size = len(message.members) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.members)])
     for member_response in message.members:
         member_id_text = member_response.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if member_response.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = member_response.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
         append(_pack_hx(member_response.error_code))
     append(b"\x00")
 

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ListConfigResourcesRequest", "ListConfigResourcesResponse"]
@@ -115,11 +114,10 @@ def _decode_list_config_resources_request_1(
     message = _new(ListConfigResourcesRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("resource_types is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("resource_types has more elements than bytes are left")
     message.resource_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -146,13 +144,8 @@ def _encode_list_config_resources_request_0(message: ListConfigResourcesRequest,
 
 def _encode_list_config_resources_request_1(message: ListConfigResourcesRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    resource_types_size = len(message.resource_types) + 1
     append(
-        (
-            UVARINTS[resource_types_size]
-            if resource_types_size < 128
-            else encode_unsigned_varint(resource_types_size)
-        )
+        COMPACT_SIZES[len(message.resource_types)]
         + pack(f">{len(message.resource_types)}b", *message.resource_types)
         + b"\x00"
     )
@@ -171,11 +164,10 @@ def _decode_list_config_resources_response_0(
     message = _new(ListConfigResourcesResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("config_resources is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 2 > end - offset:
         raise DecodeError("config_resources has more elements than bytes are left")
     message.config_resources = []
@@ -210,11 +202,10 @@ def _decode_list_config_resources_response_1(
     message = _new(ListConfigResourcesResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("config_resources is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("config_resources has more elements than bytes are left")
     message.config_resources = []
@@ -249,50 +240,24 @@ ListConfigResourcesResponse._decoders = {
 
 def _encode_list_config_resources_response_0(message: ListConfigResourcesResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    config_resources_size = len(message.config_resources) + 1
     append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (
-            UVARINTS[config_resources_size]
-            if config_resources_size < 128
-            else encode_unsigned_varint(config_resources_size)
-        )
+        _pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.config_resources)]
     )
     for config_resource in message.config_resources:
         resource_name_text = config_resource.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
-        append(
-            (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
-            + resource_name_text
-            + b"\x00"
-        )
+        append(STRING_SIZES[len(resource_name_text)] + resource_name_text + b"\x00")
     append(b"\x00")
 
 
 def _encode_list_config_resources_response_1(message: ListConfigResourcesResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    config_resources_size = len(message.config_resources) + 1
     append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (
-            UVARINTS[config_resources_size]
-            if config_resources_size < 128
-            else encode_unsigned_varint(config_resources_size)
-        )
+        _pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.config_resources)]
     )
     for config_resource in message.config_resources:
         resource_name_text = config_resource.resource_name.encode()
-        resource_name_size = len(resource_name_text) + 1
         append(
-            (
-                UVARINTS[resource_name_size]
-                if resource_name_size < 128
-                else encode_string_size(resource_name_size)
-            )
+            STRING_SIZES[len(resource_name_text)]
             + resource_name_text
             + _pack_bx(config_resource.resource_type)
         )

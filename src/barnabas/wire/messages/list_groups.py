@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ListGroupsRequest", "ListGroupsResponse"]
@@ -133,11 +132,10 @@ def _decode_list_groups_request_4(buffer: bytes, offset: int) -> tuple[ListGroup
     message.types_filter = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("states_filter is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("states_filter has more elements than bytes are left")
     message.states_filter = []
@@ -164,11 +162,10 @@ def _decode_list_groups_request_5(buffer: bytes, offset: int) -> tuple[ListGroup
     message = _new(ListGroupsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("states_filter is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("states_filter has more elements than bytes are left")
     message.states_filter = []
@@ -185,11 +182,10 @@ def _decode_list_groups_request_5(buffer: bytes, offset: int) -> tuple[ListGroup
         append_text(text)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("types_filter is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("types_filter has more elements than bytes are left")
     message.types_filter = []
@@ -242,47 +238,23 @@ def _encode_list_groups_request_4(message: ListGroupsRequest, pieces: list[Any])
     append = pieces.append
     if len(message.types_filter):
         raise EncodeError("it has no types_filter")
-    states_filter_size = len(message.states_filter) + 1
-    append(
-        (
-            UVARINTS[states_filter_size]
-            if states_filter_size < 128
-            else encode_unsigned_varint(states_filter_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.states_filter)])
     for text in message.states_filter:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 
 def _encode_list_groups_request_5(message: ListGroupsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    states_filter_size = len(message.states_filter) + 1
-    append(
-        (
-            UVARINTS[states_filter_size]
-            if states_filter_size < 128
-            else encode_unsigned_varint(states_filter_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.states_filter)])
     for text in message.states_filter:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-    types_filter_size = len(message.types_filter) + 1
-    append(
-        (
-            UVARINTS[types_filter_size]
-            if types_filter_size < 128
-            else encode_unsigned_varint(types_filter_size)
-        )
-    )
+        append(STRING_SIZES[len(text_text)] + text_text)
+    append(COMPACT_SIZES[len(message.types_filter)])
     for text in message.types_filter:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 
@@ -368,11 +340,10 @@ def _decode_list_groups_response_3(buffer: bytes, offset: int) -> tuple[ListGrou
     message = _new(ListGroupsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -414,11 +385,10 @@ def _decode_list_groups_response_4(buffer: bytes, offset: int) -> tuple[ListGrou
     message = _new(ListGroupsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -467,11 +437,10 @@ def _decode_list_groups_response_5(buffer: bytes, offset: int) -> tuple[ListGrou
     message = _new(ListGroupsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -562,24 +531,14 @@ def _encode_list_groups_response_1(message: ListGroupsResponse, pieces: list[Any
 
 def _encode_list_groups_response_3(message: ListGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.groups)])
     for listed_group in message.groups:
         group_id_text = listed_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         protocol_type_text = listed_group.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
+            + STRING_SIZES[len(protocol_type_text)]
             + protocol_type_text
             + b"\x00"
         )
@@ -588,28 +547,17 @@ def _encode_list_groups_response_3(message: ListGroupsResponse, pieces: list[Any
 
 def _encode_list_groups_response_4(message: ListGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.groups)])
     for listed_group in message.groups:
         group_id_text = listed_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         protocol_type_text = listed_group.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
         group_state_text = listed_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
+            + STRING_SIZES[len(protocol_type_text)]
             + protocol_type_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
             + b"\x00"
         )
@@ -618,32 +566,20 @@ def _encode_list_groups_response_4(message: ListGroupsResponse, pieces: list[Any
 
 def _encode_list_groups_response_5(message: ListGroupsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.groups)])
     for listed_group in message.groups:
         group_id_text = listed_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         protocol_type_text = listed_group.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
         group_state_text = listed_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         group_type_text = listed_group.group_type.encode()
-        group_type_size = len(group_type_text) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
+            + STRING_SIZES[len(protocol_type_text)]
             + protocol_type_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
-            + (UVARINTS[group_type_size] if group_type_size < 128 else encode_string_size(group_type_size))
+            + STRING_SIZES[len(group_type_text)]
             + group_type_text
             + b"\x00"
         )

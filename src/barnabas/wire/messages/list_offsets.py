@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ListOffsetsRequest", "ListOffsetsResponse"]
@@ -386,11 +385,10 @@ def _decode_list_offsets_request_6(buffer: bytes, offset: int) -> tuple[ListOffs
     message.timeout_ms = 0
     message.replica_id, message.isolation_level, size = _unpack_ibB(buffer, offset)
     offset += 6
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -408,11 +406,10 @@ def _decode_list_offsets_request_6(buffer: bytes, offset: int) -> tuple[ListOffs
             list_offsets_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         list_offsets_topic.partitions = []
@@ -446,11 +443,10 @@ def _decode_list_offsets_request_10(buffer: bytes, offset: int) -> tuple[ListOff
     message = _new(ListOffsetsRequest)
     message.replica_id, message.isolation_level, size = _unpack_ibB(buffer, offset)
     offset += 6
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -468,11 +464,10 @@ def _decode_list_offsets_request_10(buffer: bytes, offset: int) -> tuple[ListOff
             list_offsets_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         list_offsets_topic.partitions = []
@@ -581,24 +576,10 @@ def _encode_list_offsets_request_4(message: ListOffsetsRequest, pieces: list[Any
 
 def _encode_list_offsets_request_6(message: ListOffsetsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ib(message.replica_id, message.isolation_level)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ib(message.replica_id, message.isolation_level) + COMPACT_SIZES[len(message.topics)])
     for list_offsets_topic in message.topics:
         name_text = list_offsets_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(list_offsets_topic.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(list_offsets_topic.partitions)])
         for list_offsets_partition in list_offsets_topic.partitions:
             if list_offsets_partition.max_num_offsets != 1:
                 raise EncodeError("it has no max_num_offsets")
@@ -615,24 +596,10 @@ def _encode_list_offsets_request_6(message: ListOffsetsRequest, pieces: list[Any
 
 def _encode_list_offsets_request_10(message: ListOffsetsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_ib(message.replica_id, message.isolation_level)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_ib(message.replica_id, message.isolation_level) + COMPACT_SIZES[len(message.topics)])
     for list_offsets_topic in message.topics:
         name_text = list_offsets_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(list_offsets_topic.partitions) + 1
-        append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(list_offsets_topic.partitions)])
         for list_offsets_partition in list_offsets_topic.partitions:
             if list_offsets_partition.max_num_offsets != 1:
                 raise EncodeError("it has no max_num_offsets")
@@ -852,11 +819,10 @@ def _decode_list_offsets_response_6(buffer: bytes, offset: int) -> tuple[ListOff
     message = _new(ListOffsetsResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -874,11 +840,10 @@ def _decode_list_offsets_response_6(buffer: bytes, offset: int) -> tuple[ListOff
             list_offsets_topic_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 27 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         list_offsets_topic_response.partitions = []
@@ -1015,23 +980,13 @@ def _encode_list_offsets_response_4(message: ListOffsetsResponse, pieces: list[A
 
 def _encode_list_offsets_response_6(message: ListOffsetsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for list_offsets_topic_response in message.topics:
         name_text = list_offsets_topic_response.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(list_offsets_topic_response.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(list_offsets_topic_response.partitions)]
         )
         for list_offsets_partition_response in list_offsets_topic_response.partitions:
             if len(list_offsets_partition_response.old_style_offsets):

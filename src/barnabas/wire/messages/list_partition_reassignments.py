@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ListPartitionReassignmentsRequest", "ListPartitionReassignmentsResponse"]
@@ -154,9 +154,10 @@ def _decode_list_partition_reassignments_request_0(
     message = _new(ListPartitionReassignmentsRequest)
     message.timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -177,11 +178,10 @@ def _decode_list_partition_reassignments_request_0(
                 list_partition_reassignments_topics.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_indexes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_indexes has more elements than bytes are left")
             list_partition_reassignments_topics.partition_indexes = list(
@@ -210,20 +210,13 @@ def _encode_list_partition_reassignments_request_0(
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for list_partition_reassignments_topics in message.topics:
             name_text = list_partition_reassignments_topics.name.encode()
-            name_size = len(name_text) + 1
-            partition_indexes_size = len(list_partition_reassignments_topics.partition_indexes) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partition_indexes_size]
-                    if partition_indexes_size < 128
-                    else encode_unsigned_varint(partition_indexes_size)
-                )
+                + COMPACT_SIZES[len(list_partition_reassignments_topics.partition_indexes)]
                 + pack(
                     f">{len(list_partition_reassignments_topics.partition_indexes)}i",
                     *list_partition_reassignments_topics.partition_indexes,
@@ -251,11 +244,10 @@ def _decode_list_partition_reassignments_response_0(
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -273,11 +265,10 @@ def _decode_list_partition_reassignments_response_0(
             ongoing_topic_reassignment.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         ongoing_topic_reassignment.partitions = []
@@ -287,33 +278,30 @@ def _decode_list_partition_reassignments_response_0(
             append_ongoing_partition_reassignment(ongoing_partition_reassignment)
             ongoing_partition_reassignment.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replicas has more elements than bytes are left")
             ongoing_partition_reassignment.replicas = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("adding_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("adding_replicas has more elements than bytes are left")
             ongoing_partition_reassignment.adding_replicas = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("removing_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("removing_replicas has more elements than bytes are left")
             ongoing_partition_reassignment.removing_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -345,55 +333,29 @@ def _encode_list_partition_reassignments_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for ongoing_topic_reassignment in message.topics:
         name_text = ongoing_topic_reassignment.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(ongoing_topic_reassignment.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(ongoing_topic_reassignment.partitions)]
         )
         for ongoing_partition_reassignment in ongoing_topic_reassignment.partitions:
-            replicas_size = len(ongoing_partition_reassignment.replicas) + 1
-            adding_replicas_size = len(ongoing_partition_reassignment.adding_replicas) + 1
-            removing_replicas_size = len(ongoing_partition_reassignment.removing_replicas) + 1
             append(
                 _pack_i(ongoing_partition_reassignment.partition_index)
-                + (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
+                + COMPACT_SIZES[len(ongoing_partition_reassignment.replicas)]
                 + pack(
                     f">{len(ongoing_partition_reassignment.replicas)}i",
                     *ongoing_partition_reassignment.replicas,
                 )
-                + (
-                    UVARINTS[adding_replicas_size]
-                    if adding_replicas_size < 128
-                    else encode_unsigned_varint(adding_replicas_size)
-                )
+                + COMPACT_SIZES[len(ongoing_partition_reassignment.adding_replicas)]
                 + pack(
                     f">{len(ongoing_partition_reassignment.adding_replicas)}i",
                     *ongoing_partition_reassignment.adding_replicas,
                 )
-                + (
-                    UVARINTS[removing_replicas_size]
-                    if removing_replicas_size < 128
-                    else encode_unsigned_varint(removing_replicas_size)
-                )
+                + COMPACT_SIZES[len(ongoing_partition_reassignment.removing_replicas)]
                 + pack(
                     f">{len(ongoing_partition_reassignment.removing_replicas)}i",
                     *ongoing_partition_reassignment.removing_replicas,

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ListTransactionsRequest", "ListTransactionsResponse"]
@@ -120,11 +119,10 @@ def _decode_list_transactions_request_0(buffer: bytes, offset: int) -> tuple[Lis
     message.transactional_id_pattern = None
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("state_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("state_filters has more elements than bytes are left")
     message.state_filters = []
@@ -141,11 +139,10 @@ def _decode_list_transactions_request_0(buffer: bytes, offset: int) -> tuple[Lis
         append_text(text)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("producer_id_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("producer_id_filters has more elements than bytes are left")
     message.producer_id_filters = list(unpack_from(f">{size}q", buffer, offset))
@@ -163,11 +160,10 @@ def _decode_list_transactions_request_1(buffer: bytes, offset: int) -> tuple[Lis
     message.transactional_id_pattern = None
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("state_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("state_filters has more elements than bytes are left")
     message.state_filters = []
@@ -184,11 +180,10 @@ def _decode_list_transactions_request_1(buffer: bytes, offset: int) -> tuple[Lis
         append_text(text)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("producer_id_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("producer_id_filters has more elements than bytes are left")
     message.producer_id_filters = list(unpack_from(f">{size}q", buffer, offset))
@@ -205,11 +200,10 @@ def _decode_list_transactions_request_2(buffer: bytes, offset: int) -> tuple[Lis
     message = _new(ListTransactionsRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("state_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("state_filters has more elements than bytes are left")
     message.state_filters = []
@@ -226,11 +220,10 @@ def _decode_list_transactions_request_2(buffer: bytes, offset: int) -> tuple[Lis
         append_text(text)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("producer_id_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("producer_id_filters has more elements than bytes are left")
     message.producer_id_filters = list(unpack_from(f">{size}q", buffer, offset))
@@ -263,25 +256,12 @@ def _encode_list_transactions_request_0(message: ListTransactionsRequest, pieces
         raise EncodeError("it has no duration_filter")
     if message.transactional_id_pattern is not None:
         raise EncodeError("it has no transactional_id_pattern")
-    state_filters_size = len(message.state_filters) + 1
-    append(
-        (
-            UVARINTS[state_filters_size]
-            if state_filters_size < 128
-            else encode_unsigned_varint(state_filters_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.state_filters)])
     for text in message.state_filters:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-    producer_id_filters_size = len(message.producer_id_filters) + 1
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(
-        (
-            UVARINTS[producer_id_filters_size]
-            if producer_id_filters_size < 128
-            else encode_unsigned_varint(producer_id_filters_size)
-        )
+        COMPACT_SIZES[len(message.producer_id_filters)]
         + pack(f">{len(message.producer_id_filters)}q", *message.producer_id_filters)
         + b"\x00"
     )
@@ -291,25 +271,12 @@ def _encode_list_transactions_request_1(message: ListTransactionsRequest, pieces
     append = pieces.append
     if message.transactional_id_pattern is not None:
         raise EncodeError("it has no transactional_id_pattern")
-    state_filters_size = len(message.state_filters) + 1
-    append(
-        (
-            UVARINTS[state_filters_size]
-            if state_filters_size < 128
-            else encode_unsigned_varint(state_filters_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.state_filters)])
     for text in message.state_filters:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-    producer_id_filters_size = len(message.producer_id_filters) + 1
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(
-        (
-            UVARINTS[producer_id_filters_size]
-            if producer_id_filters_size < 128
-            else encode_unsigned_varint(producer_id_filters_size)
-        )
+        COMPACT_SIZES[len(message.producer_id_filters)]
         + pack(f">{len(message.producer_id_filters)}q", *message.producer_id_filters)
         + _pack_qx(message.duration_filter)
     )
@@ -317,25 +284,12 @@ def _encode_list_transactions_request_1(message: ListTransactionsRequest, pieces
 
 def _encode_list_transactions_request_2(message: ListTransactionsRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    state_filters_size = len(message.state_filters) + 1
-    append(
-        (
-            UVARINTS[state_filters_size]
-            if state_filters_size < 128
-            else encode_unsigned_varint(state_filters_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.state_filters)])
     for text in message.state_filters:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-    producer_id_filters_size = len(message.producer_id_filters) + 1
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(
-        (
-            UVARINTS[producer_id_filters_size]
-            if producer_id_filters_size < 128
-            else encode_unsigned_varint(producer_id_filters_size)
-        )
+        COMPACT_SIZES[len(message.producer_id_filters)]
         + pack(f">{len(message.producer_id_filters)}q", *message.producer_id_filters)
         + _pack_q(message.duration_filter)
     )
@@ -343,15 +297,7 @@ def _encode_list_transactions_request_2(message: ListTransactionsRequest, pieces
         append(b"\x00")
     else:
         transactional_id_pattern_text = message.transactional_id_pattern.encode()
-        transactional_id_pattern_size = len(transactional_id_pattern_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_pattern_size]
-                if transactional_id_pattern_size < 128
-                else encode_string_size(transactional_id_pattern_size)
-            )
-            + transactional_id_pattern_text
-        )
+        append(STRING_SIZES[len(transactional_id_pattern_text)] + transactional_id_pattern_text)
     append(b"\x00")
 
 
@@ -367,11 +313,10 @@ def _decode_list_transactions_response_0(buffer: bytes, offset: int) -> tuple[Li
     message = _new(ListTransactionsResponse)
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("unknown_state_filters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("unknown_state_filters has more elements than bytes are left")
     message.unknown_state_filters = []
@@ -388,11 +333,10 @@ def _decode_list_transactions_response_0(buffer: bytes, offset: int) -> tuple[Li
         append_text(text)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("transaction_states is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("transaction_states has more elements than bytes are left")
     message.transaction_states = []
@@ -436,45 +380,22 @@ ListTransactionsResponse._decoders = {
 
 def _encode_list_transactions_response_0(message: ListTransactionsResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    unknown_state_filters_size = len(message.unknown_state_filters) + 1
     append(
         _pack_ih(message.throttle_time_ms, message.error_code)
-        + (
-            UVARINTS[unknown_state_filters_size]
-            if unknown_state_filters_size < 128
-            else encode_unsigned_varint(unknown_state_filters_size)
-        )
+        + COMPACT_SIZES[len(message.unknown_state_filters)]
     )
     for text in message.unknown_state_filters:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-    transaction_states_size = len(message.transaction_states) + 1
-    append(
-        (
-            UVARINTS[transaction_states_size]
-            if transaction_states_size < 128
-            else encode_unsigned_varint(transaction_states_size)
-        )
-    )
+        append(STRING_SIZES[len(text_text)] + text_text)
+    append(COMPACT_SIZES[len(message.transaction_states)])
     for transaction_state in message.transaction_states:
         transactional_id_text = transaction_state.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
         transaction_state_text = transaction_state.transaction_state.encode()
-        transaction_state_size = len(transaction_state_text) + 1
         append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
+            STRING_SIZES[len(transactional_id_text)]
             + transactional_id_text
             + _pack_q(transaction_state.producer_id)
-            + (
-                UVARINTS[transaction_state_size]
-                if transaction_state_size < 128
-                else encode_string_size(transaction_state_size)
-            )
+            + STRING_SIZES[len(transaction_state_text)]
             + transaction_state_text
             + b"\x00"
         )

@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["OffsetCommitRequest", "OffsetCommitResponse"]
@@ -639,11 +638,10 @@ def _decode_offset_commit_request_8(buffer: bytes, offset: int) -> tuple[OffsetC
         message.group_instance_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -662,11 +660,10 @@ def _decode_offset_commit_request_8(buffer: bytes, offset: int) -> tuple[OffsetC
             offset_commit_request_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_commit_request_topic.partitions = []
@@ -735,11 +732,10 @@ def _decode_offset_commit_request_10(buffer: bytes, offset: int) -> tuple[Offset
         message.group_instance_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -750,11 +746,10 @@ def _decode_offset_commit_request_10(buffer: bytes, offset: int) -> tuple[Offset
         offset_commit_request_topic.name = ""
         offset_commit_request_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_commit_request_topic.partitions = []
@@ -1000,43 +995,26 @@ def _encode_offset_commit_request_7(message: OffsetCommitRequest, pieces: list[A
 def _encode_offset_commit_request_8(message: OffsetCommitRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_i(message.generation_id_or_member_epoch)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for offset_commit_request_topic in message.topics:
         name_text = offset_commit_request_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(offset_commit_request_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_commit_request_topic.partitions)]
         )
         for offset_commit_request_partition in offset_commit_request_topic.partitions:
             if offset_commit_request_partition.commit_timestamp != -1:
@@ -1052,15 +1030,7 @@ def _encode_offset_commit_request_8(message: OffsetCommitRequest, pieces: list[A
                 append(b"\x00")
             else:
                 committed_metadata_text = offset_commit_request_partition.committed_metadata.encode()
-                committed_metadata_size = len(committed_metadata_text) + 1
-                append(
-                    (
-                        UVARINTS[committed_metadata_size]
-                        if committed_metadata_size < 128
-                        else encode_string_size(committed_metadata_size)
-                    )
-                    + committed_metadata_text
-                )
+                append(STRING_SIZES[len(committed_metadata_text)] + committed_metadata_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
@@ -1069,42 +1039,25 @@ def _encode_offset_commit_request_8(message: OffsetCommitRequest, pieces: list[A
 def _encode_offset_commit_request_10(message: OffsetCommitRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_i(message.generation_id_or_member_epoch)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for offset_commit_request_topic in message.topics:
         if len(offset_commit_request_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(offset_commit_request_topic.partitions) + 1
         append(
-            offset_commit_request_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            offset_commit_request_topic.topic_id + COMPACT_SIZES[len(offset_commit_request_topic.partitions)]
         )
         for offset_commit_request_partition in offset_commit_request_topic.partitions:
             if offset_commit_request_partition.commit_timestamp != -1:
@@ -1120,15 +1073,7 @@ def _encode_offset_commit_request_10(message: OffsetCommitRequest, pieces: list[
                 append(b"\x00")
             else:
                 committed_metadata_text = offset_commit_request_partition.committed_metadata.encode()
-                committed_metadata_size = len(committed_metadata_text) + 1
-                append(
-                    (
-                        UVARINTS[committed_metadata_size]
-                        if committed_metadata_size < 128
-                        else encode_string_size(committed_metadata_size)
-                    )
-                    + committed_metadata_text
-                )
+                append(STRING_SIZES[len(committed_metadata_text)] + committed_metadata_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
@@ -1235,11 +1180,10 @@ def _decode_offset_commit_response_8(buffer: bytes, offset: int) -> tuple[Offset
     message = _new(OffsetCommitResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1258,11 +1202,10 @@ def _decode_offset_commit_response_8(buffer: bytes, offset: int) -> tuple[Offset
             offset_commit_response_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_commit_response_topic.partitions = []
@@ -1294,11 +1237,10 @@ def _decode_offset_commit_response_10(buffer: bytes, offset: int) -> tuple[Offse
     message = _new(OffsetCommitResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1309,11 +1251,10 @@ def _decode_offset_commit_response_10(buffer: bytes, offset: int) -> tuple[Offse
         offset_commit_response_topic.name = ""
         offset_commit_response_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_commit_response_topic.partitions = []
@@ -1387,23 +1328,13 @@ def _encode_offset_commit_response_3(message: OffsetCommitResponse, pieces: list
 
 def _encode_offset_commit_response_8(message: OffsetCommitResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for offset_commit_response_topic in message.topics:
         name_text = offset_commit_response_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(offset_commit_response_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_commit_response_topic.partitions)]
         )
         for offset_commit_response_partition in offset_commit_response_topic.partitions:
             append(
@@ -1418,22 +1349,13 @@ def _encode_offset_commit_response_8(message: OffsetCommitResponse, pieces: list
 
 def _encode_offset_commit_response_10(message: OffsetCommitResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for offset_commit_response_topic in message.topics:
         if len(offset_commit_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(offset_commit_response_topic.partitions) + 1
         append(
             offset_commit_response_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_commit_response_topic.partitions)]
         )
         for offset_commit_response_partition in offset_commit_response_topic.partitions:
             append(

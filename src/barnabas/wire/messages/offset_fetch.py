@@ -11,14 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["OffsetFetchRequest", "OffsetFetchResponse"]
@@ -399,9 +399,10 @@ def _decode_offset_fetch_request_6(buffer: bytes, offset: int) -> tuple[OffsetFe
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -422,11 +423,10 @@ def _decode_offset_fetch_request_6(buffer: bytes, offset: int) -> tuple[OffsetFe
                 offset_fetch_request_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_indexes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_indexes has more elements than bytes are left")
             offset_fetch_request_topic.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -456,9 +456,10 @@ def _decode_offset_fetch_request_7(buffer: bytes, offset: int) -> tuple[OffsetFe
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -479,11 +480,10 @@ def _decode_offset_fetch_request_7(buffer: bytes, offset: int) -> tuple[OffsetFe
                 offset_fetch_request_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_indexes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_indexes has more elements than bytes are left")
             offset_fetch_request_topic.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -506,11 +506,10 @@ def _decode_offset_fetch_request_8(buffer: bytes, offset: int) -> tuple[OffsetFe
     message.topics = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -530,9 +529,10 @@ def _decode_offset_fetch_request_8(buffer: bytes, offset: int) -> tuple[OffsetFe
             offset_fetch_request_group.group_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             offset_fetch_request_group.topics = None
         else:
@@ -554,11 +554,10 @@ def _decode_offset_fetch_request_8(buffer: bytes, offset: int) -> tuple[OffsetFe
                     offset_fetch_request_topics.name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partition_indexes is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partition_indexes has more elements than bytes are left")
                 offset_fetch_request_topics.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -585,11 +584,10 @@ def _decode_offset_fetch_request_9(buffer: bytes, offset: int) -> tuple[OffsetFe
     message.topics = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -615,9 +613,10 @@ def _decode_offset_fetch_request_9(buffer: bytes, offset: int) -> tuple[OffsetFe
             offset_fetch_request_group.member_id, offset = compact_nullable_string_tail(buffer, offset, size)
         offset_fetch_request_group.member_epoch, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             offset_fetch_request_group.topics = None
         else:
@@ -639,11 +638,10 @@ def _decode_offset_fetch_request_9(buffer: bytes, offset: int) -> tuple[OffsetFe
                     offset_fetch_request_topics.name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partition_indexes is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partition_indexes has more elements than bytes are left")
                 offset_fetch_request_topics.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -670,11 +668,10 @@ def _decode_offset_fetch_request_10(buffer: bytes, offset: int) -> tuple[OffsetF
     message.topics = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -700,9 +697,10 @@ def _decode_offset_fetch_request_10(buffer: bytes, offset: int) -> tuple[OffsetF
             offset_fetch_request_group.member_id, offset = compact_nullable_string_tail(buffer, offset, size)
         offset_fetch_request_group.member_epoch, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_nullable_size_tail(buffer, offset, size)
         if size < 0:
             offset_fetch_request_group.topics = None
         else:
@@ -716,11 +714,10 @@ def _decode_offset_fetch_request_10(buffer: bytes, offset: int) -> tuple[OffsetF
                 offset_fetch_request_topics.name = ""
                 offset_fetch_request_topics.topic_id, size = _unpack_uB(buffer, offset)
                 offset += 17
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partition_indexes is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partition_indexes has more elements than bytes are left")
                 offset_fetch_request_topics.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -810,28 +807,17 @@ def _encode_offset_fetch_request_6(message: OffsetFetchRequest, pieces: list[Any
     if message.require_stable:
         raise EncodeError("it has no require_stable")
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for offset_fetch_request_topic in message.topics:
             name_text = offset_fetch_request_topic.name.encode()
-            name_size = len(name_text) + 1
-            partition_indexes_size = len(offset_fetch_request_topic.partition_indexes) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partition_indexes_size]
-                    if partition_indexes_size < 128
-                    else encode_unsigned_varint(partition_indexes_size)
-                )
+                + COMPACT_SIZES[len(offset_fetch_request_topic.partition_indexes)]
                 + pack(
                     f">{len(offset_fetch_request_topic.partition_indexes)}i",
                     *offset_fetch_request_topic.partition_indexes,
@@ -846,28 +832,17 @@ def _encode_offset_fetch_request_7(message: OffsetFetchRequest, pieces: list[Any
     if len(message.groups):
         raise EncodeError("it has no groups")
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for offset_fetch_request_topic in message.topics:
             name_text = offset_fetch_request_topic.name.encode()
-            name_size = len(name_text) + 1
-            partition_indexes_size = len(offset_fetch_request_topic.partition_indexes) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partition_indexes_size]
-                    if partition_indexes_size < 128
-                    else encode_unsigned_varint(partition_indexes_size)
-                )
+                + COMPACT_SIZES[len(offset_fetch_request_topic.partition_indexes)]
                 + pack(
                     f">{len(offset_fetch_request_topic.partition_indexes)}i",
                     *offset_fetch_request_topic.partition_indexes,
@@ -883,32 +858,20 @@ def _encode_offset_fetch_request_8(message: OffsetFetchRequest, pieces: list[Any
         raise EncodeError("it has no group_id")
     if message.topics is None or len(message.topics):
         raise EncodeError("it has no topics")
-    groups_size = len(message.groups) + 1
-    append((UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size)))
+    append(COMPACT_SIZES[len(message.groups)])
     for offset_fetch_request_group in message.groups:
         group_id_text = offset_fetch_request_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
         if offset_fetch_request_group.topics is None:
             append(b"\x00")
         else:
-            topics_size = len(offset_fetch_request_group.topics) + 1
-            append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+            append(COMPACT_SIZES[len(offset_fetch_request_group.topics)])
             for offset_fetch_request_topics in offset_fetch_request_group.topics:
                 name_text = offset_fetch_request_topics.name.encode()
-                name_size = len(name_text) + 1
-                partition_indexes_size = len(offset_fetch_request_topics.partition_indexes) + 1
                 append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                    STRING_SIZES[len(name_text)]
                     + name_text
-                    + (
-                        UVARINTS[partition_indexes_size]
-                        if partition_indexes_size < 128
-                        else encode_unsigned_varint(partition_indexes_size)
-                    )
+                    + COMPACT_SIZES[len(offset_fetch_request_topics.partition_indexes)]
                     + pack(
                         f">{len(offset_fetch_request_topics.partition_indexes)}i",
                         *offset_fetch_request_topics.partition_indexes,
@@ -925,42 +888,26 @@ def _encode_offset_fetch_request_9(message: OffsetFetchRequest, pieces: list[Any
         raise EncodeError("it has no group_id")
     if message.topics is None or len(message.topics):
         raise EncodeError("it has no topics")
-    groups_size = len(message.groups) + 1
-    append((UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size)))
+    append(COMPACT_SIZES[len(message.groups)])
     for offset_fetch_request_group in message.groups:
         group_id_text = offset_fetch_request_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
         if offset_fetch_request_group.member_id is None:
             append(b"\x00")
         else:
             member_id_text = offset_fetch_request_group.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
         append(_pack_i(offset_fetch_request_group.member_epoch))
         if offset_fetch_request_group.topics is None:
             append(b"\x00")
         else:
-            topics_size = len(offset_fetch_request_group.topics) + 1
-            append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+            append(COMPACT_SIZES[len(offset_fetch_request_group.topics)])
             for offset_fetch_request_topics in offset_fetch_request_group.topics:
                 name_text = offset_fetch_request_topics.name.encode()
-                name_size = len(name_text) + 1
-                partition_indexes_size = len(offset_fetch_request_topics.partition_indexes) + 1
                 append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                    STRING_SIZES[len(name_text)]
                     + name_text
-                    + (
-                        UVARINTS[partition_indexes_size]
-                        if partition_indexes_size < 128
-                        else encode_unsigned_varint(partition_indexes_size)
-                    )
+                    + COMPACT_SIZES[len(offset_fetch_request_topics.partition_indexes)]
                     + pack(
                         f">{len(offset_fetch_request_topics.partition_indexes)}i",
                         *offset_fetch_request_topics.partition_indexes,
@@ -977,41 +924,26 @@ def _encode_offset_fetch_request_10(message: OffsetFetchRequest, pieces: list[An
         raise EncodeError("it has no group_id")
     if message.topics is None or len(message.topics):
         raise EncodeError("it has no topics")
-    groups_size = len(message.groups) + 1
-    append((UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size)))
+    append(COMPACT_SIZES[len(message.groups)])
     for offset_fetch_request_group in message.groups:
         group_id_text = offset_fetch_request_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
         if offset_fetch_request_group.member_id is None:
             append(b"\x00")
         else:
             member_id_text = offset_fetch_request_group.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
         append(_pack_i(offset_fetch_request_group.member_epoch))
         if offset_fetch_request_group.topics is None:
             append(b"\x00")
         else:
-            topics_size = len(offset_fetch_request_group.topics) + 1
-            append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+            append(COMPACT_SIZES[len(offset_fetch_request_group.topics)])
             for offset_fetch_request_topics in offset_fetch_request_group.topics:
                 if len(offset_fetch_request_topics.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
-                partition_indexes_size = len(offset_fetch_request_topics.partition_indexes) + 1
                 append(
                     offset_fetch_request_topics.topic_id
-                    + (
-                        UVARINTS[partition_indexes_size]
-                        if partition_indexes_size < 128
-                        else encode_unsigned_varint(partition_indexes_size)
-                    )
+                    + COMPACT_SIZES[len(offset_fetch_request_topics.partition_indexes)]
                     + pack(
                         f">{len(offset_fetch_request_topics.partition_indexes)}i",
                         *offset_fetch_request_topics.partition_indexes,
@@ -1256,11 +1188,10 @@ def _decode_offset_fetch_response_6(buffer: bytes, offset: int) -> tuple[OffsetF
     message.groups = []
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1278,11 +1209,10 @@ def _decode_offset_fetch_response_6(buffer: bytes, offset: int) -> tuple[OffsetF
             offset_fetch_response_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 20 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_fetch_response_topic.partitions = []
@@ -1327,11 +1257,10 @@ def _decode_offset_fetch_response_8(buffer: bytes, offset: int) -> tuple[OffsetF
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -1349,11 +1278,10 @@ def _decode_offset_fetch_response_8(buffer: bytes, offset: int) -> tuple[OffsetF
             offset_fetch_response_group.group_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         offset_fetch_response_group.topics = []
@@ -1372,11 +1300,10 @@ def _decode_offset_fetch_response_8(buffer: bytes, offset: int) -> tuple[OffsetF
                 offset_fetch_response_topics.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 20 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             offset_fetch_response_topics.partitions = []
@@ -1425,11 +1352,10 @@ def _decode_offset_fetch_response_10(buffer: bytes, offset: int) -> tuple[Offset
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -1447,11 +1373,10 @@ def _decode_offset_fetch_response_10(buffer: bytes, offset: int) -> tuple[Offset
             offset_fetch_response_group.group_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         offset_fetch_response_group.topics = []
@@ -1462,11 +1387,10 @@ def _decode_offset_fetch_response_10(buffer: bytes, offset: int) -> tuple[Offset
             offset_fetch_response_topics.name = ""
             offset_fetch_response_topics.topic_id, size = _unpack_uB(buffer, offset)
             offset += 17
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 20 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             offset_fetch_response_topics.partitions = []
@@ -1623,23 +1547,13 @@ def _encode_offset_fetch_response_6(message: OffsetFetchResponse, pieces: list[A
     append = pieces.append
     if len(message.groups):
         raise EncodeError("it has no groups")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for offset_fetch_response_topic in message.topics:
         name_text = offset_fetch_response_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(offset_fetch_response_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_fetch_response_topic.partitions)]
         )
         for offset_fetch_response_partition in offset_fetch_response_topic.partitions:
             append(
@@ -1653,11 +1567,7 @@ def _encode_offset_fetch_response_6(message: OffsetFetchResponse, pieces: list[A
                 append(b"\x00")
             else:
                 metadata_text = offset_fetch_response_partition.metadata.encode()
-                metadata_size = len(metadata_text) + 1
-                append(
-                    (UVARINTS[metadata_size] if metadata_size < 128 else encode_string_size(metadata_size))
-                    + metadata_text
-                )
+                append(STRING_SIZES[len(metadata_text)] + metadata_text)
             append(_pack_hx(offset_fetch_response_partition.error_code))
         append(b"\x00")
     append(_pack_hx(message.error_code))
@@ -1667,32 +1577,20 @@ def _encode_offset_fetch_response_8(message: OffsetFetchResponse, pieces: list[A
     append = pieces.append
     if len(message.topics):
         raise EncodeError("it has no topics")
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for offset_fetch_response_group in message.groups:
         group_id_text = offset_fetch_response_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        topics_size = len(offset_fetch_response_group.topics) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(offset_fetch_response_group.topics)]
         )
         for offset_fetch_response_topics in offset_fetch_response_group.topics:
             name_text = offset_fetch_response_topics.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(offset_fetch_response_topics.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(offset_fetch_response_topics.partitions)]
             )
             for offset_fetch_response_partitions in offset_fetch_response_topics.partitions:
                 append(
@@ -1706,15 +1604,7 @@ def _encode_offset_fetch_response_8(message: OffsetFetchResponse, pieces: list[A
                     append(b"\x00")
                 else:
                     metadata_text = offset_fetch_response_partitions.metadata.encode()
-                    metadata_size = len(metadata_text) + 1
-                    append(
-                        (
-                            UVARINTS[metadata_size]
-                            if metadata_size < 128
-                            else encode_string_size(metadata_size)
-                        )
-                        + metadata_text
-                    )
+                    append(STRING_SIZES[len(metadata_text)] + metadata_text)
                 append(_pack_hx(offset_fetch_response_partitions.error_code))
             append(b"\x00")
         append(_pack_hx(offset_fetch_response_group.error_code))
@@ -1725,31 +1615,20 @@ def _encode_offset_fetch_response_10(message: OffsetFetchResponse, pieces: list[
     append = pieces.append
     if len(message.topics):
         raise EncodeError("it has no topics")
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for offset_fetch_response_group in message.groups:
         group_id_text = offset_fetch_response_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        topics_size = len(offset_fetch_response_group.topics) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(offset_fetch_response_group.topics)]
         )
         for offset_fetch_response_topics in offset_fetch_response_group.topics:
             if len(offset_fetch_response_topics.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
-            partitions_size = len(offset_fetch_response_topics.partitions) + 1
             append(
                 offset_fetch_response_topics.topic_id
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(offset_fetch_response_topics.partitions)]
             )
             for offset_fetch_response_partitions in offset_fetch_response_topics.partitions:
                 append(
@@ -1763,15 +1642,7 @@ def _encode_offset_fetch_response_10(message: OffsetFetchResponse, pieces: list[
                     append(b"\x00")
                 else:
                     metadata_text = offset_fetch_response_partitions.metadata.encode()
-                    metadata_size = len(metadata_text) + 1
-                    append(
-                        (
-                            UVARINTS[metadata_size]
-                            if metadata_size < 128
-                            else encode_string_size(metadata_size)
-                        )
-                        + metadata_text
-                    )
+                    append(STRING_SIZES[len(metadata_text)] + metadata_text)
                 append(_pack_hx(offset_fetch_response_partitions.error_code))
             append(b"\x00")
         append(_pack_hx(offset_fetch_response_group.error_code))

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["OffsetForLeaderEpochRequest", "OffsetForLeaderEpochResponse"]
@@ -312,11 +311,10 @@ def _decode_offset_for_leader_epoch_request_4(
     message = _new(OffsetForLeaderEpochRequest)
     message.replica_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -334,11 +332,10 @@ def _decode_offset_for_leader_epoch_request_4(
             offset_for_leader_topic.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 13 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_for_leader_topic.partitions = []
@@ -427,23 +424,13 @@ def _encode_offset_for_leader_epoch_request_4(
     message: OffsetForLeaderEpochRequest, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.replica_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.replica_id) + COMPACT_SIZES[len(message.topics)])
     for offset_for_leader_topic in message.topics:
         topic_text = offset_for_leader_topic.topic.encode()
-        topic_size = len(topic_text) + 1
-        partitions_size = len(offset_for_leader_topic.partitions) + 1
         append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+            STRING_SIZES[len(topic_text)]
             + topic_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_for_leader_topic.partitions)]
         )
         for offset_for_leader_partition in offset_for_leader_topic.partitions:
             append(
@@ -605,11 +592,10 @@ def _decode_offset_for_leader_epoch_response_4(
     message = _new(OffsetForLeaderEpochResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -627,11 +613,10 @@ def _decode_offset_for_leader_epoch_response_4(
             offset_for_leader_topic_result.topic, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 19 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         offset_for_leader_topic_result.partitions = []
@@ -733,23 +718,13 @@ def _encode_offset_for_leader_epoch_response_4(
     message: OffsetForLeaderEpochResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for offset_for_leader_topic_result in message.topics:
         topic_text = offset_for_leader_topic_result.topic.encode()
-        topic_size = len(topic_text) + 1
-        partitions_size = len(offset_for_leader_topic_result.partitions) + 1
         append(
-            (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+            STRING_SIZES[len(topic_text)]
             + topic_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(offset_for_leader_topic_result.partitions)]
         )
         for epoch_end_offset in offset_for_leader_topic_result.partitions:
             append(

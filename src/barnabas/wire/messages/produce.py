@@ -12,13 +12,14 @@ from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.chunks import Records, add_records, records_size
 from barnabas.wire.message import NEW_LIST, Message, RecordsMessage, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -393,11 +394,10 @@ def _decode_produce_request_9(buffer: memoryview, offset: int) -> tuple[ProduceR
         message.transactional_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.acks, message.timeout_ms, size = _unpack_hiB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topic_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topic_data has more elements than bytes are left")
     message.topic_data = []
@@ -416,11 +416,10 @@ def _decode_produce_request_9(buffer: memoryview, offset: int) -> tuple[ProduceR
             topic_produce_data.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_data is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partition_data has more elements than bytes are left")
         topic_produce_data.partition_data = []
@@ -430,12 +429,14 @@ def _decode_produce_request_9(buffer: memoryview, offset: int) -> tuple[ProduceR
             append_partition_produce_data(partition_produce_data)
             partition_produce_data.index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
+            if size < 0:
                 partition_produce_data.records = None
             else:
-                stop = offset + size - 1
+                stop = offset + size
                 partition_produce_data.records = buffer[offset:stop]
                 offset = stop
             tags = buffer[offset]
@@ -466,11 +467,10 @@ def _decode_produce_request_13(buffer: memoryview, offset: int) -> tuple[Produce
         message.transactional_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.acks, message.timeout_ms, size = _unpack_hiB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topic_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topic_data has more elements than bytes are left")
     message.topic_data = []
@@ -481,11 +481,10 @@ def _decode_produce_request_13(buffer: memoryview, offset: int) -> tuple[Produce
         topic_produce_data.name = ""
         topic_produce_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_data is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partition_data has more elements than bytes are left")
         topic_produce_data.partition_data = []
@@ -495,12 +494,14 @@ def _decode_produce_request_13(buffer: memoryview, offset: int) -> tuple[Produce
             append_partition_produce_data(partition_produce_data)
             partition_produce_data.index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
+            if size < 0:
                 partition_produce_data.records = None
             else:
-                stop = offset + size - 1
+                stop = offset + size
                 partition_produce_data.records = buffer[offset:stop]
                 offset = stop
             tags = buffer[offset]
@@ -536,7 +537,7 @@ ProduceRequest._decoders = {
 }
 
 
-def _encode_produce_request_0(message: ProduceRequest, pieces: list[Any]) -> None:
+def _encode_produce_request_0(message: ProduceRequest, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.transactional_id is not None:
         raise EncodeError("it has no transactional_id")
@@ -549,12 +550,16 @@ def _encode_produce_request_0(message: ProduceRequest, pieces: list[Any]) -> Non
             if partition_produce_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_produce_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_produce_data.records)
+                records = partition_produce_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_produce_request_3(message: ProduceRequest, pieces: list[Any]) -> None:
+def _encode_produce_request_3(message: ProduceRequest, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.transactional_id is None:
         append(b"\xff\xff")
@@ -570,97 +575,69 @@ def _encode_produce_request_3(message: ProduceRequest, pieces: list[Any]) -> Non
             if partition_produce_data.records is None:
                 append(b"\xff\xff\xff\xff")
             else:
-                size = records_size(partition_produce_data.records)
-                append(_pack_i(size))
-                add_records(pieces, partition_produce_data.records)
+                records = partition_produce_data.records
+                append(_pack_i(records_size(records)))
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
 
 
-def _encode_produce_request_9(message: ProduceRequest, pieces: list[Any]) -> None:
+def _encode_produce_request_9(message: ProduceRequest, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.transactional_id is None:
         append(b"\x00")
     else:
         transactional_id_text = message.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
-            + transactional_id_text
-        )
-    topic_data_size = len(message.topic_data) + 1
-    append(
-        _pack_hi(message.acks, message.timeout_ms)
-        + (UVARINTS[topic_data_size] if topic_data_size < 128 else encode_unsigned_varint(topic_data_size))
-    )
+        append(STRING_SIZES[len(transactional_id_text)] + transactional_id_text)
+    append(_pack_hi(message.acks, message.timeout_ms) + COMPACT_SIZES[len(message.topic_data)])
     for topic_produce_data in message.topic_data:
         name_text = topic_produce_data.name.encode()
-        name_size = len(name_text) + 1
-        partition_data_size = len(topic_produce_data.partition_data) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-            + name_text
-            + (
-                UVARINTS[partition_data_size]
-                if partition_data_size < 128
-                else encode_unsigned_varint(partition_data_size)
-            )
+            STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(topic_produce_data.partition_data)]
         )
         for partition_produce_data in topic_produce_data.partition_data:
             append(_pack_i(partition_produce_data.index))
             if partition_produce_data.records is None:
                 append(b"\x00")
             else:
-                size = records_size(partition_produce_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_produce_data.records)
+                records = partition_produce_data.records
+                append(COMPACT_SIZES[records_size(records)])
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
 
 
-def _encode_produce_request_13(message: ProduceRequest, pieces: list[Any]) -> None:
+def _encode_produce_request_13(message: ProduceRequest, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
     if message.transactional_id is None:
         append(b"\x00")
     else:
         transactional_id_text = message.transactional_id.encode()
-        transactional_id_size = len(transactional_id_text) + 1
-        append(
-            (
-                UVARINTS[transactional_id_size]
-                if transactional_id_size < 128
-                else encode_string_size(transactional_id_size)
-            )
-            + transactional_id_text
-        )
-    topic_data_size = len(message.topic_data) + 1
-    append(
-        _pack_hi(message.acks, message.timeout_ms)
-        + (UVARINTS[topic_data_size] if topic_data_size < 128 else encode_unsigned_varint(topic_data_size))
-    )
+        append(STRING_SIZES[len(transactional_id_text)] + transactional_id_text)
+    append(_pack_hi(message.acks, message.timeout_ms) + COMPACT_SIZES[len(message.topic_data)])
     for topic_produce_data in message.topic_data:
         if len(topic_produce_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partition_data_size = len(topic_produce_data.partition_data) + 1
-        append(
-            topic_produce_data.topic_id
-            + (
-                UVARINTS[partition_data_size]
-                if partition_data_size < 128
-                else encode_unsigned_varint(partition_data_size)
-            )
-        )
+        append(topic_produce_data.topic_id + COMPACT_SIZES[len(topic_produce_data.partition_data)])
         for partition_produce_data in topic_produce_data.partition_data:
             append(_pack_i(partition_produce_data.index))
             if partition_produce_data.records is None:
                 append(b"\x00")
             else:
-                size = records_size(partition_produce_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_produce_data.records)
+                records = partition_produce_data.records
+                append(COMPACT_SIZES[records_size(records)])
+                if type(records) is list:
+                    add_records(pieces, places, records)
+                else:
+                    places.append(len(pieces))
+                    append(records)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
@@ -963,11 +940,10 @@ def _decode_produce_response_9(buffer: bytes, offset: int) -> tuple[ProduceRespo
     message.node_endpoints = []
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -986,11 +962,10 @@ def _decode_produce_response_9(buffer: bytes, offset: int) -> tuple[ProduceRespo
             topic_produce_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_responses is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partition_responses has more elements than bytes are left")
         topic_produce_response.partition_responses = []
@@ -1008,11 +983,10 @@ def _decode_produce_response_9(buffer: bytes, offset: int) -> tuple[ProduceRespo
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("record_errors is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 6 > end - offset:
                 raise DecodeError("record_errors has more elements than bytes are left")
             partition_produce_response.record_errors = []
@@ -1064,11 +1038,10 @@ def _decode_produce_response_10(buffer: bytes, offset: int) -> tuple[ProduceResp
     message = _new(ProduceResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -1087,11 +1060,10 @@ def _decode_produce_response_10(buffer: bytes, offset: int) -> tuple[ProduceResp
             topic_produce_response.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_responses is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partition_responses has more elements than bytes are left")
         topic_produce_response.partition_responses = []
@@ -1108,11 +1080,10 @@ def _decode_produce_response_10(buffer: bytes, offset: int) -> tuple[ProduceResp
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("record_errors is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 6 > end - offset:
                 raise DecodeError("record_errors has more elements than bytes are left")
             partition_produce_response.record_errors = []
@@ -1180,11 +1151,10 @@ def _decode_produce_response_10(buffer: bytes, offset: int) -> tuple[ProduceResp
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 11 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -1224,11 +1194,10 @@ def _decode_produce_response_13(buffer: bytes, offset: int) -> tuple[ProduceResp
     message = _new(ProduceResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -1239,11 +1208,10 @@ def _decode_produce_response_13(buffer: bytes, offset: int) -> tuple[ProduceResp
         topic_produce_response.name = ""
         topic_produce_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_responses is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 33 > end - offset:
             raise DecodeError("partition_responses has more elements than bytes are left")
         topic_produce_response.partition_responses = []
@@ -1260,11 +1228,10 @@ def _decode_produce_response_13(buffer: bytes, offset: int) -> tuple[ProduceResp
                 size,
             ) = _unpack_ihqqqB(buffer, offset)
             offset += 31
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("record_errors is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 6 > end - offset:
                 raise DecodeError("record_errors has more elements than bytes are left")
             partition_produce_response.record_errors = []
@@ -1332,11 +1299,10 @@ def _decode_produce_response_13(buffer: bytes, offset: int) -> tuple[ProduceResp
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 11 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -1532,20 +1498,13 @@ def _encode_produce_response_9(message: ProduceResponse, pieces: list[Any]) -> N
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+    append(COMPACT_SIZES[len(message.responses)])
     for topic_produce_response in message.responses:
         name_text = topic_produce_response.name.encode()
-        name_size = len(name_text) + 1
-        partition_responses_size = len(topic_produce_response.partition_responses) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partition_responses_size]
-                if partition_responses_size < 128
-                else encode_unsigned_varint(partition_responses_size)
-            )
+            + COMPACT_SIZES[len(topic_produce_response.partition_responses)]
         )
         for partition_produce_response in topic_produce_response.partition_responses:
             if (
@@ -1553,7 +1512,6 @@ def _encode_produce_response_9(message: ProduceResponse, pieces: list[Any]) -> N
                 and partition_produce_response.current_leader != _LeaderIdAndEpoch()
             ):
                 raise EncodeError("it has no current_leader")
-            record_errors_size = len(partition_produce_response.record_errors) + 1
             append(
                 _pack_ihqqq(
                     partition_produce_response.index,
@@ -1562,11 +1520,7 @@ def _encode_produce_response_9(message: ProduceResponse, pieces: list[Any]) -> N
                     partition_produce_response.log_append_time_ms,
                     partition_produce_response.log_start_offset,
                 )
-                + (
-                    UVARINTS[record_errors_size]
-                    if record_errors_size < 128
-                    else encode_unsigned_varint(record_errors_size)
-                )
+                + COMPACT_SIZES[len(partition_produce_response.record_errors)]
             )
             for batch_index_and_error_message in partition_produce_response.record_errors:
                 append(_pack_i(batch_index_and_error_message.batch_index))
@@ -1576,29 +1530,13 @@ def _encode_produce_response_9(message: ProduceResponse, pieces: list[Any]) -> N
                     batch_index_error_message_text = (
                         batch_index_and_error_message.batch_index_error_message.encode()
                     )
-                    batch_index_error_message_size = len(batch_index_error_message_text) + 1
-                    append(
-                        (
-                            UVARINTS[batch_index_error_message_size]
-                            if batch_index_error_message_size < 128
-                            else encode_string_size(batch_index_error_message_size)
-                        )
-                        + batch_index_error_message_text
-                    )
+                    append(STRING_SIZES[len(batch_index_error_message_text)] + batch_index_error_message_text)
                 append(b"\x00")
             if partition_produce_response.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_produce_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(_pack_ix(message.throttle_time_ms))
@@ -1606,23 +1544,15 @@ def _encode_produce_response_9(message: ProduceResponse, pieces: list[Any]) -> N
 
 def _encode_produce_response_10(message: ProduceResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+    append(COMPACT_SIZES[len(message.responses)])
     for topic_produce_response in message.responses:
         name_text = topic_produce_response.name.encode()
-        name_size = len(name_text) + 1
-        partition_responses_size = len(topic_produce_response.partition_responses) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partition_responses_size]
-                if partition_responses_size < 128
-                else encode_unsigned_varint(partition_responses_size)
-            )
+            + COMPACT_SIZES[len(topic_produce_response.partition_responses)]
         )
         for partition_produce_response in topic_produce_response.partition_responses:
-            record_errors_size = len(partition_produce_response.record_errors) + 1
             append(
                 _pack_ihqqq(
                     partition_produce_response.index,
@@ -1631,11 +1561,7 @@ def _encode_produce_response_10(message: ProduceResponse, pieces: list[Any]) -> 
                     partition_produce_response.log_append_time_ms,
                     partition_produce_response.log_start_offset,
                 )
-                + (
-                    UVARINTS[record_errors_size]
-                    if record_errors_size < 128
-                    else encode_unsigned_varint(record_errors_size)
-                )
+                + COMPACT_SIZES[len(partition_produce_response.record_errors)]
             )
             for batch_index_and_error_message in partition_produce_response.record_errors:
                 append(_pack_i(batch_index_and_error_message.batch_index))
@@ -1645,29 +1571,13 @@ def _encode_produce_response_10(message: ProduceResponse, pieces: list[Any]) -> 
                     batch_index_error_message_text = (
                         batch_index_and_error_message.batch_index_error_message.encode()
                     )
-                    batch_index_error_message_size = len(batch_index_error_message_text) + 1
-                    append(
-                        (
-                            UVARINTS[batch_index_error_message_size]
-                            if batch_index_error_message_size < 128
-                            else encode_string_size(batch_index_error_message_size)
-                        )
-                        + batch_index_error_message_text
-                    )
+                    append(STRING_SIZES[len(batch_index_error_message_text)] + batch_index_error_message_text)
                 append(b"\x00")
             if partition_produce_response.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_produce_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -1679,27 +1589,19 @@ def _encode_produce_response_10(message: ProduceResponse, pieces: list[Any]) -> 
                 append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     append(_pack_i(message.throttle_time_ms))
     tags = len(pieces)
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_i(node_endpoint.port)
             )
@@ -1707,34 +1609,23 @@ def _encode_produce_response_10(message: ProduceResponse, pieces: list[Any]) -> 
                 append(b"\x00")
             else:
                 rack_text = node_endpoint.rack.encode()
-                rack_size = len(rack_text) + 1
-                append(
-                    (UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text
-                )
+                append(STRING_SIZES[len(rack_text)] + rack_text)
             append(b"\x00")
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_produce_response_13(message: ProduceResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+    append(COMPACT_SIZES[len(message.responses)])
     for topic_produce_response in message.responses:
         if len(topic_produce_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partition_responses_size = len(topic_produce_response.partition_responses) + 1
         append(
-            topic_produce_response.topic_id
-            + (
-                UVARINTS[partition_responses_size]
-                if partition_responses_size < 128
-                else encode_unsigned_varint(partition_responses_size)
-            )
+            topic_produce_response.topic_id + COMPACT_SIZES[len(topic_produce_response.partition_responses)]
         )
         for partition_produce_response in topic_produce_response.partition_responses:
-            record_errors_size = len(partition_produce_response.record_errors) + 1
             append(
                 _pack_ihqqq(
                     partition_produce_response.index,
@@ -1743,11 +1634,7 @@ def _encode_produce_response_13(message: ProduceResponse, pieces: list[Any]) -> 
                     partition_produce_response.log_append_time_ms,
                     partition_produce_response.log_start_offset,
                 )
-                + (
-                    UVARINTS[record_errors_size]
-                    if record_errors_size < 128
-                    else encode_unsigned_varint(record_errors_size)
-                )
+                + COMPACT_SIZES[len(partition_produce_response.record_errors)]
             )
             for batch_index_and_error_message in partition_produce_response.record_errors:
                 append(_pack_i(batch_index_and_error_message.batch_index))
@@ -1757,29 +1644,13 @@ def _encode_produce_response_13(message: ProduceResponse, pieces: list[Any]) -> 
                     batch_index_error_message_text = (
                         batch_index_and_error_message.batch_index_error_message.encode()
                     )
-                    batch_index_error_message_size = len(batch_index_error_message_text) + 1
-                    append(
-                        (
-                            UVARINTS[batch_index_error_message_size]
-                            if batch_index_error_message_size < 128
-                            else encode_string_size(batch_index_error_message_size)
-                        )
-                        + batch_index_error_message_text
-                    )
+                    append(STRING_SIZES[len(batch_index_error_message_text)] + batch_index_error_message_text)
                 append(b"\x00")
             if partition_produce_response.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_produce_response.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             tags = len(pieces)
             append(b"\x00")
             if (
@@ -1791,27 +1662,19 @@ def _encode_produce_response_13(message: ProduceResponse, pieces: list[Any]) -> 
                 append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
                 close_tag(pieces, mark, 0)
             if len(pieces) - tags > 1:
-                pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+                pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
         append(b"\x00")
     append(_pack_i(message.throttle_time_ms))
     tags = len(pieces)
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_i(node_endpoint.port)
             )
@@ -1819,14 +1682,11 @@ def _encode_produce_response_13(message: ProduceResponse, pieces: list[Any]) -> 
                 append(b"\x00")
             else:
                 rack_text = node_endpoint.rack.encode()
-                rack_size = len(rack_text) + 1
-                append(
-                    (UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text
-                )
+                append(STRING_SIZES[len(rack_text)] + rack_text)
             append(b"\x00")
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ProduceResponse._encoders = {

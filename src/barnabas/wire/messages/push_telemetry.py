@@ -8,15 +8,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from barnabas.errors import DecodeError, EncodeError
+from barnabas.errors import EncodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    encode_unsigned_varint,
-    skip_tags,
-    unsigned_varint_tail,
-)
+from barnabas.wire.primitives import COMPACT_SIZES, ZERO_UUID, compact_size_tail, skip_tags
 
 __all__ = ["PushTelemetryRequest", "PushTelemetryResponse"]
 
@@ -95,11 +89,11 @@ def _decode_push_telemetry_request_0(buffer: bytes, offset: int) -> tuple[PushTe
         size,
     ) = _unpack_uitbB(buffer, offset)
     offset += 23
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("metrics is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.metrics = buffer[offset:stop]
     offset = stop
     tags = buffer[offset]
@@ -116,12 +110,11 @@ def _encode_push_telemetry_request_0(message: PushTelemetryRequest, pieces: list
     append = pieces.append
     if len(message.client_instance_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    metrics_size = len(message.metrics) + 1
     append(
         _pack_uitb(
             message.client_instance_id, message.subscription_id, message.terminating, message.compression_type
         )
-        + (UVARINTS[metrics_size] if metrics_size < 128 else encode_unsigned_varint(metrics_size))
+        + COMPACT_SIZES[len(message.metrics)]
     )
     append(message.metrics)
     append(b"\x00")

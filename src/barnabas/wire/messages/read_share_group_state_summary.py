@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ReadShareGroupStateSummaryRequest", "ReadShareGroupStateSummaryResponse"]
@@ -195,11 +194,10 @@ def _decode_read_share_group_state_summary_request_0(
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -209,11 +207,10 @@ def _decode_read_share_group_state_summary_request_0(
         append_read_state_summary_data(read_state_summary_data)
         read_state_summary_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 9 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         read_state_summary_data.partitions = []
@@ -247,25 +244,11 @@ def _encode_read_share_group_state_summary_request_0(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    topics_size = len(message.topics) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.topics)])
     for read_state_summary_data in message.topics:
         if len(read_state_summary_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(read_state_summary_data.partitions) + 1
-        append(
-            read_state_summary_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(read_state_summary_data.topic_id + COMPACT_SIZES[len(read_state_summary_data.partitions)])
         for partition_data in read_state_summary_data.partitions:
             append(_pack_iix(partition_data.partition, partition_data.leader_epoch))
         append(b"\x00")
@@ -285,11 +268,10 @@ def _decode_read_share_group_state_summary_response_0(
     message = _new(ReadShareGroupStateSummaryResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -299,11 +281,10 @@ def _decode_read_share_group_state_summary_response_0(
         append_read_state_summary_result(read_state_summary_result)
         read_state_summary_result.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 24 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         read_state_summary_result.partitions = []
@@ -347,11 +328,10 @@ def _decode_read_share_group_state_summary_response_1(
     message = _new(ReadShareGroupStateSummaryResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -361,11 +341,10 @@ def _decode_read_share_group_state_summary_response_1(
         append_read_state_summary_result(read_state_summary_result)
         read_state_summary_result.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 28 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         read_state_summary_result.partitions = []
@@ -412,35 +391,18 @@ def _encode_read_share_group_state_summary_response_0(
     message: ReadShareGroupStateSummaryResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+    append(COMPACT_SIZES[len(message.results)])
     for read_state_summary_result in message.results:
         if len(read_state_summary_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(read_state_summary_result.partitions) + 1
-        append(
-            read_state_summary_result.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(read_state_summary_result.topic_id + COMPACT_SIZES[len(read_state_summary_result.partitions)])
         for partition_result in read_state_summary_result.partitions:
             append(_pack_ih(partition_result.partition, partition_result.error_code))
             if partition_result.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_result.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(
                 _pack_iiqx(
                     partition_result.state_epoch, partition_result.leader_epoch, partition_result.start_offset
@@ -454,35 +416,18 @@ def _encode_read_share_group_state_summary_response_1(
     message: ReadShareGroupStateSummaryResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+    append(COMPACT_SIZES[len(message.results)])
     for read_state_summary_result in message.results:
         if len(read_state_summary_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(read_state_summary_result.partitions) + 1
-        append(
-            read_state_summary_result.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(read_state_summary_result.topic_id + COMPACT_SIZES[len(read_state_summary_result.partitions)])
         for partition_result in read_state_summary_result.partitions:
             append(_pack_ih(partition_result.partition, partition_result.error_code))
             if partition_result.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_result.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(
                 _pack_iiqix(
                     partition_result.state_epoch,

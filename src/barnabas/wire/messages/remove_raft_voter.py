@@ -10,13 +10,7 @@ from typing import Any
 
 from barnabas.errors import EncodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    compact_nullable_string_tail,
-    encode_string_size,
-    skip_tags,
-)
+from barnabas.wire.primitives import STRING_SIZES, ZERO_UUID, compact_nullable_string_tail, skip_tags
 
 __all__ = ["RemoveRaftVoterRequest", "RemoveRaftVoterResponse"]
 
@@ -108,11 +102,7 @@ def _encode_remove_raft_voter_request_0(message: RemoveRaftVoterRequest, pieces:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
     if len(message.voter_directory_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
     append(_pack_iux(message.voter_id, message.voter_directory_id))
@@ -148,15 +138,7 @@ def _encode_remove_raft_voter_response_0(message: RemoveRaftVoterResponse, piece
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     append(b"\x00")
 
 

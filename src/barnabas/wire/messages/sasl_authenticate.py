@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
+    compact_size_tail,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["SaslAuthenticateRequest", "SaslAuthenticateResponse"]
@@ -101,11 +100,11 @@ def _decode_sasl_authenticate_request_2(buffer: bytes, offset: int) -> tuple[Sas
     message = _new(SaslAuthenticateRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("auth_bytes is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.auth_bytes = buffer[offset:stop]
     offset = stop
     tags = buffer[offset]
@@ -130,8 +129,7 @@ def _encode_sasl_authenticate_request_0(message: SaslAuthenticateRequest, pieces
 
 def _encode_sasl_authenticate_request_2(message: SaslAuthenticateRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    auth_bytes_size = len(message.auth_bytes) + 1
-    append((UVARINTS[auth_bytes_size] if auth_bytes_size < 128 else encode_unsigned_varint(auth_bytes_size)))
+    append(COMPACT_SIZES[len(message.auth_bytes)])
     append(message.auth_bytes)
     append(b"\x00")
 
@@ -198,11 +196,11 @@ def _decode_sasl_authenticate_response_2(buffer: bytes, offset: int) -> tuple[Sa
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("auth_bytes is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.auth_bytes = buffer[offset:stop]
     offset = stop
     message.session_lifetime_ms, tags = _unpack_qB(buffer, offset)
@@ -251,17 +249,8 @@ def _encode_sasl_authenticate_response_2(message: SaslAuthenticateResponse, piec
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    auth_bytes_size = len(message.auth_bytes) + 1
-    append((UVARINTS[auth_bytes_size] if auth_bytes_size < 128 else encode_unsigned_varint(auth_bytes_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.auth_bytes)])
     append(message.auth_bytes)
     append(_pack_qx(message.session_lifetime_ms))
 

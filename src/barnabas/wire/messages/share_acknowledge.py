@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ShareAcknowledgeRequest", "ShareAcknowledgeResponse"]
@@ -117,7 +116,7 @@ class ShareAcknowledgeRequest(Message):
 
 
 class ShareAcknowledgeResponse(Message):
-    """ShareAcknowledge response, API key 79, versions 0-2, flexible from 0.
+    """ShareAcknowledge response, API key 79, versions 1-2, flexible from 1.
 
     throttle_time_ms: int32
     error_code: int16
@@ -137,9 +136,9 @@ class ShareAcknowledgeResponse(Message):
     )
 
     API_KEY = 79
-    MIN_VERSION = 0
+    MIN_VERSION = 1
     MAX_VERSION = 2
-    FLEXIBLE_FROM = 0
+    FLEXIBLE_FROM = 1
 
     class ShareAcknowledgeTopicResponse(Structure):
         """`ShareAcknowledgeTopicResponse` of `ShareAcknowledgeResponse`.
@@ -290,11 +289,10 @@ def _decode_share_acknowledge_request_1(buffer: bytes, offset: int) -> tuple[Sha
         message.member_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.share_session_epoch, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -304,11 +302,10 @@ def _decode_share_acknowledge_request_1(buffer: bytes, offset: int) -> tuple[Sha
         append_acknowledge_topic(acknowledge_topic)
         acknowledge_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         acknowledge_topic.partitions = []
@@ -318,11 +315,10 @@ def _decode_share_acknowledge_request_1(buffer: bytes, offset: int) -> tuple[Sha
             append_acknowledge_partition(acknowledge_partition)
             acknowledge_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acknowledgement_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 18 > end - offset:
                 raise DecodeError("acknowledgement_batches has more elements than bytes are left")
             acknowledge_partition.acknowledgement_batches = []
@@ -334,11 +330,10 @@ def _decode_share_acknowledge_request_1(buffer: bytes, offset: int) -> tuple[Sha
                     buffer, offset
                 )
                 offset += 17
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("acknowledge_types is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size > end - offset:
                     raise DecodeError("acknowledge_types has more elements than bytes are left")
                 acknowledgement_batch.acknowledge_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -383,11 +378,10 @@ def _decode_share_acknowledge_request_2(buffer: bytes, offset: int) -> tuple[Sha
         message.member_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.share_session_epoch, message.is_renew_ack, size = _unpack_itB(buffer, offset)
     offset += 6
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -397,11 +391,10 @@ def _decode_share_acknowledge_request_2(buffer: bytes, offset: int) -> tuple[Sha
         append_acknowledge_topic(acknowledge_topic)
         acknowledge_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         acknowledge_topic.partitions = []
@@ -411,11 +404,10 @@ def _decode_share_acknowledge_request_2(buffer: bytes, offset: int) -> tuple[Sha
             append_acknowledge_partition(acknowledge_partition)
             acknowledge_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acknowledgement_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 18 > end - offset:
                 raise DecodeError("acknowledgement_batches has more elements than bytes are left")
             acknowledge_partition.acknowledgement_batches = []
@@ -427,11 +419,10 @@ def _decode_share_acknowledge_request_2(buffer: bytes, offset: int) -> tuple[Sha
                     buffer, offset
                 )
                 offset += 17
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("acknowledge_types is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size > end - offset:
                     raise DecodeError("acknowledge_types has more elements than bytes are left")
                 acknowledgement_batch.acknowledge_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -469,56 +460,26 @@ def _encode_share_acknowledge_request_1(message: ShareAcknowledgeRequest, pieces
         append(b"\x00")
     else:
         group_id_text = message.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.member_id is None:
         append(b"\x00")
     else:
         member_id_text = message.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.share_session_epoch)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
+    append(_pack_i(message.share_session_epoch) + COMPACT_SIZES[len(message.topics)])
     for acknowledge_topic in message.topics:
         if len(acknowledge_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(acknowledge_topic.partitions) + 1
-        append(
-            acknowledge_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(acknowledge_topic.topic_id + COMPACT_SIZES[len(acknowledge_topic.partitions)])
         for acknowledge_partition in acknowledge_topic.partitions:
-            acknowledgement_batches_size = len(acknowledge_partition.acknowledgement_batches) + 1
             append(
                 _pack_i(acknowledge_partition.partition_index)
-                + (
-                    UVARINTS[acknowledgement_batches_size]
-                    if acknowledgement_batches_size < 128
-                    else encode_unsigned_varint(acknowledgement_batches_size)
-                )
+                + COMPACT_SIZES[len(acknowledge_partition.acknowledgement_batches)]
             )
             for acknowledgement_batch in acknowledge_partition.acknowledgement_batches:
-                acknowledge_types_size = len(acknowledgement_batch.acknowledge_types) + 1
                 append(
                     _pack_qq(acknowledgement_batch.first_offset, acknowledgement_batch.last_offset)
-                    + (
-                        UVARINTS[acknowledge_types_size]
-                        if acknowledge_types_size < 128
-                        else encode_unsigned_varint(acknowledge_types_size)
-                    )
+                    + COMPACT_SIZES[len(acknowledgement_batch.acknowledge_types)]
                     + pack(
                         f">{len(acknowledgement_batch.acknowledge_types)}b",
                         *acknowledgement_batch.acknowledge_types,
@@ -536,56 +497,26 @@ def _encode_share_acknowledge_request_2(message: ShareAcknowledgeRequest, pieces
         append(b"\x00")
     else:
         group_id_text = message.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.member_id is None:
         append(b"\x00")
     else:
         member_id_text = message.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_it(message.share_session_epoch, message.is_renew_ack)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
+    append(_pack_it(message.share_session_epoch, message.is_renew_ack) + COMPACT_SIZES[len(message.topics)])
     for acknowledge_topic in message.topics:
         if len(acknowledge_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(acknowledge_topic.partitions) + 1
-        append(
-            acknowledge_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(acknowledge_topic.topic_id + COMPACT_SIZES[len(acknowledge_topic.partitions)])
         for acknowledge_partition in acknowledge_topic.partitions:
-            acknowledgement_batches_size = len(acknowledge_partition.acknowledgement_batches) + 1
             append(
                 _pack_i(acknowledge_partition.partition_index)
-                + (
-                    UVARINTS[acknowledgement_batches_size]
-                    if acknowledgement_batches_size < 128
-                    else encode_unsigned_varint(acknowledgement_batches_size)
-                )
+                + COMPACT_SIZES[len(acknowledge_partition.acknowledgement_batches)]
             )
             for acknowledgement_batch in acknowledge_partition.acknowledgement_batches:
-                acknowledge_types_size = len(acknowledgement_batch.acknowledge_types) + 1
                 append(
                     _pack_qq(acknowledgement_batch.first_offset, acknowledgement_batch.last_offset)
-                    + (
-                        UVARINTS[acknowledge_types_size]
-                        if acknowledge_types_size < 128
-                        else encode_unsigned_varint(acknowledge_types_size)
-                    )
+                    + COMPACT_SIZES[len(acknowledgement_batch.acknowledge_types)]
                     + pack(
                         f">{len(acknowledgement_batch.acknowledge_types)}b",
                         *acknowledgement_batch.acknowledge_types,
@@ -603,7 +534,7 @@ ShareAcknowledgeRequest._encoders = {
 }
 
 
-def _decode_share_acknowledge_response_0(buffer: bytes, offset: int) -> tuple[ShareAcknowledgeResponse, int]:
+def _decode_share_acknowledge_response_1(buffer: bytes, offset: int) -> tuple[ShareAcknowledgeResponse, int]:
     end = len(buffer)
     message = _new(ShareAcknowledgeResponse)
     message.acquisition_lock_timeout_ms = 0
@@ -617,11 +548,10 @@ def _decode_share_acknowledge_response_0(buffer: bytes, offset: int) -> tuple[Sh
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -631,11 +561,10 @@ def _decode_share_acknowledge_response_0(buffer: bytes, offset: int) -> tuple[Sh
         append_share_acknowledge_topic_response(share_acknowledge_topic_response)
         share_acknowledge_topic_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         share_acknowledge_topic_response.partitions = []
@@ -669,11 +598,10 @@ def _decode_share_acknowledge_response_0(buffer: bytes, offset: int) -> tuple[Sh
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("node_endpoints is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("node_endpoints has more elements than bytes are left")
     message.node_endpoints = []
@@ -721,11 +649,10 @@ def _decode_share_acknowledge_response_2(buffer: bytes, offset: int) -> tuple[Sh
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     message.acquisition_lock_timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -735,11 +662,10 @@ def _decode_share_acknowledge_response_2(buffer: bytes, offset: int) -> tuple[Sh
         append_share_acknowledge_topic_response(share_acknowledge_topic_response)
         share_acknowledge_topic_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 17 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         share_acknowledge_topic_response.partitions = []
@@ -773,11 +699,10 @@ def _decode_share_acknowledge_response_2(buffer: bytes, offset: int) -> tuple[Sh
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("node_endpoints is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("node_endpoints has more elements than bytes are left")
     message.node_endpoints = []
@@ -813,41 +738,26 @@ def _decode_share_acknowledge_response_2(buffer: bytes, offset: int) -> tuple[Sh
 
 
 ShareAcknowledgeResponse._decoders = {
-    0: _decode_share_acknowledge_response_0,
-    1: _decode_share_acknowledge_response_0,
+    1: _decode_share_acknowledge_response_1,
     2: _decode_share_acknowledge_response_2,
 }
 
 
-def _encode_share_acknowledge_response_0(message: ShareAcknowledgeResponse, pieces: list[Any]) -> None:
+def _encode_share_acknowledge_response_1(message: ShareAcknowledgeResponse, pieces: list[Any]) -> None:
     append = pieces.append
     append(_pack_ih(message.throttle_time_ms, message.error_code))
     if message.error_message is None:
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.responses)])
     for share_acknowledge_topic_response in message.responses:
         if len(share_acknowledge_topic_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(share_acknowledge_topic_response.partitions) + 1
         append(
             share_acknowledge_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(share_acknowledge_topic_response.partitions)]
         )
         for partition_data in share_acknowledge_topic_response.partitions:
             append(_pack_ih(partition_data.partition_index, partition_data.error_code))
@@ -855,32 +765,16 @@ def _encode_share_acknowledge_response_0(message: ShareAcknowledgeResponse, piec
                 append(b"\x00")
             else:
                 error_message_text = partition_data.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             leader_id_and_epoch = partition_data.current_leader
             append(_pack_iixx(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
         append(b"\x00")
-    node_endpoints_size = len(message.node_endpoints) + 1
-    append(
-        (
-            UVARINTS[node_endpoints_size]
-            if node_endpoints_size < 128
-            else encode_unsigned_varint(node_endpoints_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.node_endpoints)])
     for node_endpoint in message.node_endpoints:
         host_text = node_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(node_endpoint.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(node_endpoint.port)
         )
@@ -888,8 +782,7 @@ def _encode_share_acknowledge_response_0(message: ShareAcknowledgeResponse, piec
             append(b"\x00")
         else:
             rack_text = node_endpoint.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     append(b"\x00")
 
@@ -901,31 +794,14 @@ def _encode_share_acknowledge_response_2(message: ShareAcknowledgeResponse, piec
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.acquisition_lock_timeout_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(_pack_i(message.acquisition_lock_timeout_ms) + COMPACT_SIZES[len(message.responses)])
     for share_acknowledge_topic_response in message.responses:
         if len(share_acknowledge_topic_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(share_acknowledge_topic_response.partitions) + 1
         append(
             share_acknowledge_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(share_acknowledge_topic_response.partitions)]
         )
         for partition_data in share_acknowledge_topic_response.partitions:
             append(_pack_ih(partition_data.partition_index, partition_data.error_code))
@@ -933,32 +809,16 @@ def _encode_share_acknowledge_response_2(message: ShareAcknowledgeResponse, piec
                 append(b"\x00")
             else:
                 error_message_text = partition_data.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             leader_id_and_epoch = partition_data.current_leader
             append(_pack_iixx(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
         append(b"\x00")
-    node_endpoints_size = len(message.node_endpoints) + 1
-    append(
-        (
-            UVARINTS[node_endpoints_size]
-            if node_endpoints_size < 128
-            else encode_unsigned_varint(node_endpoints_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.node_endpoints)])
     for node_endpoint in message.node_endpoints:
         host_text = node_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(node_endpoint.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(node_endpoint.port)
         )
@@ -966,14 +826,12 @@ def _encode_share_acknowledge_response_2(message: ShareAcknowledgeResponse, piec
             append(b"\x00")
         else:
             rack_text = node_endpoint.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     append(b"\x00")
 
 
 ShareAcknowledgeResponse._encoders = {
-    0: _encode_share_acknowledge_response_0,
-    1: _encode_share_acknowledge_response_0,
+    1: _encode_share_acknowledge_response_1,
     2: _encode_share_acknowledge_response_2,
 }

@@ -12,14 +12,13 @@ from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.chunks import Records, add_records, records_size
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, RecordsMessage, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ShareFetchRequest", "ShareFetchResponse"]
@@ -173,12 +172,12 @@ class ShareFetchRequest(Message):
 
 
 class ShareFetchResponse(RecordsMessage):
-    """ShareFetch response, API key 78, versions 0-2, flexible from 0.
+    """ShareFetch response, API key 78, versions 1-2, flexible from 1.
 
     throttle_time_ms: int32
     error_code: int16
     error_message: string, nullable
-    acquisition_lock_timeout_ms: int32, versions 1+
+    acquisition_lock_timeout_ms: int32
     responses: array of ShareFetchableTopicResponse
     node_endpoints: array of NodeEndpoint
     """
@@ -193,9 +192,9 @@ class ShareFetchResponse(RecordsMessage):
     )
 
     API_KEY = 78
-    MIN_VERSION = 0
+    MIN_VERSION = 1
     MAX_VERSION = 2
-    FLEXIBLE_FROM = 0
+    FLEXIBLE_FROM = 1
 
     class ShareFetchableTopicResponse(Structure):
         """`ShareFetchableTopicResponse` of `ShareFetchResponse`.
@@ -224,7 +223,7 @@ class ShareFetchResponse(RecordsMessage):
         acknowledge_error_code: int16
         acknowledge_error_message: string, nullable
         current_leader: LeaderIdAndEpoch
-        records: records, nullable in 0
+        records: records
         acquired_records: array of AcquiredRecords
         """
 
@@ -403,11 +402,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
         size,
     ) = _unpack_iiiiiiB(buffer, offset)
     offset += 25
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -417,11 +415,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
         append_fetch_topic(fetch_topic)
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -432,11 +429,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
             fetch_partition.partition_max_bytes = 0
             fetch_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acknowledgement_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 18 > end - offset:
                 raise DecodeError("acknowledgement_batches has more elements than bytes are left")
             fetch_partition.acknowledgement_batches = []
@@ -448,11 +444,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
                     buffer, offset
                 )
                 offset += 17
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("acknowledge_types is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size > end - offset:
                     raise DecodeError("acknowledge_types has more elements than bytes are left")
                 acknowledgement_batch.acknowledge_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -471,11 +466,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -485,11 +479,10 @@ def _decode_share_fetch_request_1(buffer: bytes, offset: int) -> tuple[ShareFetc
         append_forgotten_topic(forgotten_topic)
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -536,11 +529,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
         size,
     ) = _unpack_iiiiiibtB(buffer, offset)
     offset += 27
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -550,11 +542,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
         append_fetch_topic(fetch_topic)
         fetch_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         fetch_topic.partitions = []
@@ -565,11 +556,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
             fetch_partition.partition_max_bytes = 0
             fetch_partition.partition_index, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acknowledgement_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 18 > end - offset:
                 raise DecodeError("acknowledgement_batches has more elements than bytes are left")
             fetch_partition.acknowledgement_batches = []
@@ -581,11 +571,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
                     buffer, offset
                 )
                 offset += 17
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("acknowledge_types is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size > end - offset:
                     raise DecodeError("acknowledge_types has more elements than bytes are left")
                 acknowledgement_batch.acknowledge_types = list(unpack_from(f">{size}b", buffer, offset))
@@ -604,11 +593,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("forgotten_topics_data is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("forgotten_topics_data has more elements than bytes are left")
     message.forgotten_topics_data = []
@@ -618,11 +606,10 @@ def _decode_share_fetch_request_2(buffer: bytes, offset: int) -> tuple[ShareFetc
         append_forgotten_topic(forgotten_topic)
         forgotten_topic.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         forgotten_topic.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -649,21 +636,12 @@ def _encode_share_fetch_request_1(message: ShareFetchRequest, pieces: list[Any])
         append(b"\x00")
     else:
         group_id_text = message.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.member_id is None:
         append(b"\x00")
     else:
         member_id_text = message.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
-    topics_size = len(message.topics) + 1
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
     append(
         _pack_iiiiii(
             message.share_session_epoch,
@@ -673,41 +651,23 @@ def _encode_share_fetch_request_1(message: ShareFetchRequest, pieces: list[Any])
             message.max_records,
             message.batch_size,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             if fetch_partition.partition_max_bytes != 0:
                 raise EncodeError("it has no partition_max_bytes")
-            acknowledgement_batches_size = len(fetch_partition.acknowledgement_batches) + 1
             append(
                 _pack_i(fetch_partition.partition_index)
-                + (
-                    UVARINTS[acknowledgement_batches_size]
-                    if acknowledgement_batches_size < 128
-                    else encode_unsigned_varint(acknowledgement_batches_size)
-                )
+                + COMPACT_SIZES[len(fetch_partition.acknowledgement_batches)]
             )
             for acknowledgement_batch in fetch_partition.acknowledgement_batches:
-                acknowledge_types_size = len(acknowledgement_batch.acknowledge_types) + 1
                 append(
                     _pack_qq(acknowledgement_batch.first_offset, acknowledgement_batch.last_offset)
-                    + (
-                        UVARINTS[acknowledge_types_size]
-                        if acknowledge_types_size < 128
-                        else encode_unsigned_varint(acknowledge_types_size)
-                    )
+                    + COMPACT_SIZES[len(acknowledgement_batch.acknowledge_types)]
                     + pack(
                         f">{len(acknowledgement_batch.acknowledge_types)}b",
                         *acknowledgement_batch.acknowledge_types,
@@ -716,25 +676,13 @@ def _encode_share_fetch_request_1(message: ShareFetchRequest, pieces: list[Any])
                 )
             append(b"\x00")
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
@@ -747,21 +695,12 @@ def _encode_share_fetch_request_2(message: ShareFetchRequest, pieces: list[Any])
         append(b"\x00")
     else:
         group_id_text = message.group_id.encode()
-        group_id_size = len(group_id_text) + 1
-        append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-            + group_id_text
-        )
+        append(STRING_SIZES[len(group_id_text)] + group_id_text)
     if message.member_id is None:
         append(b"\x00")
     else:
         member_id_text = message.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
-    topics_size = len(message.topics) + 1
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
     append(
         _pack_iiiiiibt(
             message.share_session_epoch,
@@ -773,41 +712,23 @@ def _encode_share_fetch_request_2(message: ShareFetchRequest, pieces: list[Any])
             message.share_acquire_mode,
             message.is_renew_ack,
         )
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+        + COMPACT_SIZES[len(message.topics)]
     )
     for fetch_topic in message.topics:
         if len(fetch_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(fetch_topic.partitions) + 1
-        append(
-            fetch_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(fetch_topic.topic_id + COMPACT_SIZES[len(fetch_topic.partitions)])
         for fetch_partition in fetch_topic.partitions:
             if fetch_partition.partition_max_bytes != 0:
                 raise EncodeError("it has no partition_max_bytes")
-            acknowledgement_batches_size = len(fetch_partition.acknowledgement_batches) + 1
             append(
                 _pack_i(fetch_partition.partition_index)
-                + (
-                    UVARINTS[acknowledgement_batches_size]
-                    if acknowledgement_batches_size < 128
-                    else encode_unsigned_varint(acknowledgement_batches_size)
-                )
+                + COMPACT_SIZES[len(fetch_partition.acknowledgement_batches)]
             )
             for acknowledgement_batch in fetch_partition.acknowledgement_batches:
-                acknowledge_types_size = len(acknowledgement_batch.acknowledge_types) + 1
                 append(
                     _pack_qq(acknowledgement_batch.first_offset, acknowledgement_batch.last_offset)
-                    + (
-                        UVARINTS[acknowledge_types_size]
-                        if acknowledge_types_size < 128
-                        else encode_unsigned_varint(acknowledge_types_size)
-                    )
+                    + COMPACT_SIZES[len(acknowledgement_batch.acknowledge_types)]
                     + pack(
                         f">{len(acknowledgement_batch.acknowledge_types)}b",
                         *acknowledgement_batch.acknowledge_types,
@@ -816,25 +737,13 @@ def _encode_share_fetch_request_2(message: ShareFetchRequest, pieces: list[Any])
                 )
             append(b"\x00")
         append(b"\x00")
-    forgotten_topics_data_size = len(message.forgotten_topics_data) + 1
-    append(
-        (
-            UVARINTS[forgotten_topics_data_size]
-            if forgotten_topics_data_size < 128
-            else encode_unsigned_varint(forgotten_topics_data_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.forgotten_topics_data)])
     for forgotten_topic in message.forgotten_topics_data:
         if len(forgotten_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(forgotten_topic.partitions) + 1
         append(
             forgotten_topic.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(forgotten_topic.partitions)]
             + pack(f">{len(forgotten_topic.partitions)}i", *forgotten_topic.partitions)
             + b"\x00"
         )
@@ -842,154 +751,6 @@ def _encode_share_fetch_request_2(message: ShareFetchRequest, pieces: list[Any])
 
 
 ShareFetchRequest._encoders = {1: _encode_share_fetch_request_1, 2: _encode_share_fetch_request_2}
-
-
-def _decode_share_fetch_response_0(buffer: memoryview, offset: int) -> tuple[ShareFetchResponse, int]:
-    end = len(buffer)
-    message = _new(ShareFetchResponse)
-    message.acquisition_lock_timeout_ms = 0
-    message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
-    offset += 7
-    if 0 < size < 128:
-        stop = offset + size - 1
-        message.error_message = str(buffer[offset:stop], "utf-8")
-        offset = stop
-    else:
-        message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
-    size = buffer[offset]
-    offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
-    if size * 18 > end - offset:
-        raise DecodeError("responses has more elements than bytes are left")
-    message.responses = []
-    append_share_fetchable_topic_response = message.responses.append
-    for _ in range(size):
-        share_fetchable_topic_response = _new(_ShareFetchableTopicResponse)
-        append_share_fetchable_topic_response(share_fetchable_topic_response)
-        share_fetchable_topic_response.topic_id, size = _unpack_uB(buffer, offset)
-        offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
-        if size * 22 > end - offset:
-            raise DecodeError("partitions has more elements than bytes are left")
-        share_fetchable_topic_response.partitions = []
-        append_partition_data = share_fetchable_topic_response.partitions.append
-        for _ in range(size):
-            partition_data = _new(_PartitionData)
-            append_partition_data(partition_data)
-            partition_data.partition_index, partition_data.error_code, size = _unpack_ihB(buffer, offset)
-            offset += 7
-            if 0 < size < 128:
-                stop = offset + size - 1
-                partition_data.error_message = str(buffer[offset:stop], "utf-8")
-                offset = stop
-            else:
-                partition_data.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
-            partition_data.acknowledge_error_code, size = _unpack_hB(buffer, offset)
-            offset += 3
-            if 0 < size < 128:
-                stop = offset + size - 1
-                partition_data.acknowledge_error_message = str(buffer[offset:stop], "utf-8")
-                offset = stop
-            else:
-                partition_data.acknowledge_error_message, offset = compact_nullable_string_tail(
-                    buffer, offset, size
-                )
-            leader_id_and_epoch = _new(_LeaderIdAndEpoch)
-            partition_data.current_leader = leader_id_and_epoch
-            leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch, tags = _unpack_iiB(
-                buffer, offset
-            )
-            offset += 9
-            if tags:
-                offset = skip_tags(buffer, offset, tags)
-            size = buffer[offset]
-            offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                partition_data.records = None
-            else:
-                stop = offset + size - 1
-                partition_data.records = buffer[offset:stop]
-                offset = stop
-            size = buffer[offset]
-            offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acquired_records is null")
-            if size * 19 > end - offset:
-                raise DecodeError("acquired_records has more elements than bytes are left")
-            partition_data.acquired_records = []
-            append_acquired_records = partition_data.acquired_records.append
-            for _ in range(size):
-                acquired_records = _new(_AcquiredRecords)
-                append_acquired_records(acquired_records)
-                (
-                    acquired_records.first_offset,
-                    acquired_records.last_offset,
-                    acquired_records.delivery_count,
-                    tags,
-                ) = _unpack_qqhB(buffer, offset)
-                offset += 19
-                if tags:
-                    offset = skip_tags(buffer, offset, tags)
-            tags = buffer[offset]
-            offset += 1
-            if tags:
-                offset = skip_tags(buffer, offset, tags)
-        tags = buffer[offset]
-        offset += 1
-        if tags:
-            offset = skip_tags(buffer, offset, tags)
-    size = buffer[offset]
-    offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("node_endpoints is null")
-    if size * 11 > end - offset:
-        raise DecodeError("node_endpoints has more elements than bytes are left")
-    message.node_endpoints = []
-    append_node_endpoint = message.node_endpoints.append
-    for _ in range(size):
-        node_endpoint = _new(_NodeEndpoint)
-        append_node_endpoint(node_endpoint)
-        node_endpoint.node_id, size = _unpack_iB(buffer, offset)
-        offset += 5
-        if 0 < size < 128:
-            stop = offset + size - 1
-            node_endpoint.host = str(buffer[offset:stop], "utf-8")
-            offset = stop
-        else:
-            node_endpoint.host, offset = compact_string_tail(buffer, offset, size)
-        node_endpoint.port, size = _unpack_iB(buffer, offset)
-        offset += 5
-        if 0 < size < 128:
-            stop = offset + size - 1
-            node_endpoint.rack = str(buffer[offset:stop], "utf-8")
-            offset = stop
-        else:
-            node_endpoint.rack, offset = compact_nullable_string_tail(buffer, offset, size)
-        tags = buffer[offset]
-        offset += 1
-        if tags:
-            offset = skip_tags(buffer, offset, tags)
-    tags = buffer[offset]
-    offset += 1
-    if tags:
-        offset = skip_tags(buffer, offset, tags)
-    return message, offset
 
 
 def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[ShareFetchResponse, int]:
@@ -1005,11 +766,10 @@ def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[Sha
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     message.acquisition_lock_timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("responses is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("responses has more elements than bytes are left")
     message.responses = []
@@ -1019,11 +779,10 @@ def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[Sha
         append_share_fetchable_topic_response(share_fetchable_topic_response)
         share_fetchable_topic_response.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 22 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         share_fetchable_topic_response.partitions = []
@@ -1059,20 +818,19 @@ def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[Sha
                 offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            if size == 0:
-                raise DecodeError("records is null")
-            stop = offset + size - 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
+            stop = offset + size
             partition_data.records = buffer[offset:stop]
             offset = stop
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("acquired_records is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("acquired_records has more elements than bytes are left")
             partition_data.acquired_records = []
@@ -1099,11 +857,10 @@ def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[Sha
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("node_endpoints is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("node_endpoints has more elements than bytes are left")
     message.node_endpoints = []
@@ -1138,44 +895,24 @@ def _decode_share_fetch_response_1(buffer: memoryview, offset: int) -> tuple[Sha
     return message, offset
 
 
-ShareFetchResponse._decoders = {
-    0: _decode_share_fetch_response_0,
-    1: _decode_share_fetch_response_1,
-    2: _decode_share_fetch_response_1,
-}
+ShareFetchResponse._decoders = {1: _decode_share_fetch_response_1, 2: _decode_share_fetch_response_1}
 
 
-def _encode_share_fetch_response_0(message: ShareFetchResponse, pieces: list[Any]) -> None:
+def _encode_share_fetch_response_1(message: ShareFetchResponse, pieces: list[Any], places: list[int]) -> None:
     append = pieces.append
-    if message.acquisition_lock_timeout_ms != 0:
-        raise EncodeError("it has no acquisition_lock_timeout_ms")
     append(_pack_ih(message.throttle_time_ms, message.error_code))
     if message.error_message is None:
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append((UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(_pack_i(message.acquisition_lock_timeout_ms) + COMPACT_SIZES[len(message.responses)])
     for share_fetchable_topic_response in message.responses:
         if len(share_fetchable_topic_response.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(share_fetchable_topic_response.partitions) + 1
         append(
             share_fetchable_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(share_fetchable_topic_response.partitions)]
         )
         for partition_data in share_fetchable_topic_response.partitions:
             append(_pack_ih(partition_data.partition_index, partition_data.error_code))
@@ -1183,45 +920,23 @@ def _encode_share_fetch_response_0(message: ShareFetchResponse, pieces: list[Any
                 append(b"\x00")
             else:
                 error_message_text = partition_data.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(_pack_h(partition_data.acknowledge_error_code))
             if partition_data.acknowledge_error_message is None:
                 append(b"\x00")
             else:
                 acknowledge_error_message_text = partition_data.acknowledge_error_message.encode()
-                acknowledge_error_message_size = len(acknowledge_error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[acknowledge_error_message_size]
-                        if acknowledge_error_message_size < 128
-                        else encode_string_size(acknowledge_error_message_size)
-                    )
-                    + acknowledge_error_message_text
-                )
+                append(STRING_SIZES[len(acknowledge_error_message_text)] + acknowledge_error_message_text)
             leader_id_and_epoch = partition_data.current_leader
             append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
-            if partition_data.records is None:
-                append(b"\x00")
+            records = partition_data.records
+            append(COMPACT_SIZES[records_size(records)])
+            if type(records) is list:
+                add_records(pieces, places, records)
             else:
-                size = records_size(partition_data.records) + 1
-                append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-                add_records(pieces, partition_data.records)
-            acquired_records_size = len(partition_data.acquired_records) + 1
-            append(
-                (
-                    UVARINTS[acquired_records_size]
-                    if acquired_records_size < 128
-                    else encode_unsigned_varint(acquired_records_size)
-                )
-            )
+                places.append(len(pieces))
+                append(records)
+            append(COMPACT_SIZES[len(partition_data.acquired_records)])
             for acquired_records in partition_data.acquired_records:
                 append(
                     _pack_qqhx(
@@ -1232,20 +947,12 @@ def _encode_share_fetch_response_0(message: ShareFetchResponse, pieces: list[Any
                 )
             append(b"\x00")
         append(b"\x00")
-    node_endpoints_size = len(message.node_endpoints) + 1
-    append(
-        (
-            UVARINTS[node_endpoints_size]
-            if node_endpoints_size < 128
-            else encode_unsigned_varint(node_endpoints_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.node_endpoints)])
     for node_endpoint in message.node_endpoints:
         host_text = node_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(node_endpoint.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(node_endpoint.port)
         )
@@ -1253,128 +960,9 @@ def _encode_share_fetch_response_0(message: ShareFetchResponse, pieces: list[Any
             append(b"\x00")
         else:
             rack_text = node_endpoint.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     append(b"\x00")
 
 
-def _encode_share_fetch_response_1(message: ShareFetchResponse, pieces: list[Any]) -> None:
-    append = pieces.append
-    append(_pack_ih(message.throttle_time_ms, message.error_code))
-    if message.error_message is None:
-        append(b"\x00")
-    else:
-        error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    responses_size = len(message.responses) + 1
-    append(
-        _pack_i(message.acquisition_lock_timeout_ms)
-        + (UVARINTS[responses_size] if responses_size < 128 else encode_unsigned_varint(responses_size))
-    )
-    for share_fetchable_topic_response in message.responses:
-        if len(share_fetchable_topic_response.topic_id) != 16:
-            raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(share_fetchable_topic_response.partitions) + 1
-        append(
-            share_fetchable_topic_response.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
-        for partition_data in share_fetchable_topic_response.partitions:
-            append(_pack_ih(partition_data.partition_index, partition_data.error_code))
-            if partition_data.error_message is None:
-                append(b"\x00")
-            else:
-                error_message_text = partition_data.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
-            append(_pack_h(partition_data.acknowledge_error_code))
-            if partition_data.acknowledge_error_message is None:
-                append(b"\x00")
-            else:
-                acknowledge_error_message_text = partition_data.acknowledge_error_message.encode()
-                acknowledge_error_message_size = len(acknowledge_error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[acknowledge_error_message_size]
-                        if acknowledge_error_message_size < 128
-                        else encode_string_size(acknowledge_error_message_size)
-                    )
-                    + acknowledge_error_message_text
-                )
-            leader_id_and_epoch = partition_data.current_leader
-            if partition_data.records is None:
-                raise EncodeError("records is null")
-            append(_pack_iix(leader_id_and_epoch.leader_id, leader_id_and_epoch.leader_epoch))
-            size = records_size(partition_data.records) + 1
-            append(UVARINTS[size] if size < 128 else encode_unsigned_varint(size))
-            add_records(pieces, partition_data.records)
-            acquired_records_size = len(partition_data.acquired_records) + 1
-            append(
-                (
-                    UVARINTS[acquired_records_size]
-                    if acquired_records_size < 128
-                    else encode_unsigned_varint(acquired_records_size)
-                )
-            )
-            for acquired_records in partition_data.acquired_records:
-                append(
-                    _pack_qqhx(
-                        acquired_records.first_offset,
-                        acquired_records.last_offset,
-                        acquired_records.delivery_count,
-                    )
-                )
-            append(b"\x00")
-        append(b"\x00")
-    node_endpoints_size = len(message.node_endpoints) + 1
-    append(
-        (
-            UVARINTS[node_endpoints_size]
-            if node_endpoints_size < 128
-            else encode_unsigned_varint(node_endpoints_size)
-        )
-    )
-    for node_endpoint in message.node_endpoints:
-        host_text = node_endpoint.host.encode()
-        host_size = len(host_text) + 1
-        append(
-            _pack_i(node_endpoint.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
-            + host_text
-            + _pack_i(node_endpoint.port)
-        )
-        if node_endpoint.rack is None:
-            append(b"\x00")
-        else:
-            rack_text = node_endpoint.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
-        append(b"\x00")
-    append(b"\x00")
-
-
-ShareFetchResponse._encoders = {
-    0: _encode_share_fetch_response_0,
-    1: _encode_share_fetch_response_1,
-    2: _encode_share_fetch_response_1,
-}
+ShareFetchResponse._encoders = {1: _encode_share_fetch_response_1, 2: _encode_share_fetch_response_1}

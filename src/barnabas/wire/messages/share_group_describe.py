@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ShareGroupDescribeRequest", "ShareGroupDescribeResponse"]
@@ -49,7 +48,7 @@ class ShareGroupDescribeRequest(Message):
 
 
 class ShareGroupDescribeResponse(Message):
-    """ShareGroupDescribe response, API key 77, versions 0-1, flexible from 0.
+    """ShareGroupDescribe response, API key 77, version 1, flexible from 1.
 
     throttle_time_ms: int32
     groups: array of DescribedGroup
@@ -58,9 +57,9 @@ class ShareGroupDescribeResponse(Message):
     __slots__ = ("throttle_time_ms", "groups")
 
     API_KEY = 77
-    MIN_VERSION = 0
+    MIN_VERSION = 1
     MAX_VERSION = 1
-    FLEXIBLE_FROM = 0
+    FLEXIBLE_FROM = 1
 
     class DescribedGroup(Structure):
         """`DescribedGroup` of `ShareGroupDescribeResponse`.
@@ -224,11 +223,10 @@ def _decode_share_group_describe_request_1(
     message = _new(ShareGroupDescribeRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("group_ids is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("group_ids has more elements than bytes are left")
     message.group_ids = []
@@ -255,30 +253,27 @@ ShareGroupDescribeRequest._decoders = {1: _decode_share_group_describe_request_1
 
 def _encode_share_group_describe_request_1(message: ShareGroupDescribeRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    group_ids_size = len(message.group_ids) + 1
-    append((UVARINTS[group_ids_size] if group_ids_size < 128 else encode_unsigned_varint(group_ids_size)))
+    append(COMPACT_SIZES[len(message.group_ids)])
     for text in message.group_ids:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(_pack_tx(message.include_authorized_operations))
 
 
 ShareGroupDescribeRequest._encoders = {1: _encode_share_group_describe_request_1}
 
 
-def _decode_share_group_describe_response_0(
+def _decode_share_group_describe_response_1(
     buffer: bytes, offset: int
 ) -> tuple[ShareGroupDescribeResponse, int]:
     end = len(buffer)
     message = _new(ShareGroupDescribeResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -320,11 +315,10 @@ def _decode_share_group_describe_response_0(
             described_group.assignor_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 12 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -366,11 +360,10 @@ def _decode_share_group_describe_response_0(
                 member.client_host, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("subscribed_topic_names is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("subscribed_topic_names has more elements than bytes are left")
             member.subscribed_topic_names = []
@@ -389,11 +382,10 @@ def _decode_share_group_describe_response_0(
             member.assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 19 > end - offset:
                 raise DecodeError("topic_partitions has more elements than bytes are left")
             assignment.topic_partitions = []
@@ -411,11 +403,10 @@ def _decode_share_group_describe_response_0(
                     topic_partitions.topic_name, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -443,126 +434,64 @@ def _decode_share_group_describe_response_0(
     return message, offset
 
 
-ShareGroupDescribeResponse._decoders = {
-    0: _decode_share_group_describe_response_0,
-    1: _decode_share_group_describe_response_0,
-}
+ShareGroupDescribeResponse._decoders = {1: _decode_share_group_describe_response_1}
 
 
-def _encode_share_group_describe_response_0(message: ShareGroupDescribeResponse, pieces: list[Any]) -> None:
+def _encode_share_group_describe_response_1(message: ShareGroupDescribeResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         append(_pack_h(described_group.error_code))
         if described_group.error_message is None:
             append(b"\x00")
         else:
             error_message_text = described_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         assignor_name_text = described_group.assignor_name.encode()
-        assignor_name_size = len(assignor_name_text) + 1
-        members_size = len(described_group.members) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
             + _pack_ii(described_group.group_epoch, described_group.assignment_epoch)
-            + (
-                UVARINTS[assignor_name_size]
-                if assignor_name_size < 128
-                else encode_string_size(assignor_name_size)
-            )
+            + STRING_SIZES[len(assignor_name_text)]
             + assignor_name_text
-            + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
+            + COMPACT_SIZES[len(described_group.members)]
         )
         for member in described_group.members:
             member_id_text = member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text)
             if member.rack_id is None:
                 append(b"\x00")
             else:
                 rack_id_text = member.rack_id.encode()
-                rack_id_size = len(rack_id_text) + 1
-                append(
-                    (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-                    + rack_id_text
-                )
+                append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
             client_id_text = member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
-            subscribed_topic_names_size = len(member.subscribed_topic_names) + 1
             append(
                 _pack_i(member.member_epoch)
-                + (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                + STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
-                + (
-                    UVARINTS[subscribed_topic_names_size]
-                    if subscribed_topic_names_size < 128
-                    else encode_unsigned_varint(subscribed_topic_names_size)
-                )
+                + COMPACT_SIZES[len(member.subscribed_topic_names)]
             )
             for text in member.subscribed_topic_names:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
+                append(STRING_SIZES[len(text_text)] + text_text)
             assignment = member.assignment
-            topic_partitions_size = len(assignment.topic_partitions) + 1
-            append(
-                (
-                    UVARINTS[topic_partitions_size]
-                    if topic_partitions_size < 128
-                    else encode_unsigned_varint(topic_partitions_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.topic_partitions)])
             for topic_partitions in assignment.topic_partitions:
                 if len(topic_partitions.topic_id) != 16:
                     raise EncodeError("a uuid has 16 bytes")
                 topic_name_text = topic_partitions.topic_name.encode()
-                topic_name_size = len(topic_name_text) + 1
-                partitions_size = len(topic_partitions.partitions) + 1
                 append(
                     topic_partitions.topic_id
-                    + (
-                        UVARINTS[topic_name_size]
-                        if topic_name_size < 128
-                        else encode_string_size(topic_name_size)
-                    )
+                    + STRING_SIZES[len(topic_name_text)]
                     + topic_name_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partitions.partitions)]
                     + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
                     + b"\x00"
                 )
@@ -571,7 +500,4 @@ def _encode_share_group_describe_response_0(message: ShareGroupDescribeResponse,
     append(b"\x00")
 
 
-ShareGroupDescribeResponse._encoders = {
-    0: _encode_share_group_describe_response_0,
-    1: _encode_share_group_describe_response_0,
-}
+ShareGroupDescribeResponse._encoders = {1: _encode_share_group_describe_response_1}

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["StreamsGroupDescribeRequest", "StreamsGroupDescribeResponse"]
@@ -411,11 +411,10 @@ def _decode_streams_group_describe_request_0(
     message = _new(StreamsGroupDescribeRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("group_ids is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("group_ids has more elements than bytes are left")
     message.group_ids = []
@@ -442,12 +441,10 @@ StreamsGroupDescribeRequest._decoders = {0: _decode_streams_group_describe_reque
 
 def _encode_streams_group_describe_request_0(message: StreamsGroupDescribeRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    group_ids_size = len(message.group_ids) + 1
-    append((UVARINTS[group_ids_size] if group_ids_size < 128 else encode_unsigned_varint(group_ids_size)))
+    append(COMPACT_SIZES[len(message.group_ids)])
     for text in message.group_ids:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(_pack_tx(message.include_authorized_operations))
 
 
@@ -461,11 +458,10 @@ def _decode_streams_group_describe_response_0(
     message = _new(StreamsGroupDescribeResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("groups is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("groups has more elements than bytes are left")
     message.groups = []
@@ -506,9 +502,10 @@ def _decode_streams_group_describe_response_0(
             described_group.topology = topology
             topology.epoch, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_nullable_size_tail(buffer, offset, size)
             if size < 0:
                 topology.subtopologies = None
             else:
@@ -529,11 +526,10 @@ def _decode_streams_group_describe_response_0(
                         subtopology.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
-                    if size < 0:
-                        raise DecodeError("source_topics is null")
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_size_tail(buffer, offset, size)
                     if size > end - offset:
                         raise DecodeError("source_topics has more elements than bytes are left")
                     subtopology.source_topics = []
@@ -550,11 +546,10 @@ def _decode_streams_group_describe_response_0(
                         append_text(text)
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
-                    if size < 0:
-                        raise DecodeError("repartition_sink_topics is null")
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_size_tail(buffer, offset, size)
                     if size > end - offset:
                         raise DecodeError("repartition_sink_topics has more elements than bytes are left")
                     subtopology.repartition_sink_topics = []
@@ -571,11 +566,10 @@ def _decode_streams_group_describe_response_0(
                         append_text(text)
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
-                    if size < 0:
-                        raise DecodeError("state_changelog_topics is null")
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_size_tail(buffer, offset, size)
                     if size * 9 > end - offset:
                         raise DecodeError("state_changelog_topics has more elements than bytes are left")
                     subtopology.state_changelog_topics = []
@@ -595,11 +589,10 @@ def _decode_streams_group_describe_response_0(
                             buffer, offset
                         )
                         offset += 7
-                        if size > 127:
-                            size, offset = unsigned_varint_tail(buffer, offset, size)
-                        size -= 1
-                        if size < 0:
-                            raise DecodeError("topic_configs is null")
+                        if 0 < size < 128:
+                            size -= 1
+                        else:
+                            size, offset = compact_size_tail(buffer, offset, size)
                         if size * 3 > end - offset:
                             raise DecodeError("topic_configs has more elements than bytes are left")
                         topic_info.topic_configs = []
@@ -633,11 +626,10 @@ def _decode_streams_group_describe_response_0(
                             offset = skip_tags(buffer, offset, tags)
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
-                    if size < 0:
-                        raise DecodeError("repartition_source_topics is null")
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_size_tail(buffer, offset, size)
                     if size * 9 > end - offset:
                         raise DecodeError("repartition_source_topics has more elements than bytes are left")
                     subtopology.repartition_source_topics = []
@@ -657,11 +649,10 @@ def _decode_streams_group_describe_response_0(
                             buffer, offset
                         )
                         offset += 7
-                        if size > 127:
-                            size, offset = unsigned_varint_tail(buffer, offset, size)
-                        size -= 1
-                        if size < 0:
-                            raise DecodeError("topic_configs is null")
+                        if 0 < size < 128:
+                            size -= 1
+                        else:
+                            size, offset = compact_size_tail(buffer, offset, size)
                         if size * 3 > end - offset:
                             raise DecodeError("topic_configs has more elements than bytes are left")
                         topic_info.topic_configs = []
@@ -703,11 +694,10 @@ def _decode_streams_group_describe_response_0(
                 offset = skip_tags(buffer, offset, tags)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("members is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 28 > end - offset:
             raise DecodeError("members has more elements than bytes are left")
         described_group.members = []
@@ -784,11 +774,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("client_tags is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("client_tags has more elements than bytes are left")
             member.client_tags = []
@@ -818,11 +807,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("task_offsets is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 14 > end - offset:
                 raise DecodeError("task_offsets has more elements than bytes are left")
             member.task_offsets = []
@@ -844,11 +832,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("task_end_offsets is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 14 > end - offset:
                 raise DecodeError("task_end_offsets has more elements than bytes are left")
             member.task_end_offsets = []
@@ -872,11 +859,10 @@ def _decode_streams_group_describe_response_0(
             member.assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("active_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("active_tasks has more elements than bytes are left")
             assignment.active_tasks = []
@@ -894,11 +880,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -909,11 +894,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("standby_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("standby_tasks has more elements than bytes are left")
             assignment.standby_tasks = []
@@ -931,11 +915,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -946,11 +929,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("warmup_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("warmup_tasks has more elements than bytes are left")
             assignment.warmup_tasks = []
@@ -968,11 +950,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -989,11 +970,10 @@ def _decode_streams_group_describe_response_0(
             member.target_assignment = assignment
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("active_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("active_tasks has more elements than bytes are left")
             assignment.active_tasks = []
@@ -1011,11 +991,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1026,11 +1005,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("standby_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("standby_tasks has more elements than bytes are left")
             assignment.standby_tasks = []
@@ -1048,11 +1026,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1063,11 +1040,10 @@ def _decode_streams_group_describe_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("warmup_tasks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("warmup_tasks has more elements than bytes are left")
             assignment.warmup_tasks = []
@@ -1085,11 +1061,10 @@ def _decode_streams_group_describe_response_0(
                     task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1124,34 +1099,20 @@ def _encode_streams_group_describe_response_0(
     message: StreamsGroupDescribeResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    groups_size = len(message.groups) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[groups_size] if groups_size < 128 else encode_unsigned_varint(groups_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.groups)])
     for described_group in message.groups:
         append(_pack_h(described_group.error_code))
         if described_group.error_message is None:
             append(b"\x00")
         else:
             error_message_text = described_group.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         group_id_text = described_group.group_id.encode()
-        group_id_size = len(group_id_text) + 1
         group_state_text = described_group.group_state.encode()
-        group_state_size = len(group_state_text) + 1
         append(
-            (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+            STRING_SIZES[len(group_id_text)]
             + group_id_text
-            + (UVARINTS[group_state_size] if group_state_size < 128 else encode_string_size(group_state_size))
+            + STRING_SIZES[len(group_state_text)]
             + group_state_text
             + _pack_ii(described_group.group_epoch, described_group.assignment_epoch)
         )
@@ -1163,186 +1124,87 @@ def _encode_streams_group_describe_response_0(
             if topology.subtopologies is None:
                 append(b"\x00")
             else:
-                subtopologies_size = len(topology.subtopologies) + 1
-                append(
-                    (
-                        UVARINTS[subtopologies_size]
-                        if subtopologies_size < 128
-                        else encode_unsigned_varint(subtopologies_size)
-                    )
-                )
+                append(COMPACT_SIZES[len(topology.subtopologies)])
                 for subtopology in topology.subtopologies:
                     subtopology_id_text = subtopology.subtopology_id.encode()
-                    subtopology_id_size = len(subtopology_id_text) + 1
-                    source_topics_size = len(subtopology.source_topics) + 1
                     append(
-                        (
-                            UVARINTS[subtopology_id_size]
-                            if subtopology_id_size < 128
-                            else encode_string_size(subtopology_id_size)
-                        )
+                        STRING_SIZES[len(subtopology_id_text)]
                         + subtopology_id_text
-                        + (
-                            UVARINTS[source_topics_size]
-                            if source_topics_size < 128
-                            else encode_unsigned_varint(source_topics_size)
-                        )
+                        + COMPACT_SIZES[len(subtopology.source_topics)]
                     )
                     for text in subtopology.source_topics:
                         text_text = text.encode()
-                        text_size = len(text_text) + 1
-                        append(
-                            (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size))
-                            + text_text
-                        )
-                    repartition_sink_topics_size = len(subtopology.repartition_sink_topics) + 1
-                    append(
-                        (
-                            UVARINTS[repartition_sink_topics_size]
-                            if repartition_sink_topics_size < 128
-                            else encode_unsigned_varint(repartition_sink_topics_size)
-                        )
-                    )
+                        append(STRING_SIZES[len(text_text)] + text_text)
+                    append(COMPACT_SIZES[len(subtopology.repartition_sink_topics)])
                     for text in subtopology.repartition_sink_topics:
                         text_text = text.encode()
-                        text_size = len(text_text) + 1
-                        append(
-                            (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size))
-                            + text_text
-                        )
-                    state_changelog_topics_size = len(subtopology.state_changelog_topics) + 1
-                    append(
-                        (
-                            UVARINTS[state_changelog_topics_size]
-                            if state_changelog_topics_size < 128
-                            else encode_unsigned_varint(state_changelog_topics_size)
-                        )
-                    )
+                        append(STRING_SIZES[len(text_text)] + text_text)
+                    append(COMPACT_SIZES[len(subtopology.state_changelog_topics)])
                     for topic_info in subtopology.state_changelog_topics:
                         name_text = topic_info.name.encode()
-                        name_size = len(name_text) + 1
-                        topic_configs_size = len(topic_info.topic_configs) + 1
                         append(
-                            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                            STRING_SIZES[len(name_text)]
                             + name_text
                             + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                            + (
-                                UVARINTS[topic_configs_size]
-                                if topic_configs_size < 128
-                                else encode_unsigned_varint(topic_configs_size)
-                            )
+                            + COMPACT_SIZES[len(topic_info.topic_configs)]
                         )
                         for key_value in topic_info.topic_configs:
                             key_text = key_value.key.encode()
-                            key_size = len(key_text) + 1
                             value_text = key_value.value.encode()
-                            value_size = len(value_text) + 1
                             append(
-                                (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                                STRING_SIZES[len(key_text)]
                                 + key_text
-                                + (
-                                    UVARINTS[value_size]
-                                    if value_size < 128
-                                    else encode_string_size(value_size)
-                                )
+                                + STRING_SIZES[len(value_text)]
                                 + value_text
                                 + b"\x00"
                             )
                         append(b"\x00")
-                    repartition_source_topics_size = len(subtopology.repartition_source_topics) + 1
-                    append(
-                        (
-                            UVARINTS[repartition_source_topics_size]
-                            if repartition_source_topics_size < 128
-                            else encode_unsigned_varint(repartition_source_topics_size)
-                        )
-                    )
+                    append(COMPACT_SIZES[len(subtopology.repartition_source_topics)])
                     for topic_info in subtopology.repartition_source_topics:
                         name_text = topic_info.name.encode()
-                        name_size = len(name_text) + 1
-                        topic_configs_size = len(topic_info.topic_configs) + 1
                         append(
-                            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                            STRING_SIZES[len(name_text)]
                             + name_text
                             + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                            + (
-                                UVARINTS[topic_configs_size]
-                                if topic_configs_size < 128
-                                else encode_unsigned_varint(topic_configs_size)
-                            )
+                            + COMPACT_SIZES[len(topic_info.topic_configs)]
                         )
                         for key_value in topic_info.topic_configs:
                             key_text = key_value.key.encode()
-                            key_size = len(key_text) + 1
                             value_text = key_value.value.encode()
-                            value_size = len(value_text) + 1
                             append(
-                                (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                                STRING_SIZES[len(key_text)]
                                 + key_text
-                                + (
-                                    UVARINTS[value_size]
-                                    if value_size < 128
-                                    else encode_string_size(value_size)
-                                )
+                                + STRING_SIZES[len(value_text)]
                                 + value_text
                                 + b"\x00"
                             )
                         append(b"\x00")
                     append(b"\x00")
             append(b"\x00")
-        members_size = len(described_group.members) + 1
-        append((UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size)))
+        append(COMPACT_SIZES[len(described_group.members)])
         for member in described_group.members:
             member_id_text = member.member_id.encode()
-            member_id_size = len(member_id_text) + 1
-            append(
-                (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-                + member_id_text
-                + _pack_i(member.member_epoch)
-            )
+            append(STRING_SIZES[len(member_id_text)] + member_id_text + _pack_i(member.member_epoch))
             if member.instance_id is None:
                 append(b"\x00")
             else:
                 instance_id_text = member.instance_id.encode()
-                instance_id_size = len(instance_id_text) + 1
-                append(
-                    (
-                        UVARINTS[instance_id_size]
-                        if instance_id_size < 128
-                        else encode_string_size(instance_id_size)
-                    )
-                    + instance_id_text
-                )
+                append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
             if member.rack_id is None:
                 append(b"\x00")
             else:
                 rack_id_text = member.rack_id.encode()
-                rack_id_size = len(rack_id_text) + 1
-                append(
-                    (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-                    + rack_id_text
-                )
+                append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
             client_id_text = member.client_id.encode()
-            client_id_size = len(client_id_text) + 1
             client_host_text = member.client_host.encode()
-            client_host_size = len(client_host_text) + 1
             process_id_text = member.process_id.encode()
-            process_id_size = len(process_id_text) + 1
             append(
-                (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+                STRING_SIZES[len(client_id_text)]
                 + client_id_text
-                + (
-                    UVARINTS[client_host_size]
-                    if client_host_size < 128
-                    else encode_string_size(client_host_size)
-                )
+                + STRING_SIZES[len(client_host_text)]
                 + client_host_text
                 + _pack_i(member.topology_epoch)
-                + (
-                    UVARINTS[process_id_size]
-                    if process_id_size < 128
-                    else encode_string_size(process_id_size)
-                )
+                + STRING_SIZES[len(process_id_text)]
                 + process_id_text
             )
             if member.user_endpoint is None:
@@ -1350,235 +1212,93 @@ def _encode_streams_group_describe_response_0(
             else:
                 endpoint = member.user_endpoint
                 host_text = endpoint.host.encode()
-                host_size = len(host_text) + 1
-                append(
-                    b"\x01"
-                    + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
-                    + host_text
-                    + _pack_Hx(endpoint.port)
-                )
-            client_tags_size = len(member.client_tags) + 1
-            append(
-                (
-                    UVARINTS[client_tags_size]
-                    if client_tags_size < 128
-                    else encode_unsigned_varint(client_tags_size)
-                )
-            )
+                append(b"\x01" + STRING_SIZES[len(host_text)] + host_text + _pack_Hx(endpoint.port))
+            append(COMPACT_SIZES[len(member.client_tags)])
             for key_value in member.client_tags:
                 key_text = key_value.key.encode()
-                key_size = len(key_text) + 1
                 value_text = key_value.value.encode()
-                value_size = len(value_text) + 1
                 append(
-                    (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                    STRING_SIZES[len(key_text)]
                     + key_text
-                    + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                    + STRING_SIZES[len(value_text)]
                     + value_text
                     + b"\x00"
                 )
-            task_offsets_size = len(member.task_offsets) + 1
-            append(
-                (
-                    UVARINTS[task_offsets_size]
-                    if task_offsets_size < 128
-                    else encode_unsigned_varint(task_offsets_size)
-                )
-            )
+            append(COMPACT_SIZES[len(member.task_offsets)])
             for task_offset in member.task_offsets:
                 subtopology_id_text = task_offset.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
                     + _pack_iqx(task_offset.partition, task_offset.offset)
                 )
-            task_end_offsets_size = len(member.task_end_offsets) + 1
-            append(
-                (
-                    UVARINTS[task_end_offsets_size]
-                    if task_end_offsets_size < 128
-                    else encode_unsigned_varint(task_end_offsets_size)
-                )
-            )
+            append(COMPACT_SIZES[len(member.task_end_offsets)])
             for task_offset in member.task_end_offsets:
                 subtopology_id_text = task_offset.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
                     + _pack_iqx(task_offset.partition, task_offset.offset)
                 )
             assignment = member.assignment
-            active_tasks_size = len(assignment.active_tasks) + 1
-            append(
-                (
-                    UVARINTS[active_tasks_size]
-                    if active_tasks_size < 128
-                    else encode_unsigned_varint(active_tasks_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.active_tasks)])
             for task_ids in assignment.active_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )
-            standby_tasks_size = len(assignment.standby_tasks) + 1
-            append(
-                (
-                    UVARINTS[standby_tasks_size]
-                    if standby_tasks_size < 128
-                    else encode_unsigned_varint(standby_tasks_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.standby_tasks)])
             for task_ids in assignment.standby_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )
-            warmup_tasks_size = len(assignment.warmup_tasks) + 1
-            append(
-                (
-                    UVARINTS[warmup_tasks_size]
-                    if warmup_tasks_size < 128
-                    else encode_unsigned_varint(warmup_tasks_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.warmup_tasks)])
             for task_ids in assignment.warmup_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )
             assignment = member.target_assignment
-            active_tasks_size = len(assignment.active_tasks) + 1
-            append(
-                b"\x00"
-                + (
-                    UVARINTS[active_tasks_size]
-                    if active_tasks_size < 128
-                    else encode_unsigned_varint(active_tasks_size)
-                )
-            )
+            append(b"\x00" + COMPACT_SIZES[len(assignment.active_tasks)])
             for task_ids in assignment.active_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )
-            standby_tasks_size = len(assignment.standby_tasks) + 1
-            append(
-                (
-                    UVARINTS[standby_tasks_size]
-                    if standby_tasks_size < 128
-                    else encode_unsigned_varint(standby_tasks_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.standby_tasks)])
             for task_ids in assignment.standby_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )
-            warmup_tasks_size = len(assignment.warmup_tasks) + 1
-            append(
-                (
-                    UVARINTS[warmup_tasks_size]
-                    if warmup_tasks_size < 128
-                    else encode_unsigned_varint(warmup_tasks_size)
-                )
-            )
+            append(COMPACT_SIZES[len(assignment.warmup_tasks)])
             for task_ids in assignment.warmup_tasks:
                 subtopology_id_text = task_ids.subtopology_id.encode()
-                subtopology_id_size = len(subtopology_id_text) + 1
-                partitions_size = len(task_ids.partitions) + 1
                 append(
-                    (
-                        UVARINTS[subtopology_id_size]
-                        if subtopology_id_size < 128
-                        else encode_string_size(subtopology_id_size)
-                    )
+                    STRING_SIZES[len(subtopology_id_text)]
                     + subtopology_id_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(task_ids.partitions)]
                     + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                     + b"\x00"
                 )

@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["StreamsGroupHeartbeatRequest", "StreamsGroupHeartbeatResponse"]
@@ -545,11 +545,10 @@ def _decode_streams_group_heartbeat_request_0(
         message.topology = topology
         topology.epoch, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("subtopologies is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("subtopologies has more elements than bytes are left")
         topology.subtopologies = []
@@ -567,11 +566,10 @@ def _decode_streams_group_heartbeat_request_0(
                 subtopology.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("source_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("source_topics has more elements than bytes are left")
             subtopology.source_topics = []
@@ -588,11 +586,10 @@ def _decode_streams_group_heartbeat_request_0(
                 append_text(text)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("source_topic_regex is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("source_topic_regex has more elements than bytes are left")
             subtopology.source_topic_regex = []
@@ -609,11 +606,10 @@ def _decode_streams_group_heartbeat_request_0(
                 append_text(text)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("state_changelog_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 9 > end - offset:
                 raise DecodeError("state_changelog_topics has more elements than bytes are left")
             subtopology.state_changelog_topics = []
@@ -631,11 +627,10 @@ def _decode_streams_group_heartbeat_request_0(
                     topic_info.name, offset = compact_string_tail(buffer, offset, size)
                 topic_info.partitions, topic_info.replication_factor, size = _unpack_ihB(buffer, offset)
                 offset += 7
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("topic_configs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 3 > end - offset:
                     raise DecodeError("topic_configs has more elements than bytes are left")
                 topic_info.topic_configs = []
@@ -669,11 +664,10 @@ def _decode_streams_group_heartbeat_request_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("repartition_sink_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("repartition_sink_topics has more elements than bytes are left")
             subtopology.repartition_sink_topics = []
@@ -690,11 +684,10 @@ def _decode_streams_group_heartbeat_request_0(
                 append_text(text)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("repartition_source_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 9 > end - offset:
                 raise DecodeError("repartition_source_topics has more elements than bytes are left")
             subtopology.repartition_source_topics = []
@@ -712,11 +705,10 @@ def _decode_streams_group_heartbeat_request_0(
                     topic_info.name, offset = compact_string_tail(buffer, offset, size)
                 topic_info.partitions, topic_info.replication_factor, size = _unpack_ihB(buffer, offset)
                 offset += 7
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("topic_configs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 3 > end - offset:
                     raise DecodeError("topic_configs has more elements than bytes are left")
                 topic_info.topic_configs = []
@@ -750,11 +742,10 @@ def _decode_streams_group_heartbeat_request_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("copartition_groups is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("copartition_groups has more elements than bytes are left")
             subtopology.copartition_groups = []
@@ -764,33 +755,30 @@ def _decode_streams_group_heartbeat_request_0(
                 append_copartition_group(copartition_group)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("source_topics is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 2 > end - offset:
                     raise DecodeError("source_topics has more elements than bytes are left")
                 copartition_group.source_topics = list(unpack_from(f">{size}h", buffer, offset))
                 offset += size * 2
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("source_topic_regex is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 2 > end - offset:
                     raise DecodeError("source_topic_regex has more elements than bytes are left")
                 copartition_group.source_topic_regex = list(unpack_from(f">{size}h", buffer, offset))
                 offset += size * 2
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("repartition_source_topics is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 2 > end - offset:
                     raise DecodeError("repartition_source_topics has more elements than bytes are left")
                 copartition_group.repartition_source_topics = list(unpack_from(f">{size}h", buffer, offset))
@@ -809,9 +797,10 @@ def _decode_streams_group_heartbeat_request_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.active_tasks = None
     else:
@@ -832,11 +821,10 @@ def _decode_streams_group_heartbeat_request_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -847,9 +835,10 @@ def _decode_streams_group_heartbeat_request_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.standby_tasks = None
     else:
@@ -870,11 +859,10 @@ def _decode_streams_group_heartbeat_request_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -885,9 +873,10 @@ def _decode_streams_group_heartbeat_request_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.warmup_tasks = None
     else:
@@ -908,11 +897,10 @@ def _decode_streams_group_heartbeat_request_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -950,9 +938,10 @@ def _decode_streams_group_heartbeat_request_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.client_tags = None
     else:
@@ -985,9 +974,10 @@ def _decode_streams_group_heartbeat_request_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.task_offsets = None
     else:
@@ -1012,9 +1002,10 @@ def _decode_streams_group_heartbeat_request_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.task_end_offsets = None
     else:
@@ -1052,13 +1043,11 @@ def _encode_streams_group_heartbeat_request_0(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
         + _pack_ii(message.member_epoch, message.endpoint_information_epoch)
     )
@@ -1066,189 +1055,87 @@ def _encode_streams_group_heartbeat_request_0(
         append(b"\x00")
     else:
         instance_id_text = message.instance_id.encode()
-        instance_id_size = len(instance_id_text) + 1
-        append(
-            (UVARINTS[instance_id_size] if instance_id_size < 128 else encode_string_size(instance_id_size))
-            + instance_id_text
-        )
+        append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
     if message.rack_id is None:
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     append(_pack_i(message.rebalance_timeout_ms))
     if message.topology is None:
         append(b"\xff")
     else:
         topology = message.topology
-        subtopologies_size = len(topology.subtopologies) + 1
-        append(
-            b"\x01"
-            + _pack_i(topology.epoch)
-            + (
-                UVARINTS[subtopologies_size]
-                if subtopologies_size < 128
-                else encode_unsigned_varint(subtopologies_size)
-            )
-        )
+        append(b"\x01" + _pack_i(topology.epoch) + COMPACT_SIZES[len(topology.subtopologies)])
         for subtopology in topology.subtopologies:
             subtopology_id_text = subtopology.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            source_topics_size = len(subtopology.source_topics) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[source_topics_size]
-                    if source_topics_size < 128
-                    else encode_unsigned_varint(source_topics_size)
-                )
+                + COMPACT_SIZES[len(subtopology.source_topics)]
             )
             for text in subtopology.source_topics:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
-            source_topic_regex_size = len(subtopology.source_topic_regex) + 1
-            append(
-                (
-                    UVARINTS[source_topic_regex_size]
-                    if source_topic_regex_size < 128
-                    else encode_unsigned_varint(source_topic_regex_size)
-                )
-            )
+                append(STRING_SIZES[len(text_text)] + text_text)
+            append(COMPACT_SIZES[len(subtopology.source_topic_regex)])
             for text in subtopology.source_topic_regex:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
-            state_changelog_topics_size = len(subtopology.state_changelog_topics) + 1
-            append(
-                (
-                    UVARINTS[state_changelog_topics_size]
-                    if state_changelog_topics_size < 128
-                    else encode_unsigned_varint(state_changelog_topics_size)
-                )
-            )
+                append(STRING_SIZES[len(text_text)] + text_text)
+            append(COMPACT_SIZES[len(subtopology.state_changelog_topics)])
             for topic_info in subtopology.state_changelog_topics:
                 name_text = topic_info.name.encode()
-                name_size = len(name_text) + 1
-                topic_configs_size = len(topic_info.topic_configs) + 1
                 append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                    STRING_SIZES[len(name_text)]
                     + name_text
                     + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                    + (
-                        UVARINTS[topic_configs_size]
-                        if topic_configs_size < 128
-                        else encode_unsigned_varint(topic_configs_size)
-                    )
+                    + COMPACT_SIZES[len(topic_info.topic_configs)]
                 )
                 for key_value in topic_info.topic_configs:
                     key_text = key_value.key.encode()
-                    key_size = len(key_text) + 1
                     value_text = key_value.value.encode()
-                    value_size = len(value_text) + 1
                     append(
-                        (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                        STRING_SIZES[len(key_text)]
                         + key_text
-                        + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                        + STRING_SIZES[len(value_text)]
                         + value_text
                         + b"\x00"
                     )
                 append(b"\x00")
-            repartition_sink_topics_size = len(subtopology.repartition_sink_topics) + 1
-            append(
-                (
-                    UVARINTS[repartition_sink_topics_size]
-                    if repartition_sink_topics_size < 128
-                    else encode_unsigned_varint(repartition_sink_topics_size)
-                )
-            )
+            append(COMPACT_SIZES[len(subtopology.repartition_sink_topics)])
             for text in subtopology.repartition_sink_topics:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
-            repartition_source_topics_size = len(subtopology.repartition_source_topics) + 1
-            append(
-                (
-                    UVARINTS[repartition_source_topics_size]
-                    if repartition_source_topics_size < 128
-                    else encode_unsigned_varint(repartition_source_topics_size)
-                )
-            )
+                append(STRING_SIZES[len(text_text)] + text_text)
+            append(COMPACT_SIZES[len(subtopology.repartition_source_topics)])
             for topic_info in subtopology.repartition_source_topics:
                 name_text = topic_info.name.encode()
-                name_size = len(name_text) + 1
-                topic_configs_size = len(topic_info.topic_configs) + 1
                 append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                    STRING_SIZES[len(name_text)]
                     + name_text
                     + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                    + (
-                        UVARINTS[topic_configs_size]
-                        if topic_configs_size < 128
-                        else encode_unsigned_varint(topic_configs_size)
-                    )
+                    + COMPACT_SIZES[len(topic_info.topic_configs)]
                 )
                 for key_value in topic_info.topic_configs:
                     key_text = key_value.key.encode()
-                    key_size = len(key_text) + 1
                     value_text = key_value.value.encode()
-                    value_size = len(value_text) + 1
                     append(
-                        (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                        STRING_SIZES[len(key_text)]
                         + key_text
-                        + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                        + STRING_SIZES[len(value_text)]
                         + value_text
                         + b"\x00"
                     )
                 append(b"\x00")
-            copartition_groups_size = len(subtopology.copartition_groups) + 1
-            append(
-                (
-                    UVARINTS[copartition_groups_size]
-                    if copartition_groups_size < 128
-                    else encode_unsigned_varint(copartition_groups_size)
-                )
-            )
+            append(COMPACT_SIZES[len(subtopology.copartition_groups)])
             for copartition_group in subtopology.copartition_groups:
-                source_topics_size = len(copartition_group.source_topics) + 1
-                source_topic_regex_size = len(copartition_group.source_topic_regex) + 1
-                repartition_source_topics_size = len(copartition_group.repartition_source_topics) + 1
                 append(
-                    (
-                        UVARINTS[source_topics_size]
-                        if source_topics_size < 128
-                        else encode_unsigned_varint(source_topics_size)
-                    )
+                    COMPACT_SIZES[len(copartition_group.source_topics)]
                     + pack(f">{len(copartition_group.source_topics)}h", *copartition_group.source_topics)
-                    + (
-                        UVARINTS[source_topic_regex_size]
-                        if source_topic_regex_size < 128
-                        else encode_unsigned_varint(source_topic_regex_size)
-                    )
+                    + COMPACT_SIZES[len(copartition_group.source_topic_regex)]
                     + pack(
                         f">{len(copartition_group.source_topic_regex)}h",
                         *copartition_group.source_topic_regex,
                     )
-                    + (
-                        UVARINTS[repartition_source_topics_size]
-                        if repartition_source_topics_size < 128
-                        else encode_unsigned_varint(repartition_source_topics_size)
-                    )
+                    + COMPACT_SIZES[len(copartition_group.repartition_source_topics)]
                     + pack(
                         f">{len(copartition_group.repartition_source_topics)}h",
                         *copartition_group.repartition_source_topics,
@@ -1260,90 +1147,39 @@ def _encode_streams_group_heartbeat_request_0(
     if message.active_tasks is None:
         append(b"\x00")
     else:
-        active_tasks_size = len(message.active_tasks) + 1
-        append(
-            (
-                UVARINTS[active_tasks_size]
-                if active_tasks_size < 128
-                else encode_unsigned_varint(active_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.active_tasks)])
         for task_ids in message.active_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
     if message.standby_tasks is None:
         append(b"\x00")
     else:
-        standby_tasks_size = len(message.standby_tasks) + 1
-        append(
-            (
-                UVARINTS[standby_tasks_size]
-                if standby_tasks_size < 128
-                else encode_unsigned_varint(standby_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.standby_tasks)])
         for task_ids in message.standby_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
     if message.warmup_tasks is None:
         append(b"\x00")
     else:
-        warmup_tasks_size = len(message.warmup_tasks) + 1
-        append(
-            (
-                UVARINTS[warmup_tasks_size]
-                if warmup_tasks_size < 128
-                else encode_unsigned_varint(warmup_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.warmup_tasks)])
         for task_ids in message.warmup_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
@@ -1351,89 +1187,42 @@ def _encode_streams_group_heartbeat_request_0(
         append(b"\x00")
     else:
         process_id_text = message.process_id.encode()
-        process_id_size = len(process_id_text) + 1
-        append(
-            (UVARINTS[process_id_size] if process_id_size < 128 else encode_string_size(process_id_size))
-            + process_id_text
-        )
+        append(STRING_SIZES[len(process_id_text)] + process_id_text)
     if message.user_endpoint is None:
         append(b"\xff")
     else:
         endpoint = message.user_endpoint
         host_text = endpoint.host.encode()
-        host_size = len(host_text) + 1
-        append(
-            b"\x01"
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
-            + host_text
-            + _pack_Hx(endpoint.port)
-        )
+        append(b"\x01" + STRING_SIZES[len(host_text)] + host_text + _pack_Hx(endpoint.port))
     if message.client_tags is None:
         append(b"\x00")
     else:
-        client_tags_size = len(message.client_tags) + 1
-        append(
-            (
-                UVARINTS[client_tags_size]
-                if client_tags_size < 128
-                else encode_unsigned_varint(client_tags_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.client_tags)])
         for key_value in message.client_tags:
             key_text = key_value.key.encode()
-            key_size = len(key_text) + 1
             value_text = key_value.value.encode()
-            value_size = len(value_text) + 1
             append(
-                (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-                + key_text
-                + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-                + value_text
-                + b"\x00"
+                STRING_SIZES[len(key_text)] + key_text + STRING_SIZES[len(value_text)] + value_text + b"\x00"
             )
     if message.task_offsets is None:
         append(b"\x00")
     else:
-        task_offsets_size = len(message.task_offsets) + 1
-        append(
-            (
-                UVARINTS[task_offsets_size]
-                if task_offsets_size < 128
-                else encode_unsigned_varint(task_offsets_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.task_offsets)])
         for task_offset in message.task_offsets:
             subtopology_id_text = task_offset.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
                 + _pack_iqx(task_offset.partition, task_offset.offset)
             )
     if message.task_end_offsets is None:
         append(b"\x00")
     else:
-        task_end_offsets_size = len(message.task_end_offsets) + 1
-        append(
-            (
-                UVARINTS[task_end_offsets_size]
-                if task_end_offsets_size < 128
-                else encode_unsigned_varint(task_end_offsets_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.task_end_offsets)])
         for task_offset in message.task_end_offsets:
             subtopology_id_text = task_offset.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
                 + _pack_iqx(task_offset.partition, task_offset.offset)
             )
@@ -1472,9 +1261,10 @@ def _decode_streams_group_heartbeat_response_0(
         size,
     ) = _unpack_iiiiB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.status = None
     else:
@@ -1499,9 +1289,10 @@ def _decode_streams_group_heartbeat_response_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.active_tasks = None
     else:
@@ -1522,11 +1313,10 @@ def _decode_streams_group_heartbeat_response_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1537,9 +1327,10 @@ def _decode_streams_group_heartbeat_response_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.standby_tasks = None
     else:
@@ -1560,11 +1351,10 @@ def _decode_streams_group_heartbeat_response_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1575,9 +1365,10 @@ def _decode_streams_group_heartbeat_response_0(
                 offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.warmup_tasks = None
     else:
@@ -1598,11 +1389,10 @@ def _decode_streams_group_heartbeat_response_0(
                 task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1613,9 +1403,10 @@ def _decode_streams_group_heartbeat_response_0(
                 offset = skip_tags(buffer, offset, tags)
     message.endpoint_information_epoch, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.partitions_by_user_endpoint = None
     else:
@@ -1642,11 +1433,10 @@ def _decode_streams_group_heartbeat_response_0(
                 offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("active_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("active_partitions has more elements than bytes are left")
             endpoint_to_partitions.active_partitions = []
@@ -1664,11 +1454,10 @@ def _decode_streams_group_heartbeat_response_0(
                     topic_partition.topic, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partition.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1679,11 +1468,10 @@ def _decode_streams_group_heartbeat_response_0(
                     offset = skip_tags(buffer, offset, tags)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("standby_partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("standby_partitions has more elements than bytes are left")
             endpoint_to_partitions.standby_partitions = []
@@ -1701,11 +1489,10 @@ def _decode_streams_group_heartbeat_response_0(
                     topic_partition.topic, offset = compact_string_tail(buffer, offset, size)
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("partitions is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 4 > end - offset:
                     raise DecodeError("partitions has more elements than bytes are left")
                 topic_partition.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -1737,19 +1524,10 @@ def _encode_streams_group_heartbeat_response_0(
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        STRING_SIZES[len(member_id_text)]
         + member_id_text
         + _pack_iiii(
             message.member_epoch,
@@ -1761,108 +1539,51 @@ def _encode_streams_group_heartbeat_response_0(
     if message.status is None:
         append(b"\x00")
     else:
-        status_size = len(message.status) + 1
-        append((UVARINTS[status_size] if status_size < 128 else encode_unsigned_varint(status_size)))
+        append(COMPACT_SIZES[len(message.status)])
         for status in message.status:
             status_detail_text = status.status_detail.encode()
-            status_detail_size = len(status_detail_text) + 1
             append(
                 _pack_b(status.status_code)
-                + (
-                    UVARINTS[status_detail_size]
-                    if status_detail_size < 128
-                    else encode_string_size(status_detail_size)
-                )
+                + STRING_SIZES[len(status_detail_text)]
                 + status_detail_text
                 + b"\x00"
             )
     if message.active_tasks is None:
         append(b"\x00")
     else:
-        active_tasks_size = len(message.active_tasks) + 1
-        append(
-            (
-                UVARINTS[active_tasks_size]
-                if active_tasks_size < 128
-                else encode_unsigned_varint(active_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.active_tasks)])
         for task_ids in message.active_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
     if message.standby_tasks is None:
         append(b"\x00")
     else:
-        standby_tasks_size = len(message.standby_tasks) + 1
-        append(
-            (
-                UVARINTS[standby_tasks_size]
-                if standby_tasks_size < 128
-                else encode_unsigned_varint(standby_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.standby_tasks)])
         for task_ids in message.standby_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
     if message.warmup_tasks is None:
         append(b"\x00")
     else:
-        warmup_tasks_size = len(message.warmup_tasks) + 1
-        append(
-            (
-                UVARINTS[warmup_tasks_size]
-                if warmup_tasks_size < 128
-                else encode_unsigned_varint(warmup_tasks_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.warmup_tasks)])
         for task_ids in message.warmup_tasks:
             subtopology_id_text = task_ids.subtopology_id.encode()
-            subtopology_id_size = len(subtopology_id_text) + 1
-            partitions_size = len(task_ids.partitions) + 1
             append(
-                (
-                    UVARINTS[subtopology_id_size]
-                    if subtopology_id_size < 128
-                    else encode_string_size(subtopology_id_size)
-                )
+                STRING_SIZES[len(subtopology_id_text)]
                 + subtopology_id_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(task_ids.partitions)]
                 + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
                 + b"\x00"
             )
@@ -1870,64 +1591,32 @@ def _encode_streams_group_heartbeat_response_0(
     if message.partitions_by_user_endpoint is None:
         append(b"\x00")
     else:
-        partitions_by_user_endpoint_size = len(message.partitions_by_user_endpoint) + 1
-        append(
-            (
-                UVARINTS[partitions_by_user_endpoint_size]
-                if partitions_by_user_endpoint_size < 128
-                else encode_unsigned_varint(partitions_by_user_endpoint_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.partitions_by_user_endpoint)])
         for endpoint_to_partitions in message.partitions_by_user_endpoint:
             endpoint = endpoint_to_partitions.user_endpoint
             host_text = endpoint.host.encode()
-            host_size = len(host_text) + 1
-            active_partitions_size = len(endpoint_to_partitions.active_partitions) + 1
             append(
-                (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(endpoint.port)
-                + (
-                    UVARINTS[active_partitions_size]
-                    if active_partitions_size < 128
-                    else encode_unsigned_varint(active_partitions_size)
-                )
+                + COMPACT_SIZES[len(endpoint_to_partitions.active_partitions)]
             )
             for topic_partition in endpoint_to_partitions.active_partitions:
                 topic_text = topic_partition.topic.encode()
-                topic_size = len(topic_text) + 1
-                partitions_size = len(topic_partition.partitions) + 1
                 append(
-                    (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                    STRING_SIZES[len(topic_text)]
                     + topic_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partition.partitions)]
                     + pack(f">{len(topic_partition.partitions)}i", *topic_partition.partitions)
                     + b"\x00"
                 )
-            standby_partitions_size = len(endpoint_to_partitions.standby_partitions) + 1
-            append(
-                (
-                    UVARINTS[standby_partitions_size]
-                    if standby_partitions_size < 128
-                    else encode_unsigned_varint(standby_partitions_size)
-                )
-            )
+            append(COMPACT_SIZES[len(endpoint_to_partitions.standby_partitions)])
             for topic_partition in endpoint_to_partitions.standby_partitions:
                 topic_text = topic_partition.topic.encode()
-                topic_size = len(topic_text) + 1
-                partitions_size = len(topic_partition.partitions) + 1
                 append(
-                    (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                    STRING_SIZES[len(topic_text)]
                     + topic_text
-                    + (
-                        UVARINTS[partitions_size]
-                        if partitions_size < 128
-                        else encode_unsigned_varint(partitions_size)
-                    )
+                    + COMPACT_SIZES[len(topic_partition.partitions)]
                     + pack(f">{len(topic_partition.partitions)}i", *topic_partition.partitions)
                     + b"\x00"
                 )

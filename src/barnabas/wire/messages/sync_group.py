@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["SyncGroupRequest", "SyncGroupResponse"]
@@ -271,11 +270,10 @@ def _decode_sync_group_request_4(buffer: bytes, offset: int) -> tuple[SyncGroupR
         message.group_instance_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("assignments is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("assignments has more elements than bytes are left")
     message.assignments = []
@@ -293,11 +291,11 @@ def _decode_sync_group_request_4(buffer: bytes, offset: int) -> tuple[SyncGroupR
             sync_group_request_assignment.member_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("assignment is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         sync_group_request_assignment.assignment = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -356,11 +354,10 @@ def _decode_sync_group_request_5(buffer: bytes, offset: int) -> tuple[SyncGroupR
         message.protocol_name, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("assignments is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("assignments has more elements than bytes are left")
     message.assignments = []
@@ -378,11 +375,11 @@ def _decode_sync_group_request_5(buffer: bytes, offset: int) -> tuple[SyncGroupR
             sync_group_request_assignment.member_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("assignment is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         sync_group_request_assignment.assignment = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -458,45 +455,26 @@ def _encode_sync_group_request_3(message: SyncGroupRequest, pieces: list[Any]) -
 def _encode_sync_group_request_4(message: SyncGroupRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_i(message.generation_id)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
-    assignments_size = len(message.assignments) + 1
-    append(
-        (UVARINTS[assignments_size] if assignments_size < 128 else encode_unsigned_varint(assignments_size))
-    )
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+    append(COMPACT_SIZES[len(message.assignments)])
     for sync_group_request_assignment in message.assignments:
         member_id_text = sync_group_request_assignment.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        assignment_size = len(sync_group_request_assignment.assignment) + 1
         append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+            STRING_SIZES[len(member_id_text)]
             + member_id_text
-            + (
-                UVARINTS[assignment_size]
-                if assignment_size < 128
-                else encode_unsigned_varint(assignment_size)
-            )
+            + COMPACT_SIZES[len(sync_group_request_assignment.assignment)]
         )
         append(sync_group_request_assignment.assignment)
         append(b"\x00")
@@ -506,71 +484,36 @@ def _encode_sync_group_request_4(message: SyncGroupRequest, pieces: list[Any]) -
 def _encode_sync_group_request_5(message: SyncGroupRequest, pieces: list[Any]) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_i(message.generation_id)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
     if message.protocol_type is None:
         append(b"\x00")
     else:
         protocol_type_text = message.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
-        append(
-            (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
-            + protocol_type_text
-        )
+        append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text)
     if message.protocol_name is None:
         append(b"\x00")
     else:
         protocol_name_text = message.protocol_name.encode()
-        protocol_name_size = len(protocol_name_text) + 1
-        append(
-            (
-                UVARINTS[protocol_name_size]
-                if protocol_name_size < 128
-                else encode_string_size(protocol_name_size)
-            )
-            + protocol_name_text
-        )
-    assignments_size = len(message.assignments) + 1
-    append(
-        (UVARINTS[assignments_size] if assignments_size < 128 else encode_unsigned_varint(assignments_size))
-    )
+        append(STRING_SIZES[len(protocol_name_text)] + protocol_name_text)
+    append(COMPACT_SIZES[len(message.assignments)])
     for sync_group_request_assignment in message.assignments:
         member_id_text = sync_group_request_assignment.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        assignment_size = len(sync_group_request_assignment.assignment) + 1
         append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+            STRING_SIZES[len(member_id_text)]
             + member_id_text
-            + (
-                UVARINTS[assignment_size]
-                if assignment_size < 128
-                else encode_unsigned_varint(assignment_size)
-            )
+            + COMPACT_SIZES[len(sync_group_request_assignment.assignment)]
         )
         append(sync_group_request_assignment.assignment)
         append(b"\x00")
@@ -622,11 +565,11 @@ def _decode_sync_group_response_4(buffer: bytes, offset: int) -> tuple[SyncGroup
     message.protocol_name = None
     message.throttle_time_ms, message.error_code, size = _unpack_ihB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("assignment is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.assignment = buffer[offset:stop]
     offset = stop
     tags = buffer[offset]
@@ -656,11 +599,11 @@ def _decode_sync_group_response_5(buffer: bytes, offset: int) -> tuple[SyncGroup
         message.protocol_name, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("assignment is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.assignment = buffer[offset:stop]
     offset = stop
     tags = buffer[offset]
@@ -694,11 +637,7 @@ def _encode_sync_group_response_1(message: SyncGroupResponse, pieces: list[Any])
 
 def _encode_sync_group_response_4(message: SyncGroupResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    assignment_size = len(message.assignment) + 1
-    append(
-        _pack_ih(message.throttle_time_ms, message.error_code)
-        + (UVARINTS[assignment_size] if assignment_size < 128 else encode_unsigned_varint(assignment_size))
-    )
+    append(_pack_ih(message.throttle_time_ms, message.error_code) + COMPACT_SIZES[len(message.assignment)])
     append(message.assignment)
     append(b"\x00")
 
@@ -710,30 +649,13 @@ def _encode_sync_group_response_5(message: SyncGroupResponse, pieces: list[Any])
         append(b"\x00")
     else:
         protocol_type_text = message.protocol_type.encode()
-        protocol_type_size = len(protocol_type_text) + 1
-        append(
-            (
-                UVARINTS[protocol_type_size]
-                if protocol_type_size < 128
-                else encode_string_size(protocol_type_size)
-            )
-            + protocol_type_text
-        )
+        append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text)
     if message.protocol_name is None:
         append(b"\x00")
     else:
         protocol_name_text = message.protocol_name.encode()
-        protocol_name_size = len(protocol_name_text) + 1
-        append(
-            (
-                UVARINTS[protocol_name_size]
-                if protocol_name_size < 128
-                else encode_string_size(protocol_name_size)
-            )
-            + protocol_name_text
-        )
-    assignment_size = len(message.assignment) + 1
-    append((UVARINTS[assignment_size] if assignment_size < 128 else encode_unsigned_varint(assignment_size)))
+        append(STRING_SIZES[len(protocol_name_text)] + protocol_name_text)
+    append(COMPACT_SIZES[len(message.assignment)])
     append(message.assignment)
     append(b"\x00")
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["TxnOffsetCommitRequest", "TxnOffsetCommitResponse"]
@@ -369,11 +368,10 @@ def _decode_txn_offset_commit_request_3(buffer: bytes, offset: int) -> tuple[Txn
         message.group_instance_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -391,11 +389,10 @@ def _decode_txn_offset_commit_request_3(buffer: bytes, offset: int) -> tuple[Txn
             txn_offset_commit_request_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         txn_offset_commit_request_topic.partitions = []
@@ -515,51 +512,29 @@ def _encode_txn_offset_commit_request_2(message: TxnOffsetCommitRequest, pieces:
 def _encode_txn_offset_commit_request_3(message: TxnOffsetCommitRequest, pieces: list[Any]) -> None:
     append = pieces.append
     transactional_id_text = message.transactional_id.encode()
-    transactional_id_size = len(transactional_id_text) + 1
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
     member_id_text = message.member_id.encode()
-    member_id_size = len(member_id_text) + 1
     append(
-        (
-            UVARINTS[transactional_id_size]
-            if transactional_id_size < 128
-            else encode_string_size(transactional_id_size)
-        )
+        STRING_SIZES[len(transactional_id_text)]
         + transactional_id_text
-        + (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
+        + STRING_SIZES[len(group_id_text)]
         + group_id_text
         + _pack_qhi(message.producer_id, message.producer_epoch, message.generation_id)
-        + (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
+        + STRING_SIZES[len(member_id_text)]
         + member_id_text
     )
     if message.group_instance_id is None:
         append(b"\x00")
     else:
         group_instance_id_text = message.group_instance_id.encode()
-        group_instance_id_size = len(group_instance_id_text) + 1
-        append(
-            (
-                UVARINTS[group_instance_id_size]
-                if group_instance_id_size < 128
-                else encode_string_size(group_instance_id_size)
-            )
-            + group_instance_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for txn_offset_commit_request_topic in message.topics:
         name_text = txn_offset_commit_request_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(txn_offset_commit_request_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(txn_offset_commit_request_topic.partitions)]
         )
         for txn_offset_commit_request_partition in txn_offset_commit_request_topic.partitions:
             append(
@@ -573,15 +548,7 @@ def _encode_txn_offset_commit_request_3(message: TxnOffsetCommitRequest, pieces:
                 append(b"\x00")
             else:
                 committed_metadata_text = txn_offset_commit_request_partition.committed_metadata.encode()
-                committed_metadata_size = len(committed_metadata_text) + 1
-                append(
-                    (
-                        UVARINTS[committed_metadata_size]
-                        if committed_metadata_size < 128
-                        else encode_string_size(committed_metadata_size)
-                    )
-                    + committed_metadata_text
-                )
+                append(STRING_SIZES[len(committed_metadata_text)] + committed_metadata_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")
@@ -642,11 +609,10 @@ def _decode_txn_offset_commit_response_3(buffer: bytes, offset: int) -> tuple[Tx
     message = _new(TxnOffsetCommitResponse)
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -664,11 +630,10 @@ def _decode_txn_offset_commit_response_3(buffer: bytes, offset: int) -> tuple[Tx
             txn_offset_commit_response_topic.name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 7 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         txn_offset_commit_response_topic.partitions = []
@@ -724,23 +689,13 @@ def _encode_txn_offset_commit_response_0(message: TxnOffsetCommitResponse, piece
 
 def _encode_txn_offset_commit_response_3(message: TxnOffsetCommitResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.topics)])
     for txn_offset_commit_response_topic in message.topics:
         name_text = txn_offset_commit_response_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(txn_offset_commit_response_topic.partitions) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(txn_offset_commit_response_topic.partitions)]
         )
         for txn_offset_commit_response_partition in txn_offset_commit_response_topic.partitions:
             append(

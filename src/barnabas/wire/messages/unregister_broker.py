@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any
 
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_nullable_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_nullable_string_tail, skip_tags
 
 __all__ = ["UnregisterBrokerRequest", "UnregisterBrokerResponse"]
 
@@ -116,15 +116,7 @@ def _encode_unregister_broker_response_0(message: UnregisterBrokerResponse, piec
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     append(b"\x00")
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["UpdateFeaturesRequest", "UpdateFeaturesResponse"]
@@ -148,11 +147,10 @@ def _decode_update_features_request_0(buffer: bytes, offset: int) -> tuple[Updat
     message.validate_only = False
     message.timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("feature_updates is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("feature_updates has more elements than bytes are left")
     message.feature_updates = []
@@ -187,11 +185,10 @@ def _decode_update_features_request_1(buffer: bytes, offset: int) -> tuple[Updat
     message = _new(UpdateFeaturesRequest)
     message.timeout_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("feature_updates is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("feature_updates has more elements than bytes are left")
     message.feature_updates = []
@@ -232,22 +229,13 @@ def _encode_update_features_request_0(message: UpdateFeaturesRequest, pieces: li
     append = pieces.append
     if message.validate_only:
         raise EncodeError("it has no validate_only")
-    feature_updates_size = len(message.feature_updates) + 1
-    append(
-        _pack_i(message.timeout_ms)
-        + (
-            UVARINTS[feature_updates_size]
-            if feature_updates_size < 128
-            else encode_unsigned_varint(feature_updates_size)
-        )
-    )
+    append(_pack_i(message.timeout_ms) + COMPACT_SIZES[len(message.feature_updates)])
     for feature_update_key in message.feature_updates:
         if feature_update_key.upgrade_type != 1:
             raise EncodeError("it has no upgrade_type")
         feature_text = feature_update_key.feature.encode()
-        feature_size = len(feature_text) + 1
         append(
-            (UVARINTS[feature_size] if feature_size < 128 else encode_string_size(feature_size))
+            STRING_SIZES[len(feature_text)]
             + feature_text
             + _pack_htx(feature_update_key.max_version_level, feature_update_key.allow_downgrade)
         )
@@ -256,22 +244,13 @@ def _encode_update_features_request_0(message: UpdateFeaturesRequest, pieces: li
 
 def _encode_update_features_request_1(message: UpdateFeaturesRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    feature_updates_size = len(message.feature_updates) + 1
-    append(
-        _pack_i(message.timeout_ms)
-        + (
-            UVARINTS[feature_updates_size]
-            if feature_updates_size < 128
-            else encode_unsigned_varint(feature_updates_size)
-        )
-    )
+    append(_pack_i(message.timeout_ms) + COMPACT_SIZES[len(message.feature_updates)])
     for feature_update_key in message.feature_updates:
         if feature_update_key.allow_downgrade:
             raise EncodeError("it has no allow_downgrade")
         feature_text = feature_update_key.feature.encode()
-        feature_size = len(feature_text) + 1
         append(
-            (UVARINTS[feature_size] if feature_size < 128 else encode_string_size(feature_size))
+            STRING_SIZES[len(feature_text)]
             + feature_text
             + _pack_hbx(feature_update_key.max_version_level, feature_update_key.upgrade_type)
         )
@@ -298,11 +277,10 @@ def _decode_update_features_response_0(buffer: bytes, offset: int) -> tuple[Upda
         message.error_message, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -371,38 +349,16 @@ def _encode_update_features_response_0(message: UpdateFeaturesResponse, pieces: 
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
+    append(COMPACT_SIZES[len(message.results)])
     for updatable_feature_result in message.results:
         feature_text = updatable_feature_result.feature.encode()
-        feature_size = len(feature_text) + 1
-        append(
-            (UVARINTS[feature_size] if feature_size < 128 else encode_string_size(feature_size))
-            + feature_text
-            + _pack_h(updatable_feature_result.error_code)
-        )
+        append(STRING_SIZES[len(feature_text)] + feature_text + _pack_h(updatable_feature_result.error_code))
         if updatable_feature_result.error_message is None:
             append(b"\x00")
         else:
             error_message_text = updatable_feature_result.error_message.encode()
-            error_message_size = len(error_message_text) + 1
-            append(
-                (
-                    UVARINTS[error_message_size]
-                    if error_message_size < 128
-                    else encode_string_size(error_message_size)
-                )
-                + error_message_text
-            )
+            append(STRING_SIZES[len(error_message_text)] + error_message_text)
         append(b"\x00")
     append(b"\x00")
 
@@ -414,15 +370,7 @@ def _encode_update_features_response_2(message: UpdateFeaturesResponse, pieces: 
         append(b"\x00")
     else:
         error_message_text = message.error_message.encode()
-        error_message_size = len(error_message_text) + 1
-        append(
-            (
-                UVARINTS[error_message_size]
-                if error_message_size < 128
-                else encode_string_size(error_message_size)
-            )
-            + error_message_text
-        )
+        append(STRING_SIZES[len(error_message_text)] + error_message_text)
     append(b"\x00")
 
 

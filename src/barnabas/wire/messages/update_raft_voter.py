@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -196,11 +196,10 @@ def _decode_update_raft_voter_request_0(buffer: bytes, offset: int) -> tuple[Upd
         buffer, offset
     )
     offset += 25
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("listeners is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("listeners has more elements than bytes are left")
     message.listeners = []
@@ -252,27 +251,20 @@ def _encode_update_raft_voter_request_0(message: UpdateRaftVoterRequest, pieces:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
     if len(message.voter_directory_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    listeners_size = len(message.listeners) + 1
     append(
         _pack_iiu(message.current_leader_epoch, message.voter_id, message.voter_directory_id)
-        + (UVARINTS[listeners_size] if listeners_size < 128 else encode_unsigned_varint(listeners_size))
+        + COMPACT_SIZES[len(message.listeners)]
     )
     for listener in message.listeners:
         name_text = listener.name.encode()
-        name_size = len(name_text) + 1
         host_text = listener.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hx(listener.port)
         )
@@ -329,16 +321,15 @@ def _encode_update_raft_voter_response_0(message: UpdateRaftVoterResponse, piece
         mark = len(pieces)
         current_leader = message.current_leader
         host_text = current_leader.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_ii(current_leader.leader_id, current_leader.leader_epoch)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_ix(current_leader.port)
         )
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 UpdateRaftVoterResponse._encoders = {0: _encode_update_raft_voter_response_0}

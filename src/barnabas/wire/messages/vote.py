@@ -11,13 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -245,11 +245,10 @@ def _decode_vote_request_0(buffer: bytes, offset: int) -> tuple[VoteRequest, int
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -267,11 +266,10 @@ def _decode_vote_request_0(buffer: bytes, offset: int) -> tuple[VoteRequest, int
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 25 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -317,11 +315,10 @@ def _decode_vote_request_1(buffer: bytes, offset: int) -> tuple[VoteRequest, int
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.voter_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -339,11 +336,10 @@ def _decode_vote_request_1(buffer: bytes, offset: int) -> tuple[VoteRequest, int
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 57 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -389,11 +385,10 @@ def _decode_vote_request_2(buffer: bytes, offset: int) -> tuple[VoteRequest, int
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.voter_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -411,11 +406,10 @@ def _decode_vote_request_2(buffer: bytes, offset: int) -> tuple[VoteRequest, int
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 58 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -457,25 +451,12 @@ def _encode_vote_request_0(message: VoteRequest, pieces: list[Any]) -> None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if partition_data.pre_vote:
@@ -499,28 +480,12 @@ def _encode_vote_request_1(message: VoteRequest, pieces: list[Any]) -> None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.voter_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.voter_id) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if partition_data.pre_vote:
@@ -550,28 +515,12 @@ def _encode_vote_request_2(message: VoteRequest, pieces: list[Any]) -> None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.voter_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.voter_id) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             if len(partition_data.replica_directory_id) != 16:
@@ -603,11 +552,10 @@ def _decode_vote_response_0(buffer: bytes, offset: int) -> tuple[VoteResponse, i
     message.node_endpoints = []
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -625,11 +573,10 @@ def _decode_vote_response_0(buffer: bytes, offset: int) -> tuple[VoteResponse, i
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 16 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -664,11 +611,10 @@ def _decode_vote_response_1(buffer: bytes, offset: int) -> tuple[VoteResponse, i
     message = _new(VoteResponse)
     message.error_code, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -686,11 +632,10 @@ def _decode_vote_response_1(buffer: bytes, offset: int) -> tuple[VoteResponse, i
             topic_data.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 16 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_data.partitions = []
@@ -724,11 +669,10 @@ def _decode_vote_response_1(buffer: bytes, offset: int) -> tuple[VoteResponse, i
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("node_endpoints is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 8 > end - offset:
                     raise DecodeError("node_endpoints has more elements than bytes are left")
                 message.node_endpoints = []
@@ -762,23 +706,11 @@ def _encode_vote_response_0(message: VoteResponse, pieces: list[Any]) -> None:
     append = pieces.append
     if len(message.node_endpoints):
         raise EncodeError("it has no node_endpoints")
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(
@@ -796,23 +728,11 @@ def _encode_vote_response_0(message: VoteResponse, pieces: list[Any]) -> None:
 
 def _encode_vote_response_1(message: VoteResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_h(message.error_code)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(_pack_h(message.error_code) + COMPACT_SIZES[len(message.topics)])
     for topic_data in message.topics:
         topic_name_text = topic_data.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_data.partitions) + 1
         append(
-            (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            STRING_SIZES[len(topic_name_text)] + topic_name_text + COMPACT_SIZES[len(topic_data.partitions)]
         )
         for partition_data in topic_data.partitions:
             append(
@@ -829,26 +749,18 @@ def _encode_vote_response_1(message: VoteResponse, pieces: list[Any]) -> None:
     append(b"\x00")
     if len(message.node_endpoints):
         mark = len(pieces)
-        node_endpoints_size = len(message.node_endpoints) + 1
-        append(
-            (
-                UVARINTS[node_endpoints_size]
-                if node_endpoints_size < 128
-                else encode_unsigned_varint(node_endpoints_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.node_endpoints)])
         for node_endpoint in message.node_endpoints:
             host_text = node_endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
                 _pack_i(node_endpoint.node_id)
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(node_endpoint.port)
             )
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 VoteResponse._encoders = {0: _encode_vote_response_0, 1: _encode_vote_response_1, 2: _encode_vote_response_1}

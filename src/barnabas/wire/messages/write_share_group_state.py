@@ -11,14 +11,13 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["WriteShareGroupStateRequest", "WriteShareGroupStateResponse"]
@@ -219,11 +218,10 @@ def _decode_write_share_group_state_request_0(
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -233,11 +231,10 @@ def _decode_write_share_group_state_request_0(
         append_write_state_data(write_state_data)
         write_state_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 22 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         write_state_data.partitions = []
@@ -254,11 +251,10 @@ def _decode_write_share_group_state_request_0(
                 size,
             ) = _unpack_iiiqB(buffer, offset)
             offset += 21
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("state_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 20 > end - offset:
                 raise DecodeError("state_batches has more elements than bytes are left")
             partition_data.state_batches = []
@@ -306,11 +302,10 @@ def _decode_write_share_group_state_request_1(
         message.group_id, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -320,11 +315,10 @@ def _decode_write_share_group_state_request_1(
         append_write_state_data(write_state_data)
         write_state_data.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 26 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         write_state_data.partitions = []
@@ -341,11 +335,10 @@ def _decode_write_share_group_state_request_1(
                 size,
             ) = _unpack_iiiqiB(buffer, offset)
             offset += 25
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("state_batches is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 20 > end - offset:
                 raise DecodeError("state_batches has more elements than bytes are left")
             partition_data.state_batches = []
@@ -389,27 +382,12 @@ def _encode_write_share_group_state_request_0(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    topics_size = len(message.topics) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.topics)])
     for write_state_data in message.topics:
         if len(write_state_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(write_state_data.partitions) + 1
-        append(
-            write_state_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(write_state_data.topic_id + COMPACT_SIZES[len(write_state_data.partitions)])
         for partition_data in write_state_data.partitions:
-            state_batches_size = len(partition_data.state_batches) + 1
             append(
                 _pack_iiiq(
                     partition_data.partition,
@@ -417,11 +395,7 @@ def _encode_write_share_group_state_request_0(
                     partition_data.leader_epoch,
                     partition_data.start_offset,
                 )
-                + (
-                    UVARINTS[state_batches_size]
-                    if state_batches_size < 128
-                    else encode_unsigned_varint(state_batches_size)
-                )
+                + COMPACT_SIZES[len(partition_data.state_batches)]
             )
             for state_batch in partition_data.state_batches:
                 append(
@@ -442,27 +416,12 @@ def _encode_write_share_group_state_request_1(
 ) -> None:
     append = pieces.append
     group_id_text = message.group_id.encode()
-    group_id_size = len(group_id_text) + 1
-    topics_size = len(message.topics) + 1
-    append(
-        (UVARINTS[group_id_size] if group_id_size < 128 else encode_string_size(group_id_size))
-        + group_id_text
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+    append(STRING_SIZES[len(group_id_text)] + group_id_text + COMPACT_SIZES[len(message.topics)])
     for write_state_data in message.topics:
         if len(write_state_data.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(write_state_data.partitions) + 1
-        append(
-            write_state_data.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(write_state_data.topic_id + COMPACT_SIZES[len(write_state_data.partitions)])
         for partition_data in write_state_data.partitions:
-            state_batches_size = len(partition_data.state_batches) + 1
             append(
                 _pack_iiiqi(
                     partition_data.partition,
@@ -471,11 +430,7 @@ def _encode_write_share_group_state_request_1(
                     partition_data.start_offset,
                     partition_data.delivery_complete_count,
                 )
-                + (
-                    UVARINTS[state_batches_size]
-                    if state_batches_size < 128
-                    else encode_unsigned_varint(state_batches_size)
-                )
+                + COMPACT_SIZES[len(partition_data.state_batches)]
             )
             for state_batch in partition_data.state_batches:
                 append(
@@ -504,11 +459,10 @@ def _decode_write_share_group_state_response_0(
     message = _new(WriteShareGroupStateResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("results is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("results has more elements than bytes are left")
     message.results = []
@@ -518,11 +472,10 @@ def _decode_write_share_group_state_response_0(
         append_write_state_result(write_state_result)
         write_state_result.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 8 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         write_state_result.partitions = []
@@ -563,35 +516,18 @@ def _encode_write_share_group_state_response_0(
     message: WriteShareGroupStateResponse, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    results_size = len(message.results) + 1
-    append((UVARINTS[results_size] if results_size < 128 else encode_unsigned_varint(results_size)))
+    append(COMPACT_SIZES[len(message.results)])
     for write_state_result in message.results:
         if len(write_state_result.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(write_state_result.partitions) + 1
-        append(
-            write_state_result.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
-        )
+        append(write_state_result.topic_id + COMPACT_SIZES[len(write_state_result.partitions)])
         for partition_result in write_state_result.partitions:
             append(_pack_ih(partition_result.partition, partition_result.error_code))
             if partition_result.error_message is None:
                 append(b"\x00")
             else:
                 error_message_text = partition_result.error_message.encode()
-                error_message_size = len(error_message_text) + 1
-                append(
-                    (
-                        UVARINTS[error_message_size]
-                        if error_message_size < 128
-                        else encode_string_size(error_message_size)
-                    )
-                    + error_message_text
-                )
+                append(STRING_SIZES[len(error_message_text)] + error_message_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["WriteTxnMarkersRequest", "WriteTxnMarkersResponse"]
@@ -257,11 +256,10 @@ def _decode_write_txn_markers_request_1(buffer: bytes, offset: int) -> tuple[Wri
     message = _new(WriteTxnMarkersRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("markers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 17 > end - offset:
         raise DecodeError("markers has more elements than bytes are left")
     message.markers = []
@@ -277,11 +275,10 @@ def _decode_write_txn_markers_request_1(buffer: bytes, offset: int) -> tuple[Wri
             size,
         ) = _unpack_qhtB(buffer, offset)
         offset += 12
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         writable_txn_marker.topics = []
@@ -299,11 +296,10 @@ def _decode_write_txn_markers_request_1(buffer: bytes, offset: int) -> tuple[Wri
                 writable_txn_marker_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_indexes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_indexes has more elements than bytes are left")
             writable_txn_marker_topic.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -328,11 +324,10 @@ def _decode_write_txn_markers_request_2(buffer: bytes, offset: int) -> tuple[Wri
     message = _new(WriteTxnMarkersRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("markers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("markers has more elements than bytes are left")
     message.markers = []
@@ -347,11 +342,10 @@ def _decode_write_txn_markers_request_2(buffer: bytes, offset: int) -> tuple[Wri
             size,
         ) = _unpack_qhtB(buffer, offset)
         offset += 12
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         writable_txn_marker.topics = []
@@ -369,11 +363,10 @@ def _decode_write_txn_markers_request_2(buffer: bytes, offset: int) -> tuple[Wri
                 writable_txn_marker_topic.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_indexes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_indexes has more elements than bytes are left")
             writable_txn_marker_topic.partition_indexes = list(unpack_from(f">{size}i", buffer, offset))
@@ -430,30 +423,22 @@ def _encode_write_txn_markers_request_0(message: WriteTxnMarkersRequest, pieces:
 
 def _encode_write_txn_markers_request_1(message: WriteTxnMarkersRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    markers_size = len(message.markers) + 1
-    append((UVARINTS[markers_size] if markers_size < 128 else encode_unsigned_varint(markers_size)))
+    append(COMPACT_SIZES[len(message.markers)])
     for writable_txn_marker in message.markers:
-        topics_size = len(writable_txn_marker.topics) + 1
         append(
             _pack_qht(
                 writable_txn_marker.producer_id,
                 writable_txn_marker.producer_epoch,
                 writable_txn_marker.transaction_result,
             )
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(writable_txn_marker.topics)]
         )
         for writable_txn_marker_topic in writable_txn_marker.topics:
             name_text = writable_txn_marker_topic.name.encode()
-            name_size = len(name_text) + 1
-            partition_indexes_size = len(writable_txn_marker_topic.partition_indexes) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partition_indexes_size]
-                    if partition_indexes_size < 128
-                    else encode_unsigned_varint(partition_indexes_size)
-                )
+                + COMPACT_SIZES[len(writable_txn_marker_topic.partition_indexes)]
                 + pack(
                     f">{len(writable_txn_marker_topic.partition_indexes)}i",
                     *writable_txn_marker_topic.partition_indexes,
@@ -466,30 +451,22 @@ def _encode_write_txn_markers_request_1(message: WriteTxnMarkersRequest, pieces:
 
 def _encode_write_txn_markers_request_2(message: WriteTxnMarkersRequest, pieces: list[Any]) -> None:
     append = pieces.append
-    markers_size = len(message.markers) + 1
-    append((UVARINTS[markers_size] if markers_size < 128 else encode_unsigned_varint(markers_size)))
+    append(COMPACT_SIZES[len(message.markers)])
     for writable_txn_marker in message.markers:
-        topics_size = len(writable_txn_marker.topics) + 1
         append(
             _pack_qht(
                 writable_txn_marker.producer_id,
                 writable_txn_marker.producer_epoch,
                 writable_txn_marker.transaction_result,
             )
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(writable_txn_marker.topics)]
         )
         for writable_txn_marker_topic in writable_txn_marker.topics:
             name_text = writable_txn_marker_topic.name.encode()
-            name_size = len(name_text) + 1
-            partition_indexes_size = len(writable_txn_marker_topic.partition_indexes) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partition_indexes_size]
-                    if partition_indexes_size < 128
-                    else encode_unsigned_varint(partition_indexes_size)
-                )
+                + COMPACT_SIZES[len(writable_txn_marker_topic.partition_indexes)]
                 + pack(
                     f">{len(writable_txn_marker_topic.partition_indexes)}i",
                     *writable_txn_marker_topic.partition_indexes,
@@ -563,11 +540,10 @@ def _decode_write_txn_markers_response_1(buffer: bytes, offset: int) -> tuple[Wr
     message = _new(WriteTxnMarkersResponse)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("markers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 10 > end - offset:
         raise DecodeError("markers has more elements than bytes are left")
     message.markers = []
@@ -577,11 +553,10 @@ def _decode_write_txn_markers_response_1(buffer: bytes, offset: int) -> tuple[Wr
         append_writable_txn_marker_result(writable_txn_marker_result)
         writable_txn_marker_result.producer_id, size = _unpack_qB(buffer, offset)
         offset += 9
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 3 > end - offset:
             raise DecodeError("topics has more elements than bytes are left")
         writable_txn_marker_result.topics = []
@@ -599,11 +574,10 @@ def _decode_write_txn_markers_response_1(buffer: bytes, offset: int) -> tuple[Wr
                 writable_txn_marker_topic_result.name, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partitions is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 7 > end - offset:
                 raise DecodeError("partitions has more elements than bytes are left")
             writable_txn_marker_topic_result.partitions = []
@@ -664,26 +638,18 @@ def _encode_write_txn_markers_response_0(message: WriteTxnMarkersResponse, piece
 
 def _encode_write_txn_markers_response_1(message: WriteTxnMarkersResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    markers_size = len(message.markers) + 1
-    append((UVARINTS[markers_size] if markers_size < 128 else encode_unsigned_varint(markers_size)))
+    append(COMPACT_SIZES[len(message.markers)])
     for writable_txn_marker_result in message.markers:
-        topics_size = len(writable_txn_marker_result.topics) + 1
         append(
             _pack_q(writable_txn_marker_result.producer_id)
-            + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
+            + COMPACT_SIZES[len(writable_txn_marker_result.topics)]
         )
         for writable_txn_marker_topic_result in writable_txn_marker_result.topics:
             name_text = writable_txn_marker_topic_result.name.encode()
-            name_size = len(name_text) + 1
-            partitions_size = len(writable_txn_marker_topic_result.partitions) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (
-                    UVARINTS[partitions_size]
-                    if partitions_size < 128
-                    else encode_unsigned_varint(partitions_size)
-                )
+                + COMPACT_SIZES[len(writable_txn_marker_topic_result.partitions)]
             )
             for writable_txn_marker_partition_result in writable_txn_marker_topic_result.partitions:
                 append(

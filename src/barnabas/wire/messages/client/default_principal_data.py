@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any
 
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["DefaultPrincipalData"]
 
@@ -77,13 +77,11 @@ DefaultPrincipalData._decoders = {0: _decode_default_principal_data_0}
 def _encode_default_principal_data_0(message: DefaultPrincipalData, pieces: list[Any]) -> None:
     append = pieces.append
     type_text = message.type.encode()
-    type_size = len(type_text) + 1
     name_text = message.name.encode()
-    name_size = len(name_text) + 1
     append(
-        (UVARINTS[type_size] if type_size < 128 else encode_string_size(type_size))
+        STRING_SIZES[len(type_text)]
         + type_text
-        + (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+        + STRING_SIZES[len(name_text)]
         + name_text
         + _pack_tx(message.token_authenticated)
     )

@@ -10,13 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    encode_unsigned_varint,
-    skip_tags,
-    unsigned_varint_tail,
-)
+from barnabas.wire.primitives import COMPACT_SIZES, ZERO_UUID, compact_size_tail, skip_tags
 
 __all__ = ["LeaderChangeMessage"]
 
@@ -84,11 +78,10 @@ def _decode_leader_change_message_0(buffer: bytes, offset: int) -> tuple[LeaderC
     message = _new(LeaderChangeMessage)
     message.version, message.leader_id, size = _unpack_hiB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("voters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("voters has more elements than bytes are left")
     message.voters = []
@@ -103,11 +96,10 @@ def _decode_leader_change_message_0(buffer: bytes, offset: int) -> tuple[LeaderC
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("granting_voters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 5 > end - offset:
         raise DecodeError("granting_voters has more elements than bytes are left")
     message.granting_voters = []
@@ -132,11 +124,10 @@ def _decode_leader_change_message_1(buffer: bytes, offset: int) -> tuple[LeaderC
     message = _new(LeaderChangeMessage)
     message.version, message.leader_id, size = _unpack_hiB(buffer, offset)
     offset += 7
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("voters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 21 > end - offset:
         raise DecodeError("voters has more elements than bytes are left")
     message.voters = []
@@ -150,11 +141,10 @@ def _decode_leader_change_message_1(buffer: bytes, offset: int) -> tuple[LeaderC
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("granting_voters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 21 > end - offset:
         raise DecodeError("granting_voters has more elements than bytes are left")
     message.granting_voters = []
@@ -178,23 +168,12 @@ LeaderChangeMessage._decoders = {0: _decode_leader_change_message_0, 1: _decode_
 
 def _encode_leader_change_message_0(message: LeaderChangeMessage, pieces: list[Any]) -> None:
     append = pieces.append
-    voters_size = len(message.voters) + 1
-    append(
-        _pack_hi(message.version, message.leader_id)
-        + (UVARINTS[voters_size] if voters_size < 128 else encode_unsigned_varint(voters_size))
-    )
+    append(_pack_hi(message.version, message.leader_id) + COMPACT_SIZES[len(message.voters)])
     for voter in message.voters:
         if voter.voter_directory_id != ZERO_UUID:
             raise EncodeError("it has no voter_directory_id")
         append(_pack_ix(voter.voter_id))
-    granting_voters_size = len(message.granting_voters) + 1
-    append(
-        (
-            UVARINTS[granting_voters_size]
-            if granting_voters_size < 128
-            else encode_unsigned_varint(granting_voters_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.granting_voters)])
     for voter in message.granting_voters:
         if voter.voter_directory_id != ZERO_UUID:
             raise EncodeError("it has no voter_directory_id")
@@ -204,23 +183,12 @@ def _encode_leader_change_message_0(message: LeaderChangeMessage, pieces: list[A
 
 def _encode_leader_change_message_1(message: LeaderChangeMessage, pieces: list[Any]) -> None:
     append = pieces.append
-    voters_size = len(message.voters) + 1
-    append(
-        _pack_hi(message.version, message.leader_id)
-        + (UVARINTS[voters_size] if voters_size < 128 else encode_unsigned_varint(voters_size))
-    )
+    append(_pack_hi(message.version, message.leader_id) + COMPACT_SIZES[len(message.voters)])
     for voter in message.voters:
         if len(voter.voter_directory_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         append(_pack_iux(voter.voter_id, voter.voter_directory_id))
-    granting_voters_size = len(message.granting_voters) + 1
-    append(
-        (
-            UVARINTS[granting_voters_size]
-            if granting_voters_size < 128
-            else encode_unsigned_varint(granting_voters_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.granting_voters)])
     for voter in message.granting_voters:
         if len(voter.voter_directory_id) != 16:
             raise EncodeError("a uuid has 16 bytes")

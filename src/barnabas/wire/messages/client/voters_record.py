@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["VotersRecord"]
@@ -133,11 +132,10 @@ def _decode_voters_record_0(buffer: bytes, offset: int) -> tuple[VotersRecord, i
     message = _new(VotersRecord)
     message.version, size = _unpack_hB(buffer, offset)
     offset += 3
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("voters is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 27 > end - offset:
         raise DecodeError("voters has more elements than bytes are left")
     message.voters = []
@@ -147,11 +145,10 @@ def _decode_voters_record_0(buffer: bytes, offset: int) -> tuple[VotersRecord, i
         append_voter(voter)
         voter.voter_id, voter.voter_directory_id, size = _unpack_iuB(buffer, offset)
         offset += 21
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("endpoints is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 5 > end - offset:
             raise DecodeError("endpoints has more elements than bytes are left")
         voter.endpoints = []
@@ -203,28 +200,18 @@ VotersRecord._decoders = {0: _decode_voters_record_0}
 
 def _encode_voters_record_0(message: VotersRecord, pieces: list[Any]) -> None:
     append = pieces.append
-    voters_size = len(message.voters) + 1
-    append(
-        _pack_h(message.version)
-        + (UVARINTS[voters_size] if voters_size < 128 else encode_unsigned_varint(voters_size))
-    )
+    append(_pack_h(message.version) + COMPACT_SIZES[len(message.voters)])
     for voter in message.voters:
         if len(voter.voter_directory_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        endpoints_size = len(voter.endpoints) + 1
-        append(
-            _pack_iu(voter.voter_id, voter.voter_directory_id)
-            + (UVARINTS[endpoints_size] if endpoints_size < 128 else encode_unsigned_varint(endpoints_size))
-        )
+        append(_pack_iu(voter.voter_id, voter.voter_directory_id) + COMPACT_SIZES[len(voter.endpoints)])
         for endpoint in voter.endpoints:
             name_text = endpoint.name.encode()
-            name_size = len(name_text) + 1
             host_text = endpoint.host.encode()
-            host_size = len(host_text) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
-                + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+                + STRING_SIZES[len(host_text)]
                 + host_text
                 + _pack_Hx(endpoint.port)
             )

@@ -11,10 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     ZERO_UUID,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
+    compact_size_tail,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -101,11 +102,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
     message = _new(ConsumerGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, size = _unpack_iibB(buffer, offset)
     offset += 10
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("assigned_partitions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("assigned_partitions has more elements than bytes are left")
     message.assigned_partitions = []
@@ -115,11 +115,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
         append_topic_partitions(topic_partitions)
         topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -135,9 +134,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         topic_partitions.assignment_epochs = None
                     else:
@@ -151,11 +151,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("partitions_pending_revocation is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("partitions_pending_revocation has more elements than bytes are left")
     message.partitions_pending_revocation = []
@@ -165,11 +164,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
         append_topic_partitions(topic_partitions)
         topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -185,9 +183,10 @@ def _decode_consumer_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         topic_partitions.assignment_epochs = None
                     else:
@@ -215,26 +214,16 @@ def _encode_consumer_group_current_member_assignment_value_0(
     message: ConsumerGroupCurrentMemberAssignmentValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    assigned_partitions_size = len(message.assigned_partitions) + 1
     append(
         _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
-        + (
-            UVARINTS[assigned_partitions_size]
-            if assigned_partitions_size < 128
-            else encode_unsigned_varint(assigned_partitions_size)
-        )
+        + COMPACT_SIZES[len(message.assigned_partitions)]
     )
     for topic_partitions in message.assigned_partitions:
         if len(topic_partitions.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_partitions.partitions) + 1
         append(
             topic_partitions.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partitions.partitions)]
             + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
         )
         tags = len(pieces)
@@ -244,39 +233,22 @@ def _encode_consumer_group_current_member_assignment_value_0(
             if topic_partitions.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(topic_partitions.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(topic_partitions.assignment_epochs)]
                     + pack(
                         f">{len(topic_partitions.assignment_epochs)}i", *topic_partitions.assignment_epochs
                     )
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    partitions_pending_revocation_size = len(message.partitions_pending_revocation) + 1
-    append(
-        (
-            UVARINTS[partitions_pending_revocation_size]
-            if partitions_pending_revocation_size < 128
-            else encode_unsigned_varint(partitions_pending_revocation_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.partitions_pending_revocation)])
     for topic_partitions in message.partitions_pending_revocation:
         if len(topic_partitions.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_partitions.partitions) + 1
         append(
             topic_partitions.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partitions.partitions)]
             + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
         )
         tags = len(pieces)
@@ -286,20 +258,15 @@ def _encode_consumer_group_current_member_assignment_value_0(
             if topic_partitions.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(topic_partitions.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(topic_partitions.assignment_epochs)]
                     + pack(
                         f">{len(topic_partitions.assignment_epochs)}i", *topic_partitions.assignment_epochs
                     )
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
     append(b"\x00")
 
 

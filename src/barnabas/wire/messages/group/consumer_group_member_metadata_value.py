@@ -11,12 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -166,11 +166,10 @@ def _decode_consumer_group_member_metadata_value_0(
         message.client_host, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("subscribed_topic_names is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("subscribed_topic_names has more elements than bytes are left")
     message.subscribed_topic_names = []
@@ -221,11 +220,10 @@ def _decode_consumer_group_member_metadata_value_0(
                     message.classic_member_metadata = classic_member_metadata
                     classic_member_metadata.session_timeout_ms, size = _unpack_iB(buffer, offset)
                     offset += 5
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
-                    if size < 0:
-                        raise DecodeError("supported_protocols is null")
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_size_tail(buffer, offset, size)
                     if size * 3 > end - offset:
                         raise DecodeError("supported_protocols has more elements than bytes are left")
                     classic_member_metadata.supported_protocols = []
@@ -243,11 +241,11 @@ def _decode_consumer_group_member_metadata_value_0(
                             classic_protocol.name, offset = compact_string_tail(buffer, offset, size)
                         size = buffer[offset]
                         offset += 1
-                        if size > 127:
-                            size, offset = unsigned_varint_tail(buffer, offset, size)
-                        if size == 0:
-                            raise DecodeError("metadata is null")
-                        stop = offset + size - 1
+                        if 0 < size < 128:
+                            size -= 1
+                        else:
+                            size, offset = compact_size_tail(buffer, offset, size)
+                        stop = offset + size
                         classic_protocol.metadata = buffer[offset:stop]
                         offset = stop
                         tags = buffer[offset]
@@ -276,67 +274,35 @@ def _encode_consumer_group_member_metadata_value_0(
         append(b"\x00")
     else:
         instance_id_text = message.instance_id.encode()
-        instance_id_size = len(instance_id_text) + 1
-        append(
-            (UVARINTS[instance_id_size] if instance_id_size < 128 else encode_string_size(instance_id_size))
-            + instance_id_text
-        )
+        append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
     if message.rack_id is None:
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     client_id_text = message.client_id.encode()
-    client_id_size = len(client_id_text) + 1
     client_host_text = message.client_host.encode()
-    client_host_size = len(client_host_text) + 1
-    subscribed_topic_names_size = len(message.subscribed_topic_names) + 1
     append(
-        (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+        STRING_SIZES[len(client_id_text)]
         + client_id_text
-        + (UVARINTS[client_host_size] if client_host_size < 128 else encode_string_size(client_host_size))
+        + STRING_SIZES[len(client_host_text)]
         + client_host_text
-        + (
-            UVARINTS[subscribed_topic_names_size]
-            if subscribed_topic_names_size < 128
-            else encode_unsigned_varint(subscribed_topic_names_size)
-        )
+        + COMPACT_SIZES[len(message.subscribed_topic_names)]
     )
     for text in message.subscribed_topic_names:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     if message.subscribed_topic_regex is None:
         append(b"\x00")
     else:
         subscribed_topic_regex_text = message.subscribed_topic_regex.encode()
-        subscribed_topic_regex_size = len(subscribed_topic_regex_text) + 1
-        append(
-            (
-                UVARINTS[subscribed_topic_regex_size]
-                if subscribed_topic_regex_size < 128
-                else encode_string_size(subscribed_topic_regex_size)
-            )
-            + subscribed_topic_regex_text
-        )
+        append(STRING_SIZES[len(subscribed_topic_regex_text)] + subscribed_topic_regex_text)
     append(_pack_i(message.rebalance_timeout_ms))
     if message.server_assignor is None:
         append(b"\x00")
     else:
         server_assignor_text = message.server_assignor.encode()
-        server_assignor_size = len(server_assignor_text) + 1
-        append(
-            (
-                UVARINTS[server_assignor_size]
-                if server_assignor_size < 128
-                else encode_string_size(server_assignor_size)
-            )
-            + server_assignor_text
-        )
+        append(STRING_SIZES[len(server_assignor_text)] + server_assignor_text)
     tags = len(pieces)
     append(b"\x00")
     if message.classic_member_metadata != _ClassicMemberMetadata():
@@ -345,35 +311,22 @@ def _encode_consumer_group_member_metadata_value_0(
             append(b"\x00")
         else:
             classic_member_metadata = message.classic_member_metadata
-            supported_protocols_size = len(classic_member_metadata.supported_protocols) + 1
             append(
                 b"\x01"
                 + _pack_i(classic_member_metadata.session_timeout_ms)
-                + (
-                    UVARINTS[supported_protocols_size]
-                    if supported_protocols_size < 128
-                    else encode_unsigned_varint(supported_protocols_size)
-                )
+                + COMPACT_SIZES[len(classic_member_metadata.supported_protocols)]
             )
             for classic_protocol in classic_member_metadata.supported_protocols:
                 name_text = classic_protocol.name.encode()
-                name_size = len(name_text) + 1
-                metadata_size = len(classic_protocol.metadata) + 1
                 append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-                    + name_text
-                    + (
-                        UVARINTS[metadata_size]
-                        if metadata_size < 128
-                        else encode_unsigned_varint(metadata_size)
-                    )
+                    STRING_SIZES[len(name_text)] + name_text + COMPACT_SIZES[len(classic_protocol.metadata)]
                 )
                 append(classic_protocol.metadata)
                 append(b"\x00")
             append(b"\x00")
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ConsumerGroupMemberMetadataValue._encoders = {0: _encode_consumer_group_member_metadata_value_0}

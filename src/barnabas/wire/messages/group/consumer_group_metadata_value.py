@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, close_tag, tag_header, unsigned_varint_tail
+from barnabas.wire.primitives import COMPACT_SIZES, close_tag, tag_header, unsigned_varint_tail
 
 __all__ = ["ConsumerGroupMetadataValue"]
 
@@ -81,7 +81,7 @@ def _encode_consumer_group_metadata_value_0(message: ConsumerGroupMetadataValue,
         append(_pack_q(message.metadata_hash))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ConsumerGroupMetadataValue._encoders = {0: _encode_consumer_group_metadata_value_0}

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ConsumerGroupPartitionMetadataValue"]
@@ -101,11 +100,10 @@ def _decode_consumer_group_partition_metadata_value_0(
     message = _new(ConsumerGroupPartitionMetadataValue)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 23 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -123,11 +121,10 @@ def _decode_consumer_group_partition_metadata_value_0(
             topic_metadata.topic_name, offset = compact_string_tail(buffer, offset, size)
         topic_metadata.num_partitions, size = _unpack_iB(buffer, offset)
         offset += 5
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partition_metadata is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 6 > end - offset:
             raise DecodeError("partition_metadata has more elements than bytes are left")
         topic_metadata.partition_metadata = []
@@ -137,11 +134,10 @@ def _decode_consumer_group_partition_metadata_value_0(
             append_partition_metadata(partition_metadata)
             partition_metadata.partition, size = _unpack_iB(buffer, offset)
             offset += 5
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("racks is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size > end - offset:
                 raise DecodeError("racks has more elements than bytes are left")
             partition_metadata.racks = []
@@ -178,37 +174,23 @@ def _encode_consumer_group_partition_metadata_value_0(
     message: ConsumerGroupPartitionMetadataValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topics_size = len(message.topics) + 1
-    append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+    append(COMPACT_SIZES[len(message.topics)])
     for topic_metadata in message.topics:
         if len(topic_metadata.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         topic_name_text = topic_metadata.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partition_metadata_size = len(topic_metadata.partition_metadata) + 1
         append(
             topic_metadata.topic_id
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+            + STRING_SIZES[len(topic_name_text)]
             + topic_name_text
             + _pack_i(topic_metadata.num_partitions)
-            + (
-                UVARINTS[partition_metadata_size]
-                if partition_metadata_size < 128
-                else encode_unsigned_varint(partition_metadata_size)
-            )
+            + COMPACT_SIZES[len(topic_metadata.partition_metadata)]
         )
         for partition_metadata in topic_metadata.partition_metadata:
-            racks_size = len(partition_metadata.racks) + 1
-            append(
-                _pack_i(partition_metadata.partition)
-                + (UVARINTS[racks_size] if racks_size < 128 else encode_unsigned_varint(racks_size))
-            )
+            append(_pack_i(partition_metadata.partition) + COMPACT_SIZES[len(partition_metadata.racks)])
             for text in partition_metadata.racks:
                 text_text = text.encode()
-                text_size = len(text_text) + 1
-                append(
-                    (UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text
-                )
+                append(STRING_SIZES[len(text_text)] + text_text)
             append(b"\x00")
         append(b"\x00")
     append(b"\x00")

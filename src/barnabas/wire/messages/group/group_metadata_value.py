@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["GroupMetadataValue"]
@@ -466,11 +465,10 @@ def _decode_group_metadata_value_4(buffer: bytes, offset: int) -> tuple[GroupMet
         message.leader, offset = compact_nullable_string_tail(buffer, offset, size)
     message.current_state_timestamp, size = _unpack_qB(buffer, offset)
     offset += 9
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("members is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 15 > end - offset:
         raise DecodeError("members has more elements than bytes are left")
     message.members = []
@@ -512,20 +510,20 @@ def _decode_group_metadata_value_4(buffer: bytes, offset: int) -> tuple[GroupMet
             member_metadata.client_host, offset = compact_string_tail(buffer, offset, size)
         member_metadata.rebalance_timeout, member_metadata.session_timeout, size = _unpack_iiB(buffer, offset)
         offset += 9
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("subscription is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         member_metadata.subscription = buffer[offset:stop]
         offset = stop
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        if size == 0:
-            raise DecodeError("assignment is null")
-        stop = offset + size - 1
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
+        stop = offset + size
         member_metadata.assignment = buffer[offset:stop]
         offset = stop
         tags = buffer[offset]
@@ -699,76 +697,38 @@ def _encode_group_metadata_value_3(message: GroupMetadataValue, pieces: list[Any
 def _encode_group_metadata_value_4(message: GroupMetadataValue, pieces: list[Any]) -> None:
     append = pieces.append
     protocol_type_text = message.protocol_type.encode()
-    protocol_type_size = len(protocol_type_text) + 1
-    append(
-        (UVARINTS[protocol_type_size] if protocol_type_size < 128 else encode_string_size(protocol_type_size))
-        + protocol_type_text
-        + _pack_i(message.generation)
-    )
+    append(STRING_SIZES[len(protocol_type_text)] + protocol_type_text + _pack_i(message.generation))
     if message.protocol is None:
         append(b"\x00")
     else:
         protocol_text = message.protocol.encode()
-        protocol_size = len(protocol_text) + 1
-        append(
-            (UVARINTS[protocol_size] if protocol_size < 128 else encode_string_size(protocol_size))
-            + protocol_text
-        )
+        append(STRING_SIZES[len(protocol_text)] + protocol_text)
     if message.leader is None:
         append(b"\x00")
     else:
         leader_text = message.leader.encode()
-        leader_size = len(leader_text) + 1
-        append(
-            (UVARINTS[leader_size] if leader_size < 128 else encode_string_size(leader_size)) + leader_text
-        )
-    members_size = len(message.members) + 1
-    append(
-        _pack_q(message.current_state_timestamp)
-        + (UVARINTS[members_size] if members_size < 128 else encode_unsigned_varint(members_size))
-    )
+        append(STRING_SIZES[len(leader_text)] + leader_text)
+    append(_pack_q(message.current_state_timestamp) + COMPACT_SIZES[len(message.members)])
     for member_metadata in message.members:
         member_id_text = member_metadata.member_id.encode()
-        member_id_size = len(member_id_text) + 1
-        append(
-            (UVARINTS[member_id_size] if member_id_size < 128 else encode_string_size(member_id_size))
-            + member_id_text
-        )
+        append(STRING_SIZES[len(member_id_text)] + member_id_text)
         if member_metadata.group_instance_id is None:
             append(b"\x00")
         else:
             group_instance_id_text = member_metadata.group_instance_id.encode()
-            group_instance_id_size = len(group_instance_id_text) + 1
-            append(
-                (
-                    UVARINTS[group_instance_id_size]
-                    if group_instance_id_size < 128
-                    else encode_string_size(group_instance_id_size)
-                )
-                + group_instance_id_text
-            )
+            append(STRING_SIZES[len(group_instance_id_text)] + group_instance_id_text)
         client_id_text = member_metadata.client_id.encode()
-        client_id_size = len(client_id_text) + 1
         client_host_text = member_metadata.client_host.encode()
-        client_host_size = len(client_host_text) + 1
-        subscription_size = len(member_metadata.subscription) + 1
         append(
-            (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+            STRING_SIZES[len(client_id_text)]
             + client_id_text
-            + (UVARINTS[client_host_size] if client_host_size < 128 else encode_string_size(client_host_size))
+            + STRING_SIZES[len(client_host_text)]
             + client_host_text
             + _pack_ii(member_metadata.rebalance_timeout, member_metadata.session_timeout)
-            + (
-                UVARINTS[subscription_size]
-                if subscription_size < 128
-                else encode_unsigned_varint(subscription_size)
-            )
+            + COMPACT_SIZES[len(member_metadata.subscription)]
         )
         append(member_metadata.subscription)
-        assignment_size = len(member_metadata.assignment) + 1
-        append(
-            (UVARINTS[assignment_size] if assignment_size < 128 else encode_unsigned_varint(assignment_size))
-        )
+        append(COMPACT_SIZES[len(member_metadata.assignment)])
         append(member_metadata.assignment)
         append(b"\x00")
     append(b"\x00")

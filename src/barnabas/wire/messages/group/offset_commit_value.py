@@ -11,11 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
     compact_string_tail,
-    encode_string_size,
     tag_header,
     unsigned_varint_tail,
 )
@@ -190,10 +190,9 @@ def _encode_offset_commit_value_3(message: OffsetCommitValue, pieces: list[Any])
 def _encode_offset_commit_value_4(message: OffsetCommitValue, pieces: list[Any]) -> None:
     append = pieces.append
     metadata_text = message.metadata.encode()
-    metadata_size = len(metadata_text) + 1
     append(
         _pack_qi(message.offset, message.leader_epoch)
-        + (UVARINTS[metadata_size] if metadata_size < 128 else encode_string_size(metadata_size))
+        + STRING_SIZES[len(metadata_text)]
         + metadata_text
         + _pack_q(message.commit_timestamp)
     )
@@ -206,7 +205,7 @@ def _encode_offset_commit_value_4(message: OffsetCommitValue, pieces: list[Any])
         append(message.topic_id)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 OffsetCommitValue._encoders = {

@@ -10,13 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    encode_unsigned_varint,
-    skip_tags,
-    unsigned_varint_tail,
-)
+from barnabas.wire.primitives import COMPACT_SIZES, ZERO_UUID, compact_size_tail, skip_tags
 
 __all__ = ["ShareGroupCurrentMemberAssignmentValue"]
 
@@ -83,11 +77,10 @@ def _decode_share_group_current_member_assignment_value_0(
     message = _new(ShareGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, size = _unpack_iibB(buffer, offset)
     offset += 10
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("assigned_partitions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("assigned_partitions has more elements than bytes are left")
     message.assigned_partitions = []
@@ -97,11 +90,10 @@ def _decode_share_group_current_member_assignment_value_0(
         append_topic_partitions(topic_partitions)
         topic_partitions.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partitions.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -124,26 +116,16 @@ def _encode_share_group_current_member_assignment_value_0(
     message: ShareGroupCurrentMemberAssignmentValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    assigned_partitions_size = len(message.assigned_partitions) + 1
     append(
         _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
-        + (
-            UVARINTS[assigned_partitions_size]
-            if assigned_partitions_size < 128
-            else encode_unsigned_varint(assigned_partitions_size)
-        )
+        + COMPACT_SIZES[len(message.assigned_partitions)]
     )
     for topic_partitions in message.assigned_partitions:
         if len(topic_partitions.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_partitions.partitions) + 1
         append(
             topic_partitions.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partitions.partitions)]
             + pack(f">{len(topic_partitions.partitions)}i", *topic_partitions.partitions)
             + b"\x00"
         )

@@ -10,13 +10,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ShareGroupMemberMetadataValue"]
@@ -86,11 +85,10 @@ def _decode_share_group_member_metadata_value_0(
         message.client_host, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("subscribed_topic_names is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("subscribed_topic_names has more elements than bytes are left")
     message.subscribed_topic_names = []
@@ -123,31 +121,19 @@ def _encode_share_group_member_metadata_value_0(
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     client_id_text = message.client_id.encode()
-    client_id_size = len(client_id_text) + 1
     client_host_text = message.client_host.encode()
-    client_host_size = len(client_host_text) + 1
-    subscribed_topic_names_size = len(message.subscribed_topic_names) + 1
     append(
-        (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+        STRING_SIZES[len(client_id_text)]
         + client_id_text
-        + (UVARINTS[client_host_size] if client_host_size < 128 else encode_string_size(client_host_size))
+        + STRING_SIZES[len(client_host_text)]
         + client_host_text
-        + (
-            UVARINTS[subscribed_topic_names_size]
-            if subscribed_topic_names_size < 128
-            else encode_unsigned_varint(subscribed_topic_names_size)
-        )
+        + COMPACT_SIZES[len(message.subscribed_topic_names)]
     )
     for text in message.subscribed_topic_names:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     append(b"\x00")
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ShareGroupStatePartitionMetadataValue"]
@@ -102,11 +101,10 @@ def _decode_share_group_state_partition_metadata_value_0(
     message = _new(ShareGroupStatePartitionMetadataValue)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("initializing_topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 19 > end - offset:
         raise DecodeError("initializing_topics has more elements than bytes are left")
     message.initializing_topics = []
@@ -124,11 +122,10 @@ def _decode_share_group_state_partition_metadata_value_0(
             topic_partitions_info.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partitions_info.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -139,11 +136,10 @@ def _decode_share_group_state_partition_metadata_value_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("initialized_topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 19 > end - offset:
         raise DecodeError("initialized_topics has more elements than bytes are left")
     message.initialized_topics = []
@@ -161,11 +157,10 @@ def _decode_share_group_state_partition_metadata_value_0(
             topic_partitions_info.topic_name, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partitions_info.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -176,11 +171,10 @@ def _decode_share_group_state_partition_metadata_value_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("deleting_topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("deleting_topics has more elements than bytes are left")
     message.deleting_topics = []
@@ -214,77 +208,38 @@ def _encode_share_group_state_partition_metadata_value_0(
     message: ShareGroupStatePartitionMetadataValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    initializing_topics_size = len(message.initializing_topics) + 1
-    append(
-        (
-            UVARINTS[initializing_topics_size]
-            if initializing_topics_size < 128
-            else encode_unsigned_varint(initializing_topics_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.initializing_topics)])
     for topic_partitions_info in message.initializing_topics:
         if len(topic_partitions_info.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         topic_name_text = topic_partitions_info.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_partitions_info.partitions) + 1
         append(
             topic_partitions_info.topic_id
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+            + STRING_SIZES[len(topic_name_text)]
             + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partitions_info.partitions)]
             + pack(f">{len(topic_partitions_info.partitions)}i", *topic_partitions_info.partitions)
             + b"\x00"
         )
-    initialized_topics_size = len(message.initialized_topics) + 1
-    append(
-        (
-            UVARINTS[initialized_topics_size]
-            if initialized_topics_size < 128
-            else encode_unsigned_varint(initialized_topics_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.initialized_topics)])
     for topic_partitions_info in message.initialized_topics:
         if len(topic_partitions_info.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         topic_name_text = topic_partitions_info.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        partitions_size = len(topic_partitions_info.partitions) + 1
         append(
             topic_partitions_info.topic_id
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
+            + STRING_SIZES[len(topic_name_text)]
             + topic_name_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partitions_info.partitions)]
             + pack(f">{len(topic_partitions_info.partitions)}i", *topic_partitions_info.partitions)
             + b"\x00"
         )
-    deleting_topics_size = len(message.deleting_topics) + 1
-    append(
-        (
-            UVARINTS[deleting_topics_size]
-            if deleting_topics_size < 128
-            else encode_unsigned_varint(deleting_topics_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.deleting_topics)])
     for topic_info in message.deleting_topics:
         if len(topic_info.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
         topic_name_text = topic_info.topic_name.encode()
-        topic_name_size = len(topic_name_text) + 1
-        append(
-            topic_info.topic_id
-            + (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-            + topic_name_text
-            + b"\x00"
-        )
+        append(topic_info.topic_id + STRING_SIZES[len(topic_name_text)] + topic_name_text + b"\x00")
     append(b"\x00")
 
 

@@ -10,13 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
-from barnabas.wire.primitives import (
-    UVARINTS,
-    ZERO_UUID,
-    encode_unsigned_varint,
-    skip_tags,
-    unsigned_varint_tail,
-)
+from barnabas.wire.primitives import COMPACT_SIZES, ZERO_UUID, compact_size_tail, skip_tags
 
 __all__ = ["ShareGroupTargetAssignmentMemberValue"]
 
@@ -72,11 +66,10 @@ def _decode_share_group_target_assignment_member_value_0(
     message = _new(ShareGroupTargetAssignmentMemberValue)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topic_partitions is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 18 > end - offset:
         raise DecodeError("topic_partitions has more elements than bytes are left")
     message.topic_partitions = []
@@ -86,11 +79,10 @@ def _decode_share_group_target_assignment_member_value_0(
         append_topic_partition(topic_partition)
         topic_partition.topic_id, size = _unpack_uB(buffer, offset)
         offset += 17
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         topic_partition.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -113,25 +105,13 @@ def _encode_share_group_target_assignment_member_value_0(
     message: ShareGroupTargetAssignmentMemberValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    topic_partitions_size = len(message.topic_partitions) + 1
-    append(
-        (
-            UVARINTS[topic_partitions_size]
-            if topic_partitions_size < 128
-            else encode_unsigned_varint(topic_partitions_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.topic_partitions)])
     for topic_partition in message.topic_partitions:
         if len(topic_partition.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(topic_partition.partitions) + 1
         append(
             topic_partition.topic_id
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(topic_partition.partitions)]
             + pack(f">{len(topic_partition.partitions)}i", *topic_partition.partitions)
             + b"\x00"
         )

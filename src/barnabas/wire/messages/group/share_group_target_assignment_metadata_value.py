@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, close_tag, tag_header, unsigned_varint_tail
+from barnabas.wire.primitives import COMPACT_SIZES, close_tag, tag_header, unsigned_varint_tail
 
 __all__ = ["ShareGroupTargetAssignmentMetadataValue"]
 
@@ -85,7 +85,7 @@ def _encode_share_group_target_assignment_metadata_value_0(
         append(_pack_q(message.assignment_timestamp))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ShareGroupTargetAssignmentMetadataValue._encoders = {

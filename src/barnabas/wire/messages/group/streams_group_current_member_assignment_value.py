@@ -11,11 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
+    compact_nullable_size_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -119,11 +120,10 @@ def _decode_streams_group_current_member_assignment_value_0(
     message = _new(StreamsGroupCurrentMemberAssignmentValue)
     message.member_epoch, message.previous_member_epoch, message.state, size = _unpack_iibB(buffer, offset)
     offset += 10
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("active_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("active_tasks has more elements than bytes are left")
     message.active_tasks = []
@@ -141,11 +141,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -161,9 +160,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -177,11 +177,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("standby_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("standby_tasks has more elements than bytes are left")
     message.standby_tasks = []
@@ -199,11 +198,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -219,9 +217,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -235,11 +234,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("warmup_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("warmup_tasks has more elements than bytes are left")
     message.warmup_tasks = []
@@ -257,11 +255,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -277,9 +274,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -293,11 +291,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("active_tasks_pending_revocation is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("active_tasks_pending_revocation has more elements than bytes are left")
     message.active_tasks_pending_revocation = []
@@ -315,11 +312,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -335,9 +331,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -351,11 +348,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("standby_tasks_pending_revocation is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("standby_tasks_pending_revocation has more elements than bytes are left")
     message.standby_tasks_pending_revocation = []
@@ -373,11 +369,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -393,9 +388,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -409,11 +405,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                     raise DecodeError("a tagged field has another size than it says")
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("warmup_tasks_pending_revocation is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("warmup_tasks_pending_revocation has more elements than bytes are left")
     message.warmup_tasks_pending_revocation = []
@@ -431,11 +426,10 @@ def _decode_streams_group_current_member_assignment_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -451,9 +445,10 @@ def _decode_streams_group_current_member_assignment_value_0(
                 if tag == 0:
                     size = buffer[offset]
                     offset += 1
-                    if size > 127:
-                        size, offset = unsigned_varint_tail(buffer, offset, size)
-                    size -= 1
+                    if 0 < size < 128:
+                        size -= 1
+                    else:
+                        size, offset = compact_nullable_size_tail(buffer, offset, size)
                     if size < 0:
                         task_ids.assignment_epochs = None
                     else:
@@ -481,31 +476,16 @@ def _encode_streams_group_current_member_assignment_value_0(
     message: StreamsGroupCurrentMemberAssignmentValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    active_tasks_size = len(message.active_tasks) + 1
     append(
         _pack_iib(message.member_epoch, message.previous_member_epoch, message.state)
-        + (
-            UVARINTS[active_tasks_size]
-            if active_tasks_size < 128
-            else encode_unsigned_varint(active_tasks_size)
-        )
+        + COMPACT_SIZES[len(message.active_tasks)]
     )
     for task_ids in message.active_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -515,42 +495,20 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    standby_tasks_size = len(message.standby_tasks) + 1
-    append(
-        (
-            UVARINTS[standby_tasks_size]
-            if standby_tasks_size < 128
-            else encode_unsigned_varint(standby_tasks_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.standby_tasks)])
     for task_ids in message.standby_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -560,42 +518,20 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    warmup_tasks_size = len(message.warmup_tasks) + 1
-    append(
-        (
-            UVARINTS[warmup_tasks_size]
-            if warmup_tasks_size < 128
-            else encode_unsigned_varint(warmup_tasks_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.warmup_tasks)])
     for task_ids in message.warmup_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -605,42 +541,20 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    active_tasks_pending_revocation_size = len(message.active_tasks_pending_revocation) + 1
-    append(
-        (
-            UVARINTS[active_tasks_pending_revocation_size]
-            if active_tasks_pending_revocation_size < 128
-            else encode_unsigned_varint(active_tasks_pending_revocation_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.active_tasks_pending_revocation)])
     for task_ids in message.active_tasks_pending_revocation:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -650,42 +564,20 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    standby_tasks_pending_revocation_size = len(message.standby_tasks_pending_revocation) + 1
-    append(
-        (
-            UVARINTS[standby_tasks_pending_revocation_size]
-            if standby_tasks_pending_revocation_size < 128
-            else encode_unsigned_varint(standby_tasks_pending_revocation_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.standby_tasks_pending_revocation)])
     for task_ids in message.standby_tasks_pending_revocation:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -695,42 +587,20 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
-    warmup_tasks_pending_revocation_size = len(message.warmup_tasks_pending_revocation) + 1
-    append(
-        (
-            UVARINTS[warmup_tasks_pending_revocation_size]
-            if warmup_tasks_pending_revocation_size < 128
-            else encode_unsigned_varint(warmup_tasks_pending_revocation_size)
-        )
-    )
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
+    append(COMPACT_SIZES[len(message.warmup_tasks_pending_revocation)])
     for task_ids in message.warmup_tasks_pending_revocation:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
         )
         tags = len(pieces)
@@ -740,18 +610,13 @@ def _encode_streams_group_current_member_assignment_value_0(
             if task_ids.assignment_epochs is None:
                 append(b"\x00")
             else:
-                assignment_epochs_size = len(task_ids.assignment_epochs) + 1
                 append(
-                    (
-                        UVARINTS[assignment_epochs_size]
-                        if assignment_epochs_size < 128
-                        else encode_unsigned_varint(assignment_epochs_size)
-                    )
+                    COMPACT_SIZES[len(task_ids.assignment_epochs)]
                     + pack(f">{len(task_ids.assignment_epochs)}i", *task_ids.assignment_epochs)
                 )
             close_tag(pieces, mark, 0)
         if len(pieces) - tags > 1:
-            pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+            pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
     append(b"\x00")
 
 

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["StreamsGroupMemberMetadataValue"]
@@ -190,11 +189,10 @@ def _decode_streams_group_member_metadata_value_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("client_tags is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("client_tags has more elements than bytes are left")
     message.client_tags = []
@@ -240,33 +238,22 @@ def _encode_streams_group_member_metadata_value_0(
         append(b"\x00")
     else:
         instance_id_text = message.instance_id.encode()
-        instance_id_size = len(instance_id_text) + 1
-        append(
-            (UVARINTS[instance_id_size] if instance_id_size < 128 else encode_string_size(instance_id_size))
-            + instance_id_text
-        )
+        append(STRING_SIZES[len(instance_id_text)] + instance_id_text)
     if message.rack_id is None:
         append(b"\x00")
     else:
         rack_id_text = message.rack_id.encode()
-        rack_id_size = len(rack_id_text) + 1
-        append(
-            (UVARINTS[rack_id_size] if rack_id_size < 128 else encode_string_size(rack_id_size))
-            + rack_id_text
-        )
+        append(STRING_SIZES[len(rack_id_text)] + rack_id_text)
     client_id_text = message.client_id.encode()
-    client_id_size = len(client_id_text) + 1
     client_host_text = message.client_host.encode()
-    client_host_size = len(client_host_text) + 1
     process_id_text = message.process_id.encode()
-    process_id_size = len(process_id_text) + 1
     append(
-        (UVARINTS[client_id_size] if client_id_size < 128 else encode_string_size(client_id_size))
+        STRING_SIZES[len(client_id_text)]
         + client_id_text
-        + (UVARINTS[client_host_size] if client_host_size < 128 else encode_string_size(client_host_size))
+        + STRING_SIZES[len(client_host_text)]
         + client_host_text
         + _pack_ii(message.rebalance_timeout_ms, message.topology_epoch)
-        + (UVARINTS[process_id_size] if process_id_size < 128 else encode_string_size(process_id_size))
+        + STRING_SIZES[len(process_id_text)]
         + process_id_text
     )
     if message.user_endpoint is None:
@@ -274,29 +261,12 @@ def _encode_streams_group_member_metadata_value_0(
     else:
         endpoint = message.user_endpoint
         host_text = endpoint.host.encode()
-        host_size = len(host_text) + 1
-        append(
-            b"\x01"
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
-            + host_text
-            + _pack_Hx(endpoint.port)
-        )
-    client_tags_size = len(message.client_tags) + 1
-    append(
-        (UVARINTS[client_tags_size] if client_tags_size < 128 else encode_unsigned_varint(client_tags_size))
-    )
+        append(b"\x01" + STRING_SIZES[len(host_text)] + host_text + _pack_Hx(endpoint.port))
+    append(COMPACT_SIZES[len(message.client_tags)])
     for key_value in message.client_tags:
         key_text = key_value.key.encode()
-        key_size = len(key_text) + 1
         value_text = key_value.value.encode()
-        value_size = len(value_text) + 1
-        append(
-            (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-            + key_text
-            + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
-            + value_text
-            + b"\x00"
-        )
+        append(STRING_SIZES[len(key_text)] + key_text + STRING_SIZES[len(value_text)] + value_text + b"\x00")
     append(b"\x00")
 
 

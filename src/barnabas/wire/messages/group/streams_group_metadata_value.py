@@ -11,11 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
+    compact_nullable_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -100,9 +100,10 @@ def _decode_streams_group_metadata_value_0(
             elif tag == 1:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.last_assignment_configs = None
                 else:
@@ -157,29 +158,20 @@ def _encode_streams_group_metadata_value_0(message: StreamsGroupMetadataValue, p
         if message.last_assignment_configs is None:
             append(b"\x00")
         else:
-            last_assignment_configs_size = len(message.last_assignment_configs) + 1
-            append(
-                (
-                    UVARINTS[last_assignment_configs_size]
-                    if last_assignment_configs_size < 128
-                    else encode_unsigned_varint(last_assignment_configs_size)
-                )
-            )
+            append(COMPACT_SIZES[len(message.last_assignment_configs)])
             for last_assignment_config in message.last_assignment_configs:
                 key_text = last_assignment_config.key.encode()
-                key_size = len(key_text) + 1
                 value_text = last_assignment_config.value.encode()
-                value_size = len(value_text) + 1
                 append(
-                    (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                    STRING_SIZES[len(key_text)]
                     + key_text
-                    + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                    + STRING_SIZES[len(value_text)]
                     + value_text
                     + b"\x00"
                 )
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 StreamsGroupMetadataValue._encoders = {0: _encode_streams_group_metadata_value_0}

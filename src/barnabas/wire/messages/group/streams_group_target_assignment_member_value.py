@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["StreamsGroupTargetAssignmentMemberValue"]
@@ -78,11 +77,10 @@ def _decode_streams_group_target_assignment_member_value_0(
     message = _new(StreamsGroupTargetAssignmentMemberValue)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("active_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("active_tasks has more elements than bytes are left")
     message.active_tasks = []
@@ -100,11 +98,10 @@ def _decode_streams_group_target_assignment_member_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -115,11 +112,10 @@ def _decode_streams_group_target_assignment_member_value_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("standby_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("standby_tasks has more elements than bytes are left")
     message.standby_tasks = []
@@ -137,11 +133,10 @@ def _decode_streams_group_target_assignment_member_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -152,11 +147,10 @@ def _decode_streams_group_target_assignment_member_value_0(
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("warmup_tasks is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("warmup_tasks has more elements than bytes are left")
     message.warmup_tasks = []
@@ -174,11 +168,10 @@ def _decode_streams_group_target_assignment_member_value_0(
             task_ids.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         task_ids.partitions = list(unpack_from(f">{size}i", buffer, offset))
@@ -203,84 +196,33 @@ def _encode_streams_group_target_assignment_member_value_0(
     message: StreamsGroupTargetAssignmentMemberValue, pieces: list[Any]
 ) -> None:
     append = pieces.append
-    active_tasks_size = len(message.active_tasks) + 1
-    append(
-        (
-            UVARINTS[active_tasks_size]
-            if active_tasks_size < 128
-            else encode_unsigned_varint(active_tasks_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.active_tasks)])
     for task_ids in message.active_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
             + b"\x00"
         )
-    standby_tasks_size = len(message.standby_tasks) + 1
-    append(
-        (
-            UVARINTS[standby_tasks_size]
-            if standby_tasks_size < 128
-            else encode_unsigned_varint(standby_tasks_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.standby_tasks)])
     for task_ids in message.standby_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
             + b"\x00"
         )
-    warmup_tasks_size = len(message.warmup_tasks) + 1
-    append(
-        (
-            UVARINTS[warmup_tasks_size]
-            if warmup_tasks_size < 128
-            else encode_unsigned_varint(warmup_tasks_size)
-        )
-    )
+    append(COMPACT_SIZES[len(message.warmup_tasks)])
     for task_ids in message.warmup_tasks:
         subtopology_id_text = task_ids.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        partitions_size = len(task_ids.partitions) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(task_ids.partitions)]
             + pack(f">{len(task_ids.partitions)}i", *task_ids.partitions)
             + b"\x00"
         )

@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["StreamsGroupTopologyValue"]
@@ -174,11 +173,10 @@ def _decode_streams_group_topology_value_0(
     message = _new(StreamsGroupTopologyValue)
     message.epoch, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("subtopologies is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 8 > end - offset:
         raise DecodeError("subtopologies has more elements than bytes are left")
     message.subtopologies = []
@@ -196,11 +194,10 @@ def _decode_streams_group_topology_value_0(
             subtopology.subtopology_id, offset = compact_string_tail(buffer, offset, size)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("source_topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size > end - offset:
             raise DecodeError("source_topics has more elements than bytes are left")
         subtopology.source_topics = []
@@ -217,11 +214,10 @@ def _decode_streams_group_topology_value_0(
             append_text(text)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("source_topic_regex is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size > end - offset:
             raise DecodeError("source_topic_regex has more elements than bytes are left")
         subtopology.source_topic_regex = []
@@ -238,11 +234,10 @@ def _decode_streams_group_topology_value_0(
             append_text(text)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("state_changelog_topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 9 > end - offset:
             raise DecodeError("state_changelog_topics has more elements than bytes are left")
         subtopology.state_changelog_topics = []
@@ -260,11 +255,10 @@ def _decode_streams_group_topology_value_0(
                 topic_info.name, offset = compact_string_tail(buffer, offset, size)
             topic_info.partitions, topic_info.replication_factor, size = _unpack_ihB(buffer, offset)
             offset += 7
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_configs is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("topic_configs has more elements than bytes are left")
             topic_info.topic_configs = []
@@ -298,11 +292,10 @@ def _decode_streams_group_topology_value_0(
                 offset = skip_tags(buffer, offset, tags)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("repartition_sink_topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size > end - offset:
             raise DecodeError("repartition_sink_topics has more elements than bytes are left")
         subtopology.repartition_sink_topics = []
@@ -319,11 +312,10 @@ def _decode_streams_group_topology_value_0(
             append_text(text)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("repartition_source_topics is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 9 > end - offset:
             raise DecodeError("repartition_source_topics has more elements than bytes are left")
         subtopology.repartition_source_topics = []
@@ -341,11 +333,10 @@ def _decode_streams_group_topology_value_0(
                 topic_info.name, offset = compact_string_tail(buffer, offset, size)
             topic_info.partitions, topic_info.replication_factor, size = _unpack_ihB(buffer, offset)
             offset += 7
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("topic_configs is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 3 > end - offset:
                 raise DecodeError("topic_configs has more elements than bytes are left")
             topic_info.topic_configs = []
@@ -379,11 +370,10 @@ def _decode_streams_group_topology_value_0(
                 offset = skip_tags(buffer, offset, tags)
         size = buffer[offset]
         offset += 1
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("copartition_groups is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 4 > end - offset:
             raise DecodeError("copartition_groups has more elements than bytes are left")
         subtopology.copartition_groups = []
@@ -393,33 +383,30 @@ def _decode_streams_group_topology_value_0(
             append_copartition_group(copartition_group)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("source_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 2 > end - offset:
                 raise DecodeError("source_topics has more elements than bytes are left")
             copartition_group.source_topics = list(unpack_from(f">{size}h", buffer, offset))
             offset += size * 2
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("source_topic_regex is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 2 > end - offset:
                 raise DecodeError("source_topic_regex has more elements than bytes are left")
             copartition_group.source_topic_regex = list(unpack_from(f">{size}h", buffer, offset))
             offset += size * 2
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("repartition_source_topics is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 2 > end - offset:
                 raise DecodeError("repartition_source_topics has more elements than bytes are left")
             copartition_group.repartition_source_topics = list(unpack_from(f">{size}h", buffer, offset))
@@ -444,162 +431,75 @@ StreamsGroupTopologyValue._decoders = {0: _decode_streams_group_topology_value_0
 
 def _encode_streams_group_topology_value_0(message: StreamsGroupTopologyValue, pieces: list[Any]) -> None:
     append = pieces.append
-    subtopologies_size = len(message.subtopologies) + 1
-    append(
-        _pack_i(message.epoch)
-        + (
-            UVARINTS[subtopologies_size]
-            if subtopologies_size < 128
-            else encode_unsigned_varint(subtopologies_size)
-        )
-    )
+    append(_pack_i(message.epoch) + COMPACT_SIZES[len(message.subtopologies)])
     for subtopology in message.subtopologies:
         subtopology_id_text = subtopology.subtopology_id.encode()
-        subtopology_id_size = len(subtopology_id_text) + 1
-        source_topics_size = len(subtopology.source_topics) + 1
         append(
-            (
-                UVARINTS[subtopology_id_size]
-                if subtopology_id_size < 128
-                else encode_string_size(subtopology_id_size)
-            )
+            STRING_SIZES[len(subtopology_id_text)]
             + subtopology_id_text
-            + (
-                UVARINTS[source_topics_size]
-                if source_topics_size < 128
-                else encode_unsigned_varint(source_topics_size)
-            )
+            + COMPACT_SIZES[len(subtopology.source_topics)]
         )
         for text in subtopology.source_topics:
             text_text = text.encode()
-            text_size = len(text_text) + 1
-            append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-        source_topic_regex_size = len(subtopology.source_topic_regex) + 1
-        append(
-            (
-                UVARINTS[source_topic_regex_size]
-                if source_topic_regex_size < 128
-                else encode_unsigned_varint(source_topic_regex_size)
-            )
-        )
+            append(STRING_SIZES[len(text_text)] + text_text)
+        append(COMPACT_SIZES[len(subtopology.source_topic_regex)])
         for text in subtopology.source_topic_regex:
             text_text = text.encode()
-            text_size = len(text_text) + 1
-            append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-        state_changelog_topics_size = len(subtopology.state_changelog_topics) + 1
-        append(
-            (
-                UVARINTS[state_changelog_topics_size]
-                if state_changelog_topics_size < 128
-                else encode_unsigned_varint(state_changelog_topics_size)
-            )
-        )
+            append(STRING_SIZES[len(text_text)] + text_text)
+        append(COMPACT_SIZES[len(subtopology.state_changelog_topics)])
         for topic_info in subtopology.state_changelog_topics:
             name_text = topic_info.name.encode()
-            name_size = len(name_text) + 1
-            topic_configs_size = len(topic_info.topic_configs) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
                 + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                + (
-                    UVARINTS[topic_configs_size]
-                    if topic_configs_size < 128
-                    else encode_unsigned_varint(topic_configs_size)
-                )
+                + COMPACT_SIZES[len(topic_info.topic_configs)]
             )
             for topic_config in topic_info.topic_configs:
                 key_text = topic_config.key.encode()
-                key_size = len(key_text) + 1
                 value_text = topic_config.value.encode()
-                value_size = len(value_text) + 1
                 append(
-                    (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                    STRING_SIZES[len(key_text)]
                     + key_text
-                    + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                    + STRING_SIZES[len(value_text)]
                     + value_text
                     + b"\x00"
                 )
             append(b"\x00")
-        repartition_sink_topics_size = len(subtopology.repartition_sink_topics) + 1
-        append(
-            (
-                UVARINTS[repartition_sink_topics_size]
-                if repartition_sink_topics_size < 128
-                else encode_unsigned_varint(repartition_sink_topics_size)
-            )
-        )
+        append(COMPACT_SIZES[len(subtopology.repartition_sink_topics)])
         for text in subtopology.repartition_sink_topics:
             text_text = text.encode()
-            text_size = len(text_text) + 1
-            append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
-        repartition_source_topics_size = len(subtopology.repartition_source_topics) + 1
-        append(
-            (
-                UVARINTS[repartition_source_topics_size]
-                if repartition_source_topics_size < 128
-                else encode_unsigned_varint(repartition_source_topics_size)
-            )
-        )
+            append(STRING_SIZES[len(text_text)] + text_text)
+        append(COMPACT_SIZES[len(subtopology.repartition_source_topics)])
         for topic_info in subtopology.repartition_source_topics:
             name_text = topic_info.name.encode()
-            name_size = len(name_text) + 1
-            topic_configs_size = len(topic_info.topic_configs) + 1
             append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+                STRING_SIZES[len(name_text)]
                 + name_text
                 + _pack_ih(topic_info.partitions, topic_info.replication_factor)
-                + (
-                    UVARINTS[topic_configs_size]
-                    if topic_configs_size < 128
-                    else encode_unsigned_varint(topic_configs_size)
-                )
+                + COMPACT_SIZES[len(topic_info.topic_configs)]
             )
             for topic_config in topic_info.topic_configs:
                 key_text = topic_config.key.encode()
-                key_size = len(key_text) + 1
                 value_text = topic_config.value.encode()
-                value_size = len(value_text) + 1
                 append(
-                    (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
+                    STRING_SIZES[len(key_text)]
                     + key_text
-                    + (UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size))
+                    + STRING_SIZES[len(value_text)]
                     + value_text
                     + b"\x00"
                 )
             append(b"\x00")
-        copartition_groups_size = len(subtopology.copartition_groups) + 1
-        append(
-            (
-                UVARINTS[copartition_groups_size]
-                if copartition_groups_size < 128
-                else encode_unsigned_varint(copartition_groups_size)
-            )
-        )
+        append(COMPACT_SIZES[len(subtopology.copartition_groups)])
         for copartition_group in subtopology.copartition_groups:
-            source_topics_size = len(copartition_group.source_topics) + 1
-            source_topic_regex_size = len(copartition_group.source_topic_regex) + 1
-            repartition_source_topics_size = len(copartition_group.repartition_source_topics) + 1
             append(
-                (
-                    UVARINTS[source_topics_size]
-                    if source_topics_size < 128
-                    else encode_unsigned_varint(source_topics_size)
-                )
+                COMPACT_SIZES[len(copartition_group.source_topics)]
                 + pack(f">{len(copartition_group.source_topics)}h", *copartition_group.source_topics)
-                + (
-                    UVARINTS[source_topic_regex_size]
-                    if source_topic_regex_size < 128
-                    else encode_unsigned_varint(source_topic_regex_size)
-                )
+                + COMPACT_SIZES[len(copartition_group.source_topic_regex)]
                 + pack(
                     f">{len(copartition_group.source_topic_regex)}h", *copartition_group.source_topic_regex
                 )
-                + (
-                    UVARINTS[repartition_source_topics_size]
-                    if repartition_source_topics_size < 128
-                    else encode_unsigned_varint(repartition_source_topics_size)
-                )
+                + COMPACT_SIZES[len(copartition_group.repartition_source_topics)]
                 + pack(
                     f">{len(copartition_group.repartition_source_topics)}h",
                     *copartition_group.repartition_source_topics,

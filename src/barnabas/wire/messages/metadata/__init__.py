@@ -11,14 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["MetadataRequest", "MetadataResponse"]
@@ -390,9 +390,10 @@ def _decode_metadata_request_9(buffer: bytes, offset: int) -> tuple[MetadataRequ
     message = _new(MetadataRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -433,9 +434,10 @@ def _decode_metadata_request_10(buffer: bytes, offset: int) -> tuple[MetadataReq
     message = _new(MetadataRequest)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -476,9 +478,10 @@ def _decode_metadata_request_11(buffer: bytes, offset: int) -> tuple[MetadataReq
     message.include_cluster_authorized_operations = False
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.topics = None
     else:
@@ -608,18 +611,12 @@ def _encode_metadata_request_9(message: MetadataRequest, pieces: list[Any]) -> N
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for metadata_request_topic in message.topics:
             if metadata_request_topic.name is None:
                 raise EncodeError("name is null")
             name_text = metadata_request_topic.name.encode()
-            name_size = len(name_text) + 1
-            append(
-                (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-                + name_text
-                + b"\x00"
-            )
+            append(STRING_SIZES[len(name_text)] + name_text + b"\x00")
     append(
         _pack_tttx(
             message.allow_auto_topic_creation,
@@ -634,8 +631,7 @@ def _encode_metadata_request_10(message: MetadataRequest, pieces: list[Any]) -> 
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for metadata_request_topic in message.topics:
             if len(metadata_request_topic.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
@@ -644,10 +640,7 @@ def _encode_metadata_request_10(message: MetadataRequest, pieces: list[Any]) -> 
                 append(b"\x00")
             else:
                 name_text = metadata_request_topic.name.encode()
-                name_size = len(name_text) + 1
-                append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text
-                )
+                append(STRING_SIZES[len(name_text)] + name_text)
             append(b"\x00")
     append(
         _pack_tttx(
@@ -665,8 +658,7 @@ def _encode_metadata_request_11(message: MetadataRequest, pieces: list[Any]) -> 
     if message.topics is None:
         append(b"\x00")
     else:
-        topics_size = len(message.topics) + 1
-        append((UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size)))
+        append(COMPACT_SIZES[len(message.topics)])
         for metadata_request_topic in message.topics:
             if len(metadata_request_topic.topic_id) != 16:
                 raise EncodeError("a uuid has 16 bytes")
@@ -675,10 +667,7 @@ def _encode_metadata_request_11(message: MetadataRequest, pieces: list[Any]) -> 
                 append(b"\x00")
             else:
                 name_text = metadata_request_topic.name.encode()
-                name_size = len(name_text) + 1
-                append(
-                    (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text
-                )
+                append(STRING_SIZES[len(name_text)] + name_text)
             append(b"\x00")
     append(_pack_ttx(message.allow_auto_topic_creation, message.include_topic_authorized_operations))
 
@@ -1388,11 +1377,10 @@ def _decode_metadata_response_9(buffer: bytes, offset: int) -> tuple[MetadataRes
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -1430,11 +1418,10 @@ def _decode_metadata_response_9(buffer: bytes, offset: int) -> tuple[MetadataRes
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 10 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1453,11 +1440,10 @@ def _decode_metadata_response_9(buffer: bytes, offset: int) -> tuple[MetadataRes
             metadata_response_topic.name, offset = compact_string_tail(buffer, offset, size)
         metadata_response_topic.is_internal, size = _unpack_tB(buffer, offset)
         offset += 2
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         metadata_response_topic.partitions = []
@@ -1473,33 +1459,30 @@ def _decode_metadata_response_9(buffer: bytes, offset: int) -> tuple[MetadataRes
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             metadata_response_partition.replica_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             metadata_response_partition.isr_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             metadata_response_partition.offline_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -1525,11 +1508,10 @@ def _decode_metadata_response_10(buffer: bytes, offset: int) -> tuple[MetadataRe
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -1567,11 +1549,10 @@ def _decode_metadata_response_10(buffer: bytes, offset: int) -> tuple[MetadataRe
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 26 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1591,11 +1572,10 @@ def _decode_metadata_response_10(buffer: bytes, offset: int) -> tuple[MetadataRe
             buffer, offset
         )
         offset += 18
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         metadata_response_topic.partitions = []
@@ -1611,33 +1591,30 @@ def _decode_metadata_response_10(buffer: bytes, offset: int) -> tuple[MetadataRe
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             metadata_response_partition.replica_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             metadata_response_partition.isr_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             metadata_response_partition.offline_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -1664,11 +1641,10 @@ def _decode_metadata_response_11(buffer: bytes, offset: int) -> tuple[MetadataRe
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -1706,11 +1682,10 @@ def _decode_metadata_response_11(buffer: bytes, offset: int) -> tuple[MetadataRe
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 26 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1730,11 +1705,10 @@ def _decode_metadata_response_11(buffer: bytes, offset: int) -> tuple[MetadataRe
             buffer, offset
         )
         offset += 18
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         metadata_response_topic.partitions = []
@@ -1750,33 +1724,30 @@ def _decode_metadata_response_11(buffer: bytes, offset: int) -> tuple[MetadataRe
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             metadata_response_partition.replica_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             metadata_response_partition.isr_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             metadata_response_partition.offline_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -1803,11 +1774,10 @@ def _decode_metadata_response_12(buffer: bytes, offset: int) -> tuple[MetadataRe
     message.error_code = 0
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -1845,11 +1815,10 @@ def _decode_metadata_response_12(buffer: bytes, offset: int) -> tuple[MetadataRe
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 26 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -1869,11 +1838,10 @@ def _decode_metadata_response_12(buffer: bytes, offset: int) -> tuple[MetadataRe
             buffer, offset
         )
         offset += 18
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         metadata_response_topic.partitions = []
@@ -1889,33 +1857,30 @@ def _decode_metadata_response_12(buffer: bytes, offset: int) -> tuple[MetadataRe
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             metadata_response_partition.replica_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             metadata_response_partition.isr_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             metadata_response_partition.offline_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -1941,11 +1906,10 @@ def _decode_metadata_response_13(buffer: bytes, offset: int) -> tuple[MetadataRe
     message.cluster_authorized_operations = -2147483648
     message.throttle_time_ms, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("brokers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 11 > end - offset:
         raise DecodeError("brokers has more elements than bytes are left")
     message.brokers = []
@@ -1983,11 +1947,10 @@ def _decode_metadata_response_13(buffer: bytes, offset: int) -> tuple[MetadataRe
         message.cluster_id, offset = compact_nullable_string_tail(buffer, offset, size)
     message.controller_id, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("topics is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 26 > end - offset:
         raise DecodeError("topics has more elements than bytes are left")
     message.topics = []
@@ -2007,11 +1970,10 @@ def _decode_metadata_response_13(buffer: bytes, offset: int) -> tuple[MetadataRe
             buffer, offset
         )
         offset += 18
-        if size > 127:
-            size, offset = unsigned_varint_tail(buffer, offset, size)
-        size -= 1
-        if size < 0:
-            raise DecodeError("partitions is null")
+        if 0 < size < 128:
+            size -= 1
+        else:
+            size, offset = compact_size_tail(buffer, offset, size)
         if size * 18 > end - offset:
             raise DecodeError("partitions has more elements than bytes are left")
         metadata_response_topic.partitions = []
@@ -2027,33 +1989,30 @@ def _decode_metadata_response_13(buffer: bytes, offset: int) -> tuple[MetadataRe
                 size,
             ) = _unpack_hiiiB(buffer, offset)
             offset += 15
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("replica_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("replica_nodes has more elements than bytes are left")
             metadata_response_partition.replica_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("isr_nodes is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("isr_nodes has more elements than bytes are left")
             metadata_response_partition.isr_nodes = list(unpack_from(f">{size}i", buffer, offset))
             offset += size * 4
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("offline_replicas is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("offline_replicas has more elements than bytes are left")
             metadata_response_partition.offline_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -2464,17 +2423,12 @@ def _encode_metadata_response_8(message: MetadataResponse, pieces: list[Any]) ->
 
 def _encode_metadata_response_9(message: MetadataResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    brokers_size = len(message.brokers) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.brokers)])
     for metadata_response_broker in message.brokers:
         host_text = metadata_response_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(metadata_response_broker.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(metadata_response_broker.port)
         )
@@ -2482,44 +2436,26 @@ def _encode_metadata_response_9(message: MetadataResponse, pieces: list[Any]) ->
             append(b"\x00")
         else:
             rack_text = metadata_response_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     if message.cluster_id is None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.controller_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.controller_id) + COMPACT_SIZES[len(message.topics)])
     for metadata_response_topic in message.topics:
         if metadata_response_topic.name is None:
             raise EncodeError("name is null")
         name_text = metadata_response_topic.name.encode()
-        name_size = len(name_text) + 1
-        partitions_size = len(metadata_response_topic.partitions) + 1
         append(
             _pack_h(metadata_response_topic.error_code)
-            + (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            + STRING_SIZES[len(name_text)]
             + name_text
             + _pack_t(metadata_response_topic.is_internal)
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(metadata_response_topic.partitions)]
         )
         for metadata_response_partition in metadata_response_topic.partitions:
-            replica_nodes_size = len(metadata_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(metadata_response_partition.isr_nodes) + 1
-            offline_replicas_size = len(metadata_response_partition.offline_replicas) + 1
             append(
                 _pack_hiii(
                     metadata_response_partition.error_code,
@@ -2527,28 +2463,16 @@ def _encode_metadata_response_9(message: MetadataResponse, pieces: list[Any]) ->
                     metadata_response_partition.leader_id,
                     metadata_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.replica_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.replica_nodes)}i",
                     *metadata_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.isr_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.isr_nodes)}i", *metadata_response_partition.isr_nodes
                 )
-                + (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.offline_replicas)]
                 + pack(
                     f">{len(metadata_response_partition.offline_replicas)}i",
                     *metadata_response_partition.offline_replicas,
@@ -2561,17 +2485,12 @@ def _encode_metadata_response_9(message: MetadataResponse, pieces: list[Any]) ->
 
 def _encode_metadata_response_10(message: MetadataResponse, pieces: list[Any]) -> None:
     append = pieces.append
-    brokers_size = len(message.brokers) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.brokers)])
     for metadata_response_broker in message.brokers:
         host_text = metadata_response_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(metadata_response_broker.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(metadata_response_broker.port)
         )
@@ -2579,46 +2498,28 @@ def _encode_metadata_response_10(message: MetadataResponse, pieces: list[Any]) -
             append(b"\x00")
         else:
             rack_text = metadata_response_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     if message.cluster_id is None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.controller_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.controller_id) + COMPACT_SIZES[len(message.topics)])
     for metadata_response_topic in message.topics:
         if metadata_response_topic.name is None:
             raise EncodeError("name is null")
         name_text = metadata_response_topic.name.encode()
-        name_size = len(name_text) + 1
         if len(metadata_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(metadata_response_topic.partitions) + 1
         append(
             _pack_h(metadata_response_topic.error_code)
-            + (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            + STRING_SIZES[len(name_text)]
             + name_text
             + _pack_ut(metadata_response_topic.topic_id, metadata_response_topic.is_internal)
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(metadata_response_topic.partitions)]
         )
         for metadata_response_partition in metadata_response_topic.partitions:
-            replica_nodes_size = len(metadata_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(metadata_response_partition.isr_nodes) + 1
-            offline_replicas_size = len(metadata_response_partition.offline_replicas) + 1
             append(
                 _pack_hiii(
                     metadata_response_partition.error_code,
@@ -2626,28 +2527,16 @@ def _encode_metadata_response_10(message: MetadataResponse, pieces: list[Any]) -
                     metadata_response_partition.leader_id,
                     metadata_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.replica_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.replica_nodes)}i",
                     *metadata_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.isr_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.isr_nodes)}i", *metadata_response_partition.isr_nodes
                 )
-                + (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.offline_replicas)]
                 + pack(
                     f">{len(metadata_response_partition.offline_replicas)}i",
                     *metadata_response_partition.offline_replicas,
@@ -2662,17 +2551,12 @@ def _encode_metadata_response_11(message: MetadataResponse, pieces: list[Any]) -
     append = pieces.append
     if message.cluster_authorized_operations != -2147483648:
         raise EncodeError("it has no cluster_authorized_operations")
-    brokers_size = len(message.brokers) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.brokers)])
     for metadata_response_broker in message.brokers:
         host_text = metadata_response_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(metadata_response_broker.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(metadata_response_broker.port)
         )
@@ -2680,46 +2564,28 @@ def _encode_metadata_response_11(message: MetadataResponse, pieces: list[Any]) -
             append(b"\x00")
         else:
             rack_text = metadata_response_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     if message.cluster_id is None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.controller_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.controller_id) + COMPACT_SIZES[len(message.topics)])
     for metadata_response_topic in message.topics:
         if metadata_response_topic.name is None:
             raise EncodeError("name is null")
         name_text = metadata_response_topic.name.encode()
-        name_size = len(name_text) + 1
         if len(metadata_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(metadata_response_topic.partitions) + 1
         append(
             _pack_h(metadata_response_topic.error_code)
-            + (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            + STRING_SIZES[len(name_text)]
             + name_text
             + _pack_ut(metadata_response_topic.topic_id, metadata_response_topic.is_internal)
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(metadata_response_topic.partitions)]
         )
         for metadata_response_partition in metadata_response_topic.partitions:
-            replica_nodes_size = len(metadata_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(metadata_response_partition.isr_nodes) + 1
-            offline_replicas_size = len(metadata_response_partition.offline_replicas) + 1
             append(
                 _pack_hiii(
                     metadata_response_partition.error_code,
@@ -2727,28 +2593,16 @@ def _encode_metadata_response_11(message: MetadataResponse, pieces: list[Any]) -
                     metadata_response_partition.leader_id,
                     metadata_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.replica_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.replica_nodes)}i",
                     *metadata_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.isr_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.isr_nodes)}i", *metadata_response_partition.isr_nodes
                 )
-                + (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.offline_replicas)]
                 + pack(
                     f">{len(metadata_response_partition.offline_replicas)}i",
                     *metadata_response_partition.offline_replicas,
@@ -2763,17 +2617,12 @@ def _encode_metadata_response_12(message: MetadataResponse, pieces: list[Any]) -
     append = pieces.append
     if message.cluster_authorized_operations != -2147483648:
         raise EncodeError("it has no cluster_authorized_operations")
-    brokers_size = len(message.brokers) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.brokers)])
     for metadata_response_broker in message.brokers:
         host_text = metadata_response_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(metadata_response_broker.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(metadata_response_broker.port)
         )
@@ -2781,46 +2630,28 @@ def _encode_metadata_response_12(message: MetadataResponse, pieces: list[Any]) -
             append(b"\x00")
         else:
             rack_text = metadata_response_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     if message.cluster_id is None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.controller_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.controller_id) + COMPACT_SIZES[len(message.topics)])
     for metadata_response_topic in message.topics:
         append(_pack_h(metadata_response_topic.error_code))
         if metadata_response_topic.name is None:
             append(b"\x00")
         else:
             name_text = metadata_response_topic.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
         if len(metadata_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(metadata_response_topic.partitions) + 1
         append(
             _pack_ut(metadata_response_topic.topic_id, metadata_response_topic.is_internal)
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(metadata_response_topic.partitions)]
         )
         for metadata_response_partition in metadata_response_topic.partitions:
-            replica_nodes_size = len(metadata_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(metadata_response_partition.isr_nodes) + 1
-            offline_replicas_size = len(metadata_response_partition.offline_replicas) + 1
             append(
                 _pack_hiii(
                     metadata_response_partition.error_code,
@@ -2828,28 +2659,16 @@ def _encode_metadata_response_12(message: MetadataResponse, pieces: list[Any]) -
                     metadata_response_partition.leader_id,
                     metadata_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.replica_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.replica_nodes)}i",
                     *metadata_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.isr_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.isr_nodes)}i", *metadata_response_partition.isr_nodes
                 )
-                + (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.offline_replicas)]
                 + pack(
                     f">{len(metadata_response_partition.offline_replicas)}i",
                     *metadata_response_partition.offline_replicas,
@@ -2864,17 +2683,12 @@ def _encode_metadata_response_13(message: MetadataResponse, pieces: list[Any]) -
     append = pieces.append
     if message.cluster_authorized_operations != -2147483648:
         raise EncodeError("it has no cluster_authorized_operations")
-    brokers_size = len(message.brokers) + 1
-    append(
-        _pack_i(message.throttle_time_ms)
-        + (UVARINTS[brokers_size] if brokers_size < 128 else encode_unsigned_varint(brokers_size))
-    )
+    append(_pack_i(message.throttle_time_ms) + COMPACT_SIZES[len(message.brokers)])
     for metadata_response_broker in message.brokers:
         host_text = metadata_response_broker.host.encode()
-        host_size = len(host_text) + 1
         append(
             _pack_i(metadata_response_broker.node_id)
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_i(metadata_response_broker.port)
         )
@@ -2882,46 +2696,28 @@ def _encode_metadata_response_13(message: MetadataResponse, pieces: list[Any]) -
             append(b"\x00")
         else:
             rack_text = metadata_response_broker.rack.encode()
-            rack_size = len(rack_text) + 1
-            append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+            append(STRING_SIZES[len(rack_text)] + rack_text)
         append(b"\x00")
     if message.cluster_id is None:
         append(b"\x00")
     else:
         cluster_id_text = message.cluster_id.encode()
-        cluster_id_size = len(cluster_id_text) + 1
-        append(
-            (UVARINTS[cluster_id_size] if cluster_id_size < 128 else encode_string_size(cluster_id_size))
-            + cluster_id_text
-        )
-    topics_size = len(message.topics) + 1
-    append(
-        _pack_i(message.controller_id)
-        + (UVARINTS[topics_size] if topics_size < 128 else encode_unsigned_varint(topics_size))
-    )
+        append(STRING_SIZES[len(cluster_id_text)] + cluster_id_text)
+    append(_pack_i(message.controller_id) + COMPACT_SIZES[len(message.topics)])
     for metadata_response_topic in message.topics:
         append(_pack_h(metadata_response_topic.error_code))
         if metadata_response_topic.name is None:
             append(b"\x00")
         else:
             name_text = metadata_response_topic.name.encode()
-            name_size = len(name_text) + 1
-            append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+            append(STRING_SIZES[len(name_text)] + name_text)
         if len(metadata_response_topic.topic_id) != 16:
             raise EncodeError("a uuid has 16 bytes")
-        partitions_size = len(metadata_response_topic.partitions) + 1
         append(
             _pack_ut(metadata_response_topic.topic_id, metadata_response_topic.is_internal)
-            + (
-                UVARINTS[partitions_size]
-                if partitions_size < 128
-                else encode_unsigned_varint(partitions_size)
-            )
+            + COMPACT_SIZES[len(metadata_response_topic.partitions)]
         )
         for metadata_response_partition in metadata_response_topic.partitions:
-            replica_nodes_size = len(metadata_response_partition.replica_nodes) + 1
-            isr_nodes_size = len(metadata_response_partition.isr_nodes) + 1
-            offline_replicas_size = len(metadata_response_partition.offline_replicas) + 1
             append(
                 _pack_hiii(
                     metadata_response_partition.error_code,
@@ -2929,28 +2725,16 @@ def _encode_metadata_response_13(message: MetadataResponse, pieces: list[Any]) -
                     metadata_response_partition.leader_id,
                     metadata_response_partition.leader_epoch,
                 )
-                + (
-                    UVARINTS[replica_nodes_size]
-                    if replica_nodes_size < 128
-                    else encode_unsigned_varint(replica_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.replica_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.replica_nodes)}i",
                     *metadata_response_partition.replica_nodes,
                 )
-                + (
-                    UVARINTS[isr_nodes_size]
-                    if isr_nodes_size < 128
-                    else encode_unsigned_varint(isr_nodes_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.isr_nodes)]
                 + pack(
                     f">{len(metadata_response_partition.isr_nodes)}i", *metadata_response_partition.isr_nodes
                 )
-                + (
-                    UVARINTS[offline_replicas_size]
-                    if offline_replicas_size < 128
-                    else encode_unsigned_varint(offline_replicas_size)
-                )
+                + COMPACT_SIZES[len(metadata_response_partition.offline_replicas)]
                 + pack(
                     f">{len(metadata_response_partition.offline_replicas)}i",
                     *metadata_response_partition.offline_replicas,

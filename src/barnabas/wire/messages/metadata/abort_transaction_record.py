@@ -10,10 +10,10 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
     compact_nullable_string_tail,
-    encode_string_size,
     tag_header,
     unsigned_varint_tail,
 )
@@ -81,13 +81,10 @@ def _encode_abort_transaction_record_0(message: AbortTransactionRecord, pieces: 
     if message.reason is not None:
         mark = len(pieces)
         reason_text = message.reason.encode()
-        reason_size = len(reason_text) + 1
-        append(
-            (UVARINTS[reason_size] if reason_size < 128 else encode_string_size(reason_size)) + reason_text
-        )
+        append(STRING_SIZES[len(reason_text)] + reason_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 AbortTransactionRecord._encoders = {0: _encode_abort_transaction_record_0}

@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import EncodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, ZERO_UUID, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, ZERO_UUID, compact_string_tail, skip_tags
 
 __all__ = ["AccessControlEntryRecord"]
 
@@ -116,23 +116,16 @@ def _encode_access_control_entry_record_0(message: AccessControlEntryRecord, pie
     if len(message.id) != 16:
         raise EncodeError("a uuid has 16 bytes")
     resource_name_text = message.resource_name.encode()
-    resource_name_size = len(resource_name_text) + 1
     principal_text = message.principal.encode()
-    principal_size = len(principal_text) + 1
     host_text = message.host.encode()
-    host_size = len(host_text) + 1
     append(
         _pack_ub(message.id, message.resource_type)
-        + (
-            UVARINTS[resource_name_size]
-            if resource_name_size < 128
-            else encode_string_size(resource_name_size)
-        )
+        + STRING_SIZES[len(resource_name_text)]
         + resource_name_text
         + _pack_b(message.pattern_type)
-        + (UVARINTS[principal_size] if principal_size < 128 else encode_string_size(principal_size))
+        + STRING_SIZES[len(principal_text)]
         + principal_text
-        + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+        + STRING_SIZES[len(host_text)]
         + host_text
         + _pack_bbx(message.operation, message.permission_type)
     )

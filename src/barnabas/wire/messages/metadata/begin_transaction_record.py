@@ -10,10 +10,10 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
     compact_nullable_string_tail,
-    encode_string_size,
     tag_header,
     unsigned_varint_tail,
 )
@@ -81,11 +81,10 @@ def _encode_begin_transaction_record_0(message: BeginTransactionRecord, pieces: 
     if message.name is not None:
         mark = len(pieces)
         name_text = message.name.encode()
-        name_size = len(name_text) + 1
-        append((UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size)) + name_text)
+        append(STRING_SIZES[len(name_text)] + name_text)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 BeginTransactionRecord._encoders = {0: _encode_begin_transaction_record_0}

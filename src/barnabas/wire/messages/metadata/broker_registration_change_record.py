@@ -11,9 +11,10 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
+    compact_size_tail,
     tag_header,
     unsigned_varint_tail,
 )
@@ -149,11 +150,10 @@ def _decode_broker_registration_change_record_2(
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -191,11 +191,10 @@ def _decode_broker_registration_change_record_3(
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -204,9 +203,10 @@ def _decode_broker_registration_change_record_3(
             elif tag == 3:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.cordoned_log_dirs = None
                 else:
@@ -248,7 +248,7 @@ def _encode_broker_registration_change_record_0(
         append(_pack_b(message.fenced))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_broker_registration_change_record_1(
@@ -271,7 +271,7 @@ def _encode_broker_registration_change_record_1(
         append(_pack_b(message.in_controlled_shutdown))
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_broker_registration_change_record_2(
@@ -293,15 +293,14 @@ def _encode_broker_registration_change_record_2(
         close_tag(pieces, mark, 1)
     if len(message.log_dirs):
         mark = len(pieces)
-        log_dirs_size = len(message.log_dirs) + 1
-        append((UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size)))
+        append(COMPACT_SIZES[len(message.log_dirs)])
         for uuid in message.log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 2)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_broker_registration_change_record_3(
@@ -321,8 +320,7 @@ def _encode_broker_registration_change_record_3(
         close_tag(pieces, mark, 1)
     if len(message.log_dirs):
         mark = len(pieces)
-        log_dirs_size = len(message.log_dirs) + 1
-        append((UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size)))
+        append(COMPACT_SIZES[len(message.log_dirs)])
         for uuid in message.log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
@@ -330,21 +328,14 @@ def _encode_broker_registration_change_record_3(
         close_tag(pieces, mark, 2)
     if message.cordoned_log_dirs is not None:
         mark = len(pieces)
-        cordoned_log_dirs_size = len(message.cordoned_log_dirs) + 1
-        append(
-            (
-                UVARINTS[cordoned_log_dirs_size]
-                if cordoned_log_dirs_size < 128
-                else encode_unsigned_varint(cordoned_log_dirs_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.cordoned_log_dirs)])
         for uuid in message.cordoned_log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 3)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 BrokerRegistrationChangeRecord._encoders = {

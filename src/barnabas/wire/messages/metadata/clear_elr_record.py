@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["ClearElrRecord"]
 
@@ -60,12 +60,7 @@ ClearElrRecord._decoders = {0: _decode_clear_elr_record_0}
 def _encode_clear_elr_record_0(message: ClearElrRecord, pieces: list[Any]) -> None:
     append = pieces.append
     topic_name_text = message.topic_name.encode()
-    topic_name_size = len(topic_name_text) + 1
-    append(
-        (UVARINTS[topic_name_size] if topic_name_size < 128 else encode_string_size(topic_name_size))
-        + topic_name_text
-        + b"\x00"
-    )
+    append(STRING_SIZES[len(topic_name_text)] + topic_name_text + b"\x00")
 
 
 ClearElrRecord._encoders = {0: _encode_clear_elr_record_0}

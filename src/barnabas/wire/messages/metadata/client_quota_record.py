@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["ClientQuotaRecord"]
@@ -82,11 +81,10 @@ def _decode_client_quota_record_0(buffer: bytes, offset: int) -> tuple[ClientQuo
     message = _new(ClientQuotaRecord)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("entity is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 3 > end - offset:
         raise DecodeError("entity has more elements than bytes are left")
     message.entity = []
@@ -134,36 +132,18 @@ ClientQuotaRecord._decoders = {0: _decode_client_quota_record_0}
 
 def _encode_client_quota_record_0(message: ClientQuotaRecord, pieces: list[Any]) -> None:
     append = pieces.append
-    entity_size = len(message.entity) + 1
-    append((UVARINTS[entity_size] if entity_size < 128 else encode_unsigned_varint(entity_size)))
+    append(COMPACT_SIZES[len(message.entity)])
     for entity_data in message.entity:
         entity_type_text = entity_data.entity_type.encode()
-        entity_type_size = len(entity_type_text) + 1
-        append(
-            (UVARINTS[entity_type_size] if entity_type_size < 128 else encode_string_size(entity_type_size))
-            + entity_type_text
-        )
+        append(STRING_SIZES[len(entity_type_text)] + entity_type_text)
         if entity_data.entity_name is None:
             append(b"\x00")
         else:
             entity_name_text = entity_data.entity_name.encode()
-            entity_name_size = len(entity_name_text) + 1
-            append(
-                (
-                    UVARINTS[entity_name_size]
-                    if entity_name_size < 128
-                    else encode_string_size(entity_name_size)
-                )
-                + entity_name_text
-            )
+            append(STRING_SIZES[len(entity_name_text)] + entity_name_text)
         append(b"\x00")
     key_text = message.key.encode()
-    key_size = len(key_text) + 1
-    append(
-        (UVARINTS[key_size] if key_size < 128 else encode_string_size(key_size))
-        + key_text
-        + _pack_dtx(message.value, message.remove)
-    )
+    append(STRING_SIZES[len(key_text)] + key_text + _pack_dtx(message.value, message.remove))
 
 
 ClientQuotaRecord._encoders = {0: _encode_client_quota_record_0}

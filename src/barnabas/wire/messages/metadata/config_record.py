@@ -10,10 +10,9 @@ from typing import Any
 
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    STRING_SIZES,
     compact_nullable_string_tail,
     compact_string_tail,
-    encode_string_size,
     skip_tags,
 )
 
@@ -94,26 +93,19 @@ ConfigRecord._decoders = {0: _decode_config_record_0}
 def _encode_config_record_0(message: ConfigRecord, pieces: list[Any]) -> None:
     append = pieces.append
     resource_name_text = message.resource_name.encode()
-    resource_name_size = len(resource_name_text) + 1
     name_text = message.name.encode()
-    name_size = len(name_text) + 1
     append(
         _pack_b(message.resource_type)
-        + (
-            UVARINTS[resource_name_size]
-            if resource_name_size < 128
-            else encode_string_size(resource_name_size)
-        )
+        + STRING_SIZES[len(resource_name_text)]
         + resource_name_text
-        + (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+        + STRING_SIZES[len(name_text)]
         + name_text
     )
     if message.value is None:
         append(b"\x00")
     else:
         value_text = message.value.encode()
-        value_size = len(value_text) + 1
-        append((UVARINTS[value_size] if value_size < 128 else encode_string_size(value_size)) + value_text)
+        append(STRING_SIZES[len(value_text)] + value_text)
     append(b"\x00")
 
 

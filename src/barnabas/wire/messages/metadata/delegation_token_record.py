@@ -11,12 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["DelegationTokenRecord"]
@@ -95,11 +94,10 @@ def _decode_delegation_token_record_0(buffer: bytes, offset: int) -> tuple[Deleg
         message.requester, offset = compact_string_tail(buffer, offset, size)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("renewers is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size > end - offset:
         raise DecodeError("renewers has more elements than bytes are left")
     message.renewers = []
@@ -137,26 +135,21 @@ DelegationTokenRecord._decoders = {0: _decode_delegation_token_record_0}
 def _encode_delegation_token_record_0(message: DelegationTokenRecord, pieces: list[Any]) -> None:
     append = pieces.append
     owner_text = message.owner.encode()
-    owner_size = len(owner_text) + 1
     requester_text = message.requester.encode()
-    requester_size = len(requester_text) + 1
-    renewers_size = len(message.renewers) + 1
     append(
-        (UVARINTS[owner_size] if owner_size < 128 else encode_string_size(owner_size))
+        STRING_SIZES[len(owner_text)]
         + owner_text
-        + (UVARINTS[requester_size] if requester_size < 128 else encode_string_size(requester_size))
+        + STRING_SIZES[len(requester_text)]
         + requester_text
-        + (UVARINTS[renewers_size] if renewers_size < 128 else encode_unsigned_varint(renewers_size))
+        + COMPACT_SIZES[len(message.renewers)]
     )
     for text in message.renewers:
         text_text = text.encode()
-        text_size = len(text_text) + 1
-        append((UVARINTS[text_size] if text_size < 128 else encode_string_size(text_size)) + text_text)
+        append(STRING_SIZES[len(text_text)] + text_text)
     token_id_text = message.token_id.encode()
-    token_id_size = len(token_id_text) + 1
     append(
         _pack_qqq(message.issue_timestamp, message.max_timestamp, message.expiration_timestamp)
-        + (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
+        + STRING_SIZES[len(token_id_text)]
         + token_id_text
         + b"\x00"
     )

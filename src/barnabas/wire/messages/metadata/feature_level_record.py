@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any
 
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["FeatureLevelRecord"]
 
@@ -66,12 +66,7 @@ FeatureLevelRecord._decoders = {0: _decode_feature_level_record_0}
 def _encode_feature_level_record_0(message: FeatureLevelRecord, pieces: list[Any]) -> None:
     append = pieces.append
     name_text = message.name.encode()
-    name_size = len(name_text) + 1
-    append(
-        (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-        + name_text
-        + _pack_hx(message.feature_level)
-    )
+    append(STRING_SIZES[len(name_text)] + name_text + _pack_hx(message.feature_level))
 
 
 FeatureLevelRecord._encoders = {0: _encode_feature_level_record_0}

@@ -11,10 +11,10 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     ZERO_UUID,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
     tag_header,
     unsigned_varint_tail,
 )
@@ -116,9 +116,10 @@ def _decode_partition_change_record_0(buffer: bytes, offset: int) -> tuple[Parti
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.isr = None
                 else:
@@ -132,9 +133,10 @@ def _decode_partition_change_record_0(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.replicas = None
                 else:
@@ -145,9 +147,10 @@ def _decode_partition_change_record_0(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 3:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.removing_replicas = None
                 else:
@@ -158,9 +161,10 @@ def _decode_partition_change_record_0(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 4:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.adding_replicas = None
                 else:
@@ -200,9 +204,10 @@ def _decode_partition_change_record_1(buffer: bytes, offset: int) -> tuple[Parti
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.isr = None
                 else:
@@ -216,9 +221,10 @@ def _decode_partition_change_record_1(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.replicas = None
                 else:
@@ -229,9 +235,10 @@ def _decode_partition_change_record_1(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 3:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.removing_replicas = None
                 else:
@@ -242,9 +249,10 @@ def _decode_partition_change_record_1(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 4:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.adding_replicas = None
                 else:
@@ -258,9 +266,10 @@ def _decode_partition_change_record_1(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 8:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.directories = None
                 else:
@@ -298,9 +307,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.isr = None
                 else:
@@ -314,9 +324,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.replicas = None
                 else:
@@ -327,9 +338,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 3:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.removing_replicas = None
                 else:
@@ -340,9 +352,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 4:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.adding_replicas = None
                 else:
@@ -356,9 +369,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 6:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.eligible_leader_replicas = None
                 else:
@@ -369,9 +383,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 7:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.last_known_elr = None
                 else:
@@ -382,9 +397,10 @@ def _decode_partition_change_record_2(buffer: bytes, offset: int) -> tuple[Parti
             elif tag == 8:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.directories = None
                 else:
@@ -422,11 +438,7 @@ def _encode_partition_change_record_0(message: PartitionChangeRecord, pieces: li
     append(b"\x00")
     if message.isr is not None:
         mark = len(pieces)
-        isr_size = len(message.isr) + 1
-        append(
-            (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
-            + pack(f">{len(message.isr)}i", *message.isr)
-        )
+        append(COMPACT_SIZES[len(message.isr)] + pack(f">{len(message.isr)}i", *message.isr))
         close_tag(pieces, mark, 0)
     if message.leader != -2:
         mark = len(pieces)
@@ -434,33 +446,19 @@ def _encode_partition_change_record_0(message: PartitionChangeRecord, pieces: li
         close_tag(pieces, mark, 1)
     if message.replicas is not None:
         mark = len(pieces)
-        replicas_size = len(message.replicas) + 1
-        append(
-            (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
-            + pack(f">{len(message.replicas)}i", *message.replicas)
-        )
+        append(COMPACT_SIZES[len(message.replicas)] + pack(f">{len(message.replicas)}i", *message.replicas))
         close_tag(pieces, mark, 2)
     if message.removing_replicas is not None:
         mark = len(pieces)
-        removing_replicas_size = len(message.removing_replicas) + 1
         append(
-            (
-                UVARINTS[removing_replicas_size]
-                if removing_replicas_size < 128
-                else encode_unsigned_varint(removing_replicas_size)
-            )
+            COMPACT_SIZES[len(message.removing_replicas)]
             + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
         )
         close_tag(pieces, mark, 3)
     if message.adding_replicas is not None:
         mark = len(pieces)
-        adding_replicas_size = len(message.adding_replicas) + 1
         append(
-            (
-                UVARINTS[adding_replicas_size]
-                if adding_replicas_size < 128
-                else encode_unsigned_varint(adding_replicas_size)
-            )
+            COMPACT_SIZES[len(message.adding_replicas)]
             + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         )
         close_tag(pieces, mark, 4)
@@ -469,7 +467,7 @@ def _encode_partition_change_record_0(message: PartitionChangeRecord, pieces: li
         append(_pack_b(message.leader_recovery_state))
         close_tag(pieces, mark, 5)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_partition_change_record_1(message: PartitionChangeRecord, pieces: list[Any]) -> None:
@@ -485,11 +483,7 @@ def _encode_partition_change_record_1(message: PartitionChangeRecord, pieces: li
     append(b"\x00")
     if message.isr is not None:
         mark = len(pieces)
-        isr_size = len(message.isr) + 1
-        append(
-            (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
-            + pack(f">{len(message.isr)}i", *message.isr)
-        )
+        append(COMPACT_SIZES[len(message.isr)] + pack(f">{len(message.isr)}i", *message.isr))
         close_tag(pieces, mark, 0)
     if message.leader != -2:
         mark = len(pieces)
@@ -497,33 +491,19 @@ def _encode_partition_change_record_1(message: PartitionChangeRecord, pieces: li
         close_tag(pieces, mark, 1)
     if message.replicas is not None:
         mark = len(pieces)
-        replicas_size = len(message.replicas) + 1
-        append(
-            (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
-            + pack(f">{len(message.replicas)}i", *message.replicas)
-        )
+        append(COMPACT_SIZES[len(message.replicas)] + pack(f">{len(message.replicas)}i", *message.replicas))
         close_tag(pieces, mark, 2)
     if message.removing_replicas is not None:
         mark = len(pieces)
-        removing_replicas_size = len(message.removing_replicas) + 1
         append(
-            (
-                UVARINTS[removing_replicas_size]
-                if removing_replicas_size < 128
-                else encode_unsigned_varint(removing_replicas_size)
-            )
+            COMPACT_SIZES[len(message.removing_replicas)]
             + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
         )
         close_tag(pieces, mark, 3)
     if message.adding_replicas is not None:
         mark = len(pieces)
-        adding_replicas_size = len(message.adding_replicas) + 1
         append(
-            (
-                UVARINTS[adding_replicas_size]
-                if adding_replicas_size < 128
-                else encode_unsigned_varint(adding_replicas_size)
-            )
+            COMPACT_SIZES[len(message.adding_replicas)]
             + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         )
         close_tag(pieces, mark, 4)
@@ -533,21 +513,14 @@ def _encode_partition_change_record_1(message: PartitionChangeRecord, pieces: li
         close_tag(pieces, mark, 5)
     if message.directories is not None:
         mark = len(pieces)
-        directories_size = len(message.directories) + 1
-        append(
-            (
-                UVARINTS[directories_size]
-                if directories_size < 128
-                else encode_unsigned_varint(directories_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.directories)])
         for uuid in message.directories:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 8)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_partition_change_record_2(message: PartitionChangeRecord, pieces: list[Any]) -> None:
@@ -559,11 +532,7 @@ def _encode_partition_change_record_2(message: PartitionChangeRecord, pieces: li
     append(b"\x00")
     if message.isr is not None:
         mark = len(pieces)
-        isr_size = len(message.isr) + 1
-        append(
-            (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
-            + pack(f">{len(message.isr)}i", *message.isr)
-        )
+        append(COMPACT_SIZES[len(message.isr)] + pack(f">{len(message.isr)}i", *message.isr))
         close_tag(pieces, mark, 0)
     if message.leader != -2:
         mark = len(pieces)
@@ -571,33 +540,19 @@ def _encode_partition_change_record_2(message: PartitionChangeRecord, pieces: li
         close_tag(pieces, mark, 1)
     if message.replicas is not None:
         mark = len(pieces)
-        replicas_size = len(message.replicas) + 1
-        append(
-            (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
-            + pack(f">{len(message.replicas)}i", *message.replicas)
-        )
+        append(COMPACT_SIZES[len(message.replicas)] + pack(f">{len(message.replicas)}i", *message.replicas))
         close_tag(pieces, mark, 2)
     if message.removing_replicas is not None:
         mark = len(pieces)
-        removing_replicas_size = len(message.removing_replicas) + 1
         append(
-            (
-                UVARINTS[removing_replicas_size]
-                if removing_replicas_size < 128
-                else encode_unsigned_varint(removing_replicas_size)
-            )
+            COMPACT_SIZES[len(message.removing_replicas)]
             + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
         )
         close_tag(pieces, mark, 3)
     if message.adding_replicas is not None:
         mark = len(pieces)
-        adding_replicas_size = len(message.adding_replicas) + 1
         append(
-            (
-                UVARINTS[adding_replicas_size]
-                if adding_replicas_size < 128
-                else encode_unsigned_varint(adding_replicas_size)
-            )
+            COMPACT_SIZES[len(message.adding_replicas)]
             + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         )
         close_tag(pieces, mark, 4)
@@ -607,45 +562,28 @@ def _encode_partition_change_record_2(message: PartitionChangeRecord, pieces: li
         close_tag(pieces, mark, 5)
     if message.eligible_leader_replicas is not None:
         mark = len(pieces)
-        eligible_leader_replicas_size = len(message.eligible_leader_replicas) + 1
         append(
-            (
-                UVARINTS[eligible_leader_replicas_size]
-                if eligible_leader_replicas_size < 128
-                else encode_unsigned_varint(eligible_leader_replicas_size)
-            )
+            COMPACT_SIZES[len(message.eligible_leader_replicas)]
             + pack(f">{len(message.eligible_leader_replicas)}i", *message.eligible_leader_replicas)
         )
         close_tag(pieces, mark, 6)
     if message.last_known_elr is not None:
         mark = len(pieces)
-        last_known_elr_size = len(message.last_known_elr) + 1
         append(
-            (
-                UVARINTS[last_known_elr_size]
-                if last_known_elr_size < 128
-                else encode_unsigned_varint(last_known_elr_size)
-            )
+            COMPACT_SIZES[len(message.last_known_elr)]
             + pack(f">{len(message.last_known_elr)}i", *message.last_known_elr)
         )
         close_tag(pieces, mark, 7)
     if message.directories is not None:
         mark = len(pieces)
-        directories_size = len(message.directories) + 1
-        append(
-            (
-                UVARINTS[directories_size]
-                if directories_size < 128
-                else encode_unsigned_varint(directories_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.directories)])
         for uuid in message.directories:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 8)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 PartitionChangeRecord._encoders = {

@@ -11,10 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     ZERO_UUID,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
+    compact_size_tail,
     tag_header,
     unsigned_varint_tail,
 )
@@ -110,44 +111,40 @@ def _decode_partition_record_0(buffer: bytes, offset: int) -> tuple[PartitionRec
     message.last_known_elr = None
     message.partition_id, message.topic_id, size = _unpack_iuB(buffer, offset)
     offset += 21
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("replicas has more elements than bytes are left")
     message.replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("isr is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("isr has more elements than bytes are left")
     message.isr = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("removing_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("removing_replicas has more elements than bytes are left")
     message.removing_replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("adding_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("adding_replicas has more elements than bytes are left")
     message.adding_replicas = list(unpack_from(f">{size}i", buffer, offset))
@@ -177,55 +174,50 @@ def _decode_partition_record_1(buffer: bytes, offset: int) -> tuple[PartitionRec
     message.last_known_elr = None
     message.partition_id, message.topic_id, size = _unpack_iuB(buffer, offset)
     offset += 21
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("replicas has more elements than bytes are left")
     message.replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("isr is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("isr has more elements than bytes are left")
     message.isr = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("removing_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("removing_replicas has more elements than bytes are left")
     message.removing_replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("adding_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("adding_replicas has more elements than bytes are left")
     message.adding_replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     message.leader, message.leader_epoch, message.partition_epoch, size = _unpack_iiiB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("directories is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 16 > end - offset:
         raise DecodeError("directories has more elements than bytes are left")
     stop = offset + size * 16
@@ -254,55 +246,50 @@ def _decode_partition_record_2(buffer: bytes, offset: int) -> tuple[PartitionRec
     message = _new(PartitionRecord)
     message.partition_id, message.topic_id, size = _unpack_iuB(buffer, offset)
     offset += 21
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("replicas has more elements than bytes are left")
     message.replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("isr is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("isr has more elements than bytes are left")
     message.isr = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("removing_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("removing_replicas has more elements than bytes are left")
     message.removing_replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("adding_replicas is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 4 > end - offset:
         raise DecodeError("adding_replicas has more elements than bytes are left")
     message.adding_replicas = list(unpack_from(f">{size}i", buffer, offset))
     offset += size * 4
     message.leader, message.leader_epoch, message.partition_epoch, size = _unpack_iiiB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("directories is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 16 > end - offset:
         raise DecodeError("directories has more elements than bytes are left")
     stop = offset + size * 16
@@ -324,9 +311,10 @@ def _decode_partition_record_2(buffer: bytes, offset: int) -> tuple[PartitionRec
             elif tag == 1:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.eligible_leader_replicas = None
                 else:
@@ -337,9 +325,10 @@ def _decode_partition_record_2(buffer: bytes, offset: int) -> tuple[PartitionRec
             elif tag == 2:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.last_known_elr = None
                 else:
@@ -371,27 +360,15 @@ def _encode_partition_record_0(message: PartitionRecord, pieces: list[Any]) -> N
         raise EncodeError("it has no last_known_elr")
     if len(message.topic_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    replicas_size = len(message.replicas) + 1
-    isr_size = len(message.isr) + 1
-    removing_replicas_size = len(message.removing_replicas) + 1
-    adding_replicas_size = len(message.adding_replicas) + 1
     append(
         _pack_iu(message.partition_id, message.topic_id)
-        + (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
+        + COMPACT_SIZES[len(message.replicas)]
         + pack(f">{len(message.replicas)}i", *message.replicas)
-        + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+        + COMPACT_SIZES[len(message.isr)]
         + pack(f">{len(message.isr)}i", *message.isr)
-        + (
-            UVARINTS[removing_replicas_size]
-            if removing_replicas_size < 128
-            else encode_unsigned_varint(removing_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.removing_replicas)]
         + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
-        + (
-            UVARINTS[adding_replicas_size]
-            if adding_replicas_size < 128
-            else encode_unsigned_varint(adding_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.adding_replicas)]
         + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         + _pack_iii(message.leader, message.leader_epoch, message.partition_epoch)
     )
@@ -402,7 +379,7 @@ def _encode_partition_record_0(message: PartitionRecord, pieces: list[Any]) -> N
         append(_pack_b(message.leader_recovery_state))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_partition_record_1(message: PartitionRecord, pieces: list[Any]) -> None:
@@ -413,31 +390,18 @@ def _encode_partition_record_1(message: PartitionRecord, pieces: list[Any]) -> N
         raise EncodeError("it has no last_known_elr")
     if len(message.topic_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    replicas_size = len(message.replicas) + 1
-    isr_size = len(message.isr) + 1
-    removing_replicas_size = len(message.removing_replicas) + 1
-    adding_replicas_size = len(message.adding_replicas) + 1
-    directories_size = len(message.directories) + 1
     append(
         _pack_iu(message.partition_id, message.topic_id)
-        + (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
+        + COMPACT_SIZES[len(message.replicas)]
         + pack(f">{len(message.replicas)}i", *message.replicas)
-        + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+        + COMPACT_SIZES[len(message.isr)]
         + pack(f">{len(message.isr)}i", *message.isr)
-        + (
-            UVARINTS[removing_replicas_size]
-            if removing_replicas_size < 128
-            else encode_unsigned_varint(removing_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.removing_replicas)]
         + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
-        + (
-            UVARINTS[adding_replicas_size]
-            if adding_replicas_size < 128
-            else encode_unsigned_varint(adding_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.adding_replicas)]
         + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         + _pack_iii(message.leader, message.leader_epoch, message.partition_epoch)
-        + (UVARINTS[directories_size] if directories_size < 128 else encode_unsigned_varint(directories_size))
+        + COMPACT_SIZES[len(message.directories)]
     )
     for uuid in message.directories:
         if len(uuid) != 16:
@@ -450,38 +414,25 @@ def _encode_partition_record_1(message: PartitionRecord, pieces: list[Any]) -> N
         append(_pack_b(message.leader_recovery_state))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_partition_record_2(message: PartitionRecord, pieces: list[Any]) -> None:
     append = pieces.append
     if len(message.topic_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    replicas_size = len(message.replicas) + 1
-    isr_size = len(message.isr) + 1
-    removing_replicas_size = len(message.removing_replicas) + 1
-    adding_replicas_size = len(message.adding_replicas) + 1
-    directories_size = len(message.directories) + 1
     append(
         _pack_iu(message.partition_id, message.topic_id)
-        + (UVARINTS[replicas_size] if replicas_size < 128 else encode_unsigned_varint(replicas_size))
+        + COMPACT_SIZES[len(message.replicas)]
         + pack(f">{len(message.replicas)}i", *message.replicas)
-        + (UVARINTS[isr_size] if isr_size < 128 else encode_unsigned_varint(isr_size))
+        + COMPACT_SIZES[len(message.isr)]
         + pack(f">{len(message.isr)}i", *message.isr)
-        + (
-            UVARINTS[removing_replicas_size]
-            if removing_replicas_size < 128
-            else encode_unsigned_varint(removing_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.removing_replicas)]
         + pack(f">{len(message.removing_replicas)}i", *message.removing_replicas)
-        + (
-            UVARINTS[adding_replicas_size]
-            if adding_replicas_size < 128
-            else encode_unsigned_varint(adding_replicas_size)
-        )
+        + COMPACT_SIZES[len(message.adding_replicas)]
         + pack(f">{len(message.adding_replicas)}i", *message.adding_replicas)
         + _pack_iii(message.leader, message.leader_epoch, message.partition_epoch)
-        + (UVARINTS[directories_size] if directories_size < 128 else encode_unsigned_varint(directories_size))
+        + COMPACT_SIZES[len(message.directories)]
     )
     for uuid in message.directories:
         if len(uuid) != 16:
@@ -495,30 +446,20 @@ def _encode_partition_record_2(message: PartitionRecord, pieces: list[Any]) -> N
         close_tag(pieces, mark, 0)
     if message.eligible_leader_replicas is not None:
         mark = len(pieces)
-        eligible_leader_replicas_size = len(message.eligible_leader_replicas) + 1
         append(
-            (
-                UVARINTS[eligible_leader_replicas_size]
-                if eligible_leader_replicas_size < 128
-                else encode_unsigned_varint(eligible_leader_replicas_size)
-            )
+            COMPACT_SIZES[len(message.eligible_leader_replicas)]
             + pack(f">{len(message.eligible_leader_replicas)}i", *message.eligible_leader_replicas)
         )
         close_tag(pieces, mark, 1)
     if message.last_known_elr is not None:
         mark = len(pieces)
-        last_known_elr_size = len(message.last_known_elr) + 1
         append(
-            (
-                UVARINTS[last_known_elr_size]
-                if last_known_elr_size < 128
-                else encode_unsigned_varint(last_known_elr_size)
-            )
+            COMPACT_SIZES[len(message.last_known_elr)]
             + pack(f">{len(message.last_known_elr)}i", *message.last_known_elr)
         )
         close_tag(pieces, mark, 2)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 PartitionRecord._encoders = {

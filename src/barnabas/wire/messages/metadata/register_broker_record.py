@@ -11,13 +11,14 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
     close_tag,
+    compact_nullable_size_tail,
     compact_nullable_string_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -161,11 +162,10 @@ def _decode_register_broker_record_0(buffer: bytes, offset: int) -> tuple[Regist
     message.cordoned_log_dirs = None
     message.broker_id, message.incarnation_id, message.broker_epoch, size = _unpack_iuqB(buffer, offset)
     offset += 29
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -195,11 +195,10 @@ def _decode_register_broker_record_0(buffer: bytes, offset: int) -> tuple[Regist
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -244,11 +243,10 @@ def _decode_register_broker_record_1(buffer: bytes, offset: int) -> tuple[Regist
     message.cordoned_log_dirs = None
     message.broker_id, message.incarnation_id, message.broker_epoch, size = _unpack_iuqB(buffer, offset)
     offset += 29
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -278,11 +276,10 @@ def _decode_register_broker_record_1(buffer: bytes, offset: int) -> tuple[Regist
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -328,11 +325,10 @@ def _decode_register_broker_record_2(buffer: bytes, offset: int) -> tuple[Regist
         _unpack_ituqB(buffer, offset)
     )
     offset += 30
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -362,11 +358,10 @@ def _decode_register_broker_record_2(buffer: bytes, offset: int) -> tuple[Regist
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -411,11 +406,10 @@ def _decode_register_broker_record_3(buffer: bytes, offset: int) -> tuple[Regist
         _unpack_ituqB(buffer, offset)
     )
     offset += 30
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -445,11 +439,10 @@ def _decode_register_broker_record_3(buffer: bytes, offset: int) -> tuple[Regist
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -490,11 +483,10 @@ def _decode_register_broker_record_3(buffer: bytes, offset: int) -> tuple[Regist
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -514,11 +506,10 @@ def _decode_register_broker_record_4(buffer: bytes, offset: int) -> tuple[Regist
         _unpack_ituqB(buffer, offset)
     )
     offset += 30
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -548,11 +539,10 @@ def _decode_register_broker_record_4(buffer: bytes, offset: int) -> tuple[Regist
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -594,11 +584,10 @@ def _decode_register_broker_record_4(buffer: bytes, offset: int) -> tuple[Regist
             if tag == 0:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
-                if size < 0:
-                    raise DecodeError("log_dirs is null")
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_size_tail(buffer, offset, size)
                 if size * 16 > end - offset:
                     raise DecodeError("log_dirs has more elements than bytes are left")
                 stop = offset + size * 16
@@ -607,9 +596,10 @@ def _decode_register_broker_record_4(buffer: bytes, offset: int) -> tuple[Regist
             elif tag == 1:
                 size = buffer[offset]
                 offset += 1
-                if size > 127:
-                    size, offset = unsigned_varint_tail(buffer, offset, size)
-                size -= 1
+                if 0 < size < 128:
+                    size -= 1
+                else:
+                    size, offset = compact_nullable_size_tail(buffer, offset, size)
                 if size < 0:
                     message.cordoned_log_dirs = None
                 else:
@@ -646,30 +636,25 @@ def _encode_register_broker_record_0(message: RegisterBrokerRecord, pieces: list
         raise EncodeError("it has no cordoned_log_dirs")
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_iuq(message.broker_id, message.incarnation_id, message.broker_epoch)
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for broker_endpoint in message.end_points:
         name_text = broker_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = broker_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(broker_endpoint.port, broker_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for broker_feature in message.features:
         name_text = broker_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(broker_feature.min_supported_version, broker_feature.max_supported_version)
         )
@@ -677,8 +662,7 @@ def _encode_register_broker_record_0(message: RegisterBrokerRecord, pieces: list
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_tx(message.fenced))
 
 
@@ -692,30 +676,25 @@ def _encode_register_broker_record_1(message: RegisterBrokerRecord, pieces: list
         raise EncodeError("it has no cordoned_log_dirs")
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_iuq(message.broker_id, message.incarnation_id, message.broker_epoch)
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for broker_endpoint in message.end_points:
         name_text = broker_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = broker_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(broker_endpoint.port, broker_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for broker_feature in message.features:
         name_text = broker_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(broker_feature.min_supported_version, broker_feature.max_supported_version)
         )
@@ -723,8 +702,7 @@ def _encode_register_broker_record_1(message: RegisterBrokerRecord, pieces: list
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_ttx(message.fenced, message.in_controlled_shutdown))
 
 
@@ -736,32 +714,27 @@ def _encode_register_broker_record_2(message: RegisterBrokerRecord, pieces: list
         raise EncodeError("it has no cordoned_log_dirs")
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_ituq(
             message.broker_id, message.is_migrating_zk_broker, message.incarnation_id, message.broker_epoch
         )
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for broker_endpoint in message.end_points:
         name_text = broker_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = broker_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(broker_endpoint.port, broker_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for broker_feature in message.features:
         name_text = broker_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(broker_feature.min_supported_version, broker_feature.max_supported_version)
         )
@@ -769,8 +742,7 @@ def _encode_register_broker_record_2(message: RegisterBrokerRecord, pieces: list
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_ttx(message.fenced, message.in_controlled_shutdown))
 
 
@@ -780,32 +752,27 @@ def _encode_register_broker_record_3(message: RegisterBrokerRecord, pieces: list
         raise EncodeError("it has no cordoned_log_dirs")
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_ituq(
             message.broker_id, message.is_migrating_zk_broker, message.incarnation_id, message.broker_epoch
         )
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for broker_endpoint in message.end_points:
         name_text = broker_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = broker_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(broker_endpoint.port, broker_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for broker_feature in message.features:
         name_text = broker_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(broker_feature.min_supported_version, broker_feature.max_supported_version)
         )
@@ -813,54 +780,47 @@ def _encode_register_broker_record_3(message: RegisterBrokerRecord, pieces: list
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_tt(message.fenced, message.in_controlled_shutdown))
     tags = len(pieces)
     append(b"\x00")
     if len(message.log_dirs):
         mark = len(pieces)
-        log_dirs_size = len(message.log_dirs) + 1
-        append((UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size)))
+        append(COMPACT_SIZES[len(message.log_dirs)])
         for uuid in message.log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 def _encode_register_broker_record_4(message: RegisterBrokerRecord, pieces: list[Any]) -> None:
     append = pieces.append
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_ituq(
             message.broker_id, message.is_migrating_zk_broker, message.incarnation_id, message.broker_epoch
         )
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for broker_endpoint in message.end_points:
         name_text = broker_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = broker_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(broker_endpoint.port, broker_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for broker_feature in message.features:
         name_text = broker_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(broker_feature.min_supported_version, broker_feature.max_supported_version)
         )
@@ -868,15 +828,13 @@ def _encode_register_broker_record_4(message: RegisterBrokerRecord, pieces: list
         append(b"\x00")
     else:
         rack_text = message.rack.encode()
-        rack_size = len(rack_text) + 1
-        append((UVARINTS[rack_size] if rack_size < 128 else encode_string_size(rack_size)) + rack_text)
+        append(STRING_SIZES[len(rack_text)] + rack_text)
     append(_pack_tt(message.fenced, message.in_controlled_shutdown))
     tags = len(pieces)
     append(b"\x00")
     if len(message.log_dirs):
         mark = len(pieces)
-        log_dirs_size = len(message.log_dirs) + 1
-        append((UVARINTS[log_dirs_size] if log_dirs_size < 128 else encode_unsigned_varint(log_dirs_size)))
+        append(COMPACT_SIZES[len(message.log_dirs)])
         for uuid in message.log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
@@ -884,21 +842,14 @@ def _encode_register_broker_record_4(message: RegisterBrokerRecord, pieces: list
         close_tag(pieces, mark, 0)
     if message.cordoned_log_dirs is not None:
         mark = len(pieces)
-        cordoned_log_dirs_size = len(message.cordoned_log_dirs) + 1
-        append(
-            (
-                UVARINTS[cordoned_log_dirs_size]
-                if cordoned_log_dirs_size < 128
-                else encode_unsigned_varint(cordoned_log_dirs_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.cordoned_log_dirs)])
         for uuid in message.cordoned_log_dirs:
             if len(uuid) != 16:
                 raise EncodeError("a uuid has 16 bytes")
             append(uuid)
         close_tag(pieces, mark, 1)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 RegisterBrokerRecord._encoders = {

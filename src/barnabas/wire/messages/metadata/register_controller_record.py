@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["RegisterControllerRecord"]
@@ -119,11 +118,10 @@ def _decode_register_controller_record_0(buffer: bytes, offset: int) -> tuple[Re
         buffer, offset
     )
     offset += 22
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("end_points is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 7 > end - offset:
         raise DecodeError("end_points has more elements than bytes are left")
     message.end_points = []
@@ -153,11 +151,10 @@ def _decode_register_controller_record_0(buffer: bytes, offset: int) -> tuple[Re
             offset = skip_tags(buffer, offset, tags)
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("features is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 6 > end - offset:
         raise DecodeError("features has more elements than bytes are left")
     message.features = []
@@ -193,30 +190,25 @@ def _encode_register_controller_record_0(message: RegisterControllerRecord, piec
     append = pieces.append
     if len(message.incarnation_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    end_points_size = len(message.end_points) + 1
     append(
         _pack_iut(message.controller_id, message.incarnation_id, message.zk_migration_ready)
-        + (UVARINTS[end_points_size] if end_points_size < 128 else encode_unsigned_varint(end_points_size))
+        + COMPACT_SIZES[len(message.end_points)]
     )
     for controller_endpoint in message.end_points:
         name_text = controller_endpoint.name.encode()
-        name_size = len(name_text) + 1
         host_text = controller_endpoint.host.encode()
-        host_size = len(host_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
-            + (UVARINTS[host_size] if host_size < 128 else encode_string_size(host_size))
+            + STRING_SIZES[len(host_text)]
             + host_text
             + _pack_Hhx(controller_endpoint.port, controller_endpoint.security_protocol)
         )
-    features_size = len(message.features) + 1
-    append((UVARINTS[features_size] if features_size < 128 else encode_unsigned_varint(features_size)))
+    append(COMPACT_SIZES[len(message.features)])
     for controller_feature in message.features:
         name_text = controller_feature.name.encode()
-        name_size = len(name_text) + 1
         append(
-            (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+            STRING_SIZES[len(name_text)]
             + name_text
             + _pack_hhx(controller_feature.min_supported_version, controller_feature.max_supported_version)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, compact_string_tail, skip_tags
 
 __all__ = ["RemoveDelegationTokenRecord"]
 
@@ -62,12 +62,7 @@ RemoveDelegationTokenRecord._decoders = {0: _decode_remove_delegation_token_reco
 def _encode_remove_delegation_token_record_0(message: RemoveDelegationTokenRecord, pieces: list[Any]) -> None:
     append = pieces.append
     token_id_text = message.token_id.encode()
-    token_id_size = len(token_id_text) + 1
-    append(
-        (UVARINTS[token_id_size] if token_id_size < 128 else encode_string_size(token_id_size))
-        + token_id_text
-        + b"\x00"
-    )
+    append(STRING_SIZES[len(token_id_text)] + token_id_text + b"\x00")
 
 
 RemoveDelegationTokenRecord._encoders = {0: _encode_remove_delegation_token_record_0}

@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import EncodeError
 from barnabas.wire.message import Message
-from barnabas.wire.primitives import UVARINTS, ZERO_UUID, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, ZERO_UUID, compact_string_tail, skip_tags
 
 __all__ = ["TopicRecord"]
 
@@ -67,14 +67,9 @@ TopicRecord._decoders = {0: _decode_topic_record_0}
 def _encode_topic_record_0(message: TopicRecord, pieces: list[Any]) -> None:
     append = pieces.append
     name_text = message.name.encode()
-    name_size = len(name_text) + 1
     if len(message.topic_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    append(
-        (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
-        + name_text
-        + _pack_ux(message.topic_id)
-    )
+    append(STRING_SIZES[len(name_text)] + name_text + _pack_ux(message.topic_id))
 
 
 TopicRecord._encoders = {0: _encode_topic_record_0}

@@ -8,15 +8,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from barnabas.errors import DecodeError
 from barnabas.wire.message import Message
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["UserScramCredentialRecord"]
@@ -79,29 +77,29 @@ def _decode_user_scram_credential_record_0(
         message.name, offset = compact_string_tail(buffer, offset, size)
     message.mechanism, size = _unpack_bB(buffer, offset)
     offset += 2
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("salt is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.salt = buffer[offset:stop]
     offset = stop
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("stored_key is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.stored_key = buffer[offset:stop]
     offset = stop
     size = buffer[offset]
     offset += 1
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
-        raise DecodeError("server_key is null")
-    stop = offset + size - 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
+    stop = offset + size
     message.server_key = buffer[offset:stop]
     offset = stop
     message.iterations, tags = _unpack_iB(buffer, offset)
@@ -117,20 +115,16 @@ UserScramCredentialRecord._decoders = {0: _decode_user_scram_credential_record_0
 def _encode_user_scram_credential_record_0(message: UserScramCredentialRecord, pieces: list[Any]) -> None:
     append = pieces.append
     name_text = message.name.encode()
-    name_size = len(name_text) + 1
-    salt_size = len(message.salt) + 1
     append(
-        (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+        STRING_SIZES[len(name_text)]
         + name_text
         + _pack_b(message.mechanism)
-        + (UVARINTS[salt_size] if salt_size < 128 else encode_unsigned_varint(salt_size))
+        + COMPACT_SIZES[len(message.salt)]
     )
     append(message.salt)
-    stored_key_size = len(message.stored_key) + 1
-    append((UVARINTS[stored_key_size] if stored_key_size < 128 else encode_unsigned_varint(stored_key_size)))
+    append(COMPACT_SIZES[len(message.stored_key)])
     append(message.stored_key)
-    server_key_size = len(message.server_key) + 1
-    append((UVARINTS[server_key_size] if server_key_size < 128 else encode_unsigned_varint(server_key_size)))
+    append(COMPACT_SIZES[len(message.server_key)])
     append(message.server_key)
     append(_pack_ix(message.iterations))
 

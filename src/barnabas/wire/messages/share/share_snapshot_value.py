@@ -11,9 +11,9 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     close_tag,
-    encode_unsigned_varint,
+    compact_size_tail,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -120,11 +120,10 @@ def _decode_share_snapshot_value_0(buffer: bytes, offset: int) -> tuple[ShareSna
         size,
     ) = _unpack_iiiqqqB(buffer, offset)
     offset += 37
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("state_batches is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("state_batches has more elements than bytes are left")
     message.state_batches = []
@@ -165,7 +164,6 @@ ShareSnapshotValue._decoders = {0: _decode_share_snapshot_value_0}
 
 def _encode_share_snapshot_value_0(message: ShareSnapshotValue, pieces: list[Any]) -> None:
     append = pieces.append
-    state_batches_size = len(message.state_batches) + 1
     append(
         _pack_iiiqqq(
             message.snapshot_epoch,
@@ -175,11 +173,7 @@ def _encode_share_snapshot_value_0(message: ShareSnapshotValue, pieces: list[Any
             message.create_timestamp,
             message.write_timestamp,
         )
-        + (
-            UVARINTS[state_batches_size]
-            if state_batches_size < 128
-            else encode_unsigned_varint(state_batches_size)
-        )
+        + COMPACT_SIZES[len(message.state_batches)]
     )
     for state_batch in message.state_batches:
         append(
@@ -197,7 +191,7 @@ def _encode_share_snapshot_value_0(message: ShareSnapshotValue, pieces: list[Any
         append(_pack_i(message.delivery_complete_count))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ShareSnapshotValue._encoders = {0: _encode_share_snapshot_value_0}

@@ -11,9 +11,9 @@ from typing import Any
 from barnabas.errors import DecodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     close_tag,
-    encode_unsigned_varint,
+    compact_size_tail,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -94,11 +94,10 @@ def _decode_share_update_value_0(buffer: bytes, offset: int) -> tuple[ShareUpdat
     message = _new(ShareUpdateValue)
     message.snapshot_epoch, message.leader_epoch, message.start_offset, size = _unpack_iiqB(buffer, offset)
     offset += 17
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("state_batches is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 20 > end - offset:
         raise DecodeError("state_batches has more elements than bytes are left")
     message.state_batches = []
@@ -139,14 +138,9 @@ ShareUpdateValue._decoders = {0: _decode_share_update_value_0}
 
 def _encode_share_update_value_0(message: ShareUpdateValue, pieces: list[Any]) -> None:
     append = pieces.append
-    state_batches_size = len(message.state_batches) + 1
     append(
         _pack_iiq(message.snapshot_epoch, message.leader_epoch, message.start_offset)
-        + (
-            UVARINTS[state_batches_size]
-            if state_batches_size < 128
-            else encode_unsigned_varint(state_batches_size)
-        )
+        + COMPACT_SIZES[len(message.state_batches)]
     )
     for state_batch in message.state_batches:
         append(
@@ -164,7 +158,7 @@ def _encode_share_update_value_0(message: ShareUpdateValue, pieces: list[Any]) -
         append(_pack_i(message.delivery_complete_count))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 ShareUpdateValue._encoders = {0: _encode_share_update_value_0}

@@ -11,10 +11,11 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
     ZERO_UUID,
     close_tag,
-    encode_unsigned_varint,
+    compact_nullable_size_tail,
+    compact_size_tail,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -135,11 +136,10 @@ def _decode_remote_log_segment_metadata_snapshot_record_0(
         size,
     ) = _unpack_uqqiqqB(buffer, offset)
     offset += 53
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
-    if size < 0:
-        raise DecodeError("segment_leader_epochs is null")
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_size_tail(buffer, offset, size)
     if size * 13 > end - offset:
         raise DecodeError("segment_leader_epochs has more elements than bytes are left")
     message.segment_leader_epochs = []
@@ -155,12 +155,14 @@ def _decode_remote_log_segment_metadata_snapshot_record_0(
             offset = skip_tags(buffer, offset, tags)
     message.segment_size_in_bytes, size = _unpack_iB(buffer, offset)
     offset += 5
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
+    if size < 0:
         message.custom_metadata = None
     else:
-        stop = offset + size - 1
+        stop = offset + size
         message.custom_metadata = buffer[offset:stop]
         offset = stop
     message.txn_index_empty = False
@@ -190,7 +192,6 @@ def _encode_remote_log_segment_metadata_snapshot_record_0(
     append = pieces.append
     if len(message.segment_id) != 16:
         raise EncodeError("a uuid has 16 bytes")
-    segment_leader_epochs_size = len(message.segment_leader_epochs) + 1
     append(
         _pack_uqqiqq(
             message.segment_id,
@@ -200,11 +201,7 @@ def _encode_remote_log_segment_metadata_snapshot_record_0(
             message.max_timestamp_ms,
             message.event_timestamp_ms,
         )
-        + (
-            UVARINTS[segment_leader_epochs_size]
-            if segment_leader_epochs_size < 128
-            else encode_unsigned_varint(segment_leader_epochs_size)
-        )
+        + COMPACT_SIZES[len(message.segment_leader_epochs)]
     )
     for segment_leader_epoch_entry in message.segment_leader_epochs:
         append(_pack_iqx(segment_leader_epoch_entry.leader_epoch, segment_leader_epoch_entry.offset))
@@ -212,14 +209,7 @@ def _encode_remote_log_segment_metadata_snapshot_record_0(
     if message.custom_metadata is None:
         append(b"\x00")
     else:
-        custom_metadata_size = len(message.custom_metadata) + 1
-        append(
-            (
-                UVARINTS[custom_metadata_size]
-                if custom_metadata_size < 128
-                else encode_unsigned_varint(custom_metadata_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.custom_metadata)])
         append(message.custom_metadata)
     append(_pack_b(message.remote_log_segment_state))
     tags = len(pieces)
@@ -229,7 +219,7 @@ def _encode_remote_log_segment_metadata_snapshot_record_0(
         append(_pack_t(message.txn_index_empty))
         close_tag(pieces, mark, 0)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 RemoteLogSegmentMetadataSnapshotRecord._encoders = {0: _encode_remote_log_segment_metadata_snapshot_record_0}

@@ -11,13 +11,12 @@ from typing import Any
 from barnabas.errors import EncodeError
 from barnabas.wire.message import NEW_STRUCT, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     ZERO_UUID,
+    compact_nullable_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
-    unsigned_varint_tail,
 )
 
 __all__ = ["RemoteLogSegmentMetadataUpdateRecord"]
@@ -146,12 +145,14 @@ def _decode_remote_log_segment_metadata_update_record_0(
         offset = skip_tags(buffer, offset, tags)
     message.broker_id, message.event_timestamp_ms, size = _unpack_iqB(buffer, offset)
     offset += 13
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    if size == 0:
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
+    if size < 0:
         message.custom_metadata = None
     else:
-        stop = offset + size - 1
+        stop = offset + size
         message.custom_metadata = buffer[offset:stop]
         offset = stop
     message.remote_log_segment_state, tags = _unpack_bB(buffer, offset)
@@ -171,13 +172,12 @@ def _encode_remote_log_segment_metadata_update_record_0(
     remote_log_segment_id_entry = message.remote_log_segment_id
     topic_id_partition_entry = remote_log_segment_id_entry.topic_id_partition
     name_text = topic_id_partition_entry.name.encode()
-    name_size = len(name_text) + 1
     if len(topic_id_partition_entry.id) != 16:
         raise EncodeError("a uuid has 16 bytes")
     if len(remote_log_segment_id_entry.id) != 16:
         raise EncodeError("a uuid has 16 bytes")
     append(
-        (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+        STRING_SIZES[len(name_text)]
         + name_text
         + _pack_uixuxiq(
             topic_id_partition_entry.id,
@@ -190,14 +190,7 @@ def _encode_remote_log_segment_metadata_update_record_0(
     if message.custom_metadata is None:
         append(b"\x00")
     else:
-        custom_metadata_size = len(message.custom_metadata) + 1
-        append(
-            (
-                UVARINTS[custom_metadata_size]
-                if custom_metadata_size < 128
-                else encode_unsigned_varint(custom_metadata_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.custom_metadata)])
         append(message.custom_metadata)
     append(_pack_bx(message.remote_log_segment_state))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from barnabas.errors import EncodeError
 from barnabas.wire.message import NEW_STRUCT, Message, Structure
-from barnabas.wire.primitives import UVARINTS, ZERO_UUID, compact_string_tail, encode_string_size, skip_tags
+from barnabas.wire.primitives import STRING_SIZES, ZERO_UUID, compact_string_tail, skip_tags
 
 __all__ = ["RemotePartitionDeleteMetadataRecord"]
 
@@ -113,11 +113,10 @@ def _encode_remote_partition_delete_metadata_record_0(
     append = pieces.append
     topic_id_partition_entry = message.topic_id_partition
     name_text = topic_id_partition_entry.name.encode()
-    name_size = len(name_text) + 1
     if len(topic_id_partition_entry.id) != 16:
         raise EncodeError("a uuid has 16 bytes")
     append(
-        (UVARINTS[name_size] if name_size < 128 else encode_string_size(name_size))
+        STRING_SIZES[len(name_text)]
         + name_text
         + _pack_uixiqbx(
             topic_id_partition_entry.id,

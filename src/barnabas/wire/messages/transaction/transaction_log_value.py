@@ -11,11 +11,12 @@ from typing import Any
 from barnabas.errors import DecodeError, EncodeError
 from barnabas.wire.message import NEW_LIST, Message, Structure
 from barnabas.wire.primitives import (
-    UVARINTS,
+    COMPACT_SIZES,
+    STRING_SIZES,
     close_tag,
+    compact_nullable_size_tail,
+    compact_size_tail,
     compact_string_tail,
-    encode_string_size,
-    encode_unsigned_varint,
     skip_tags,
     tag_header,
     unsigned_varint_tail,
@@ -179,9 +180,10 @@ def _decode_transaction_log_value_1(buffer: bytes, offset: int) -> tuple[Transac
         size,
     ) = _unpack_qhibB(buffer, offset)
     offset += 16
-    if size > 127:
-        size, offset = unsigned_varint_tail(buffer, offset, size)
-    size -= 1
+    if 0 < size < 128:
+        size -= 1
+    else:
+        size, offset = compact_nullable_size_tail(buffer, offset, size)
     if size < 0:
         message.transaction_partitions = None
     else:
@@ -202,11 +204,10 @@ def _decode_transaction_log_value_1(buffer: bytes, offset: int) -> tuple[Transac
                 partitions_schema.topic, offset = compact_string_tail(buffer, offset, size)
             size = buffer[offset]
             offset += 1
-            if size > 127:
-                size, offset = unsigned_varint_tail(buffer, offset, size)
-            size -= 1
-            if size < 0:
-                raise DecodeError("partition_ids is null")
+            if 0 < size < 128:
+                size -= 1
+            else:
+                size, offset = compact_size_tail(buffer, offset, size)
             if size * 4 > end - offset:
                 raise DecodeError("partition_ids has more elements than bytes are left")
             partitions_schema.partition_ids = list(unpack_from(f">{size}i", buffer, offset))
@@ -296,26 +297,13 @@ def _encode_transaction_log_value_1(message: TransactionLogValue, pieces: list[A
     if message.transaction_partitions is None:
         append(b"\x00")
     else:
-        transaction_partitions_size = len(message.transaction_partitions) + 1
-        append(
-            (
-                UVARINTS[transaction_partitions_size]
-                if transaction_partitions_size < 128
-                else encode_unsigned_varint(transaction_partitions_size)
-            )
-        )
+        append(COMPACT_SIZES[len(message.transaction_partitions)])
         for partitions_schema in message.transaction_partitions:
             topic_text = partitions_schema.topic.encode()
-            topic_size = len(topic_text) + 1
-            partition_ids_size = len(partitions_schema.partition_ids) + 1
             append(
-                (UVARINTS[topic_size] if topic_size < 128 else encode_string_size(topic_size))
+                STRING_SIZES[len(topic_text)]
                 + topic_text
-                + (
-                    UVARINTS[partition_ids_size]
-                    if partition_ids_size < 128
-                    else encode_unsigned_varint(partition_ids_size)
-                )
+                + COMPACT_SIZES[len(partitions_schema.partition_ids)]
                 + pack(f">{len(partitions_schema.partition_ids)}i", *partitions_schema.partition_ids)
                 + b"\x00"
             )
@@ -339,7 +327,7 @@ def _encode_transaction_log_value_1(message: TransactionLogValue, pieces: list[A
         append(_pack_h(message.next_producer_epoch))
         close_tag(pieces, mark, 3)
     if len(pieces) - tags > 1:
-        pieces[tags] = UVARINTS[len(pieces) - tags - 1]
+        pieces[tags] = COMPACT_SIZES[len(pieces) - tags - 2]
 
 
 TransactionLogValue._encoders = {0: _encode_transaction_log_value_0, 1: _encode_transaction_log_value_1}
