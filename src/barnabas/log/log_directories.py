@@ -1,0 +1,569 @@
+"""All log directories of a broker, and every partition log in them.
+
+Start:
+
+    open()      locks the directories, checks whose they are, finds the partitions (no log is read)
+    recover()   after a crash: reads the logs from their recovery points on, a few at a time, in worker threads.
+                After a clean shutdown there is nothing to do: a log is opened when it is first asked for.
+
+A directory whose disk fails goes offline with all its logs; the others serve on. A partition that may lie in an offline
+directory is never begun anew elsewhere: that would be an empty log in the place of a full one.
+
+Everything here runs on the loop, but for what is slow (recovery, syncs, checkpoints, deletion): that runs in worker threads,
+on what the loop handed them.
+
+Source: `LogManager` of Apache Kafka 4.3; KIP-112, KIP-858 (several directories).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ConfigError, StorageError
+from barnabas.log.deletion import Deletions
+from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
+from barnabas.log.log_directory import HostedLog, LogDirectory
+from barnabas.log.meta_properties import MetaProperties, random_directory_id
+from barnabas.log.partition_log import PartitionLog
+from barnabas.log.producer_state import ProducerSettings
+from barnabas.log.upkeep import Upkeep
+from barnabas.wire.primitives import uuid_to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from barnabas.clock import Clock
+    from barnabas.config.broker import BrokerConfig
+    from barnabas.config.topic import LogConfig
+    from barnabas.log.files import Files
+    from barnabas.log.group_commit import GroupCommit
+
+__all__ = ["LogDirectories"]
+
+logger = logging.getLogger(__name__)
+
+
+class LogDirectories:
+    """The log directories of one broker; see the module.
+
+    Args:
+        config: the broker's settings (`log.dirs`, `node.id` and the intervals of the background work).
+        files: the disk.
+        clock: the time.
+        loop: where the logs live.
+        group_commit: what syncs the logs.
+        log_config: the configuration of a topic's logs by the topic's name, for logs that are opened without one.
+        on_failure: called with a directory's path when it went offline; `online` says what is left.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        files: Files,
+        clock: Clock,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        group_commit: GroupCommit,
+        log_config: Callable[[str], LogConfig],
+        on_failure: Callable[[Path], None] = lambda _path: None,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.log_config = log_config
+        self.group_commit = group_commit
+        self.producer_settings = ProducerSettings(
+            expiration_ms=config["producer.id.expiration.ms"],
+            verify_transactions=config["transaction.partition.verification.enable"],
+        )
+        self.cluster_id = ""
+        self._files = files
+        self._loop = loop
+        self._on_failure = on_failure
+        paths = dict.fromkeys(Path(name).absolute() for name in config["log.dirs"] or config["log.dir"])
+        self._directories = {path: LogDirectory(files, path) for path in paths}
+        self._hosted: dict[tuple[str, int], HostedLog] = {}
+        self._executor = ThreadPoolExecutor(
+            max_workers=config["barnabas.worker.threads"], thread_name_prefix="log-worker"
+        )
+        self._deletions = Deletions(loop, self._executor, files, self._deletion_failed)
+        self._upkeep = Upkeep(self, loop, self._executor)
+        group_commit.prepare = self._entry_sync
+
+    def __len__(self) -> int:
+        return len(self._hosted)
+
+    # ----- start
+
+    def open(self, *, cluster_id: str | None = None) -> None:
+        """Take possession of the directories and find what is in them; no log is opened.
+
+        Args:
+            cluster_id: the cluster's id where it is known from elsewhere; else that of the directories, or a new one.
+
+        Raises:
+            ConfigError: another broker uses a directory, it belongs to another node or cluster, or none can be used;
+                one sentence with the remedy.
+        """
+        try:
+            for directory in self._directories.values():
+                self._take(directory)
+            self._check_owner(cluster_id)
+            deleted = []
+            for directory in self.online:
+                try:
+                    deleted += directory.scan()
+                except OSError as error:
+                    self.take_offline(directory.path, error)
+        except ConfigError:
+            self._unlock()
+            raise
+        self._refuse_if_none_is_left()
+        for directory in self.online:
+            for key, hosted in directory.hosted.items():
+                if key in self._hosted:
+                    other = self._hosted[key].path
+                    self._unlock()
+                    raise ConfigError(
+                        f"{other} and {hosted.path} are the same partition; move the one that is out of date away."
+                    )
+                self._hosted[key] = hosted
+        self._deletions.schedule(deleted, 0, are_directories=True)
+
+    def _take(self, directory: LogDirectory) -> None:
+        try:
+            directory.lock()
+            directory.read_properties()
+        except OSError as error:
+            self.take_offline(directory.path, error)
+
+    def _refuse_if_none_is_left(self) -> None:
+        if self.online:
+            return
+        self._unlock()
+        directory = next(iter(self._directories.values()))
+        reason = directory.error and (directory.error.strerror or str(directory.error))
+        raise ConfigError(
+            f"{directory.path} cannot be used ({reason}); make it writable for this user, or give the broker another data "
+            "directory."
+        )
+
+    def _check_owner(self, cluster_id: str | None) -> None:
+        self._refuse_if_none_is_left()
+        node_id = self.config["node.id"]
+        found = cluster_id
+        for directory in self.online:
+            properties = directory.properties
+            if properties is None:
+                continue
+            if properties.node_id != node_id:
+                raise ConfigError(
+                    f"{directory.path} belongs to node {properties.node_id}, and this is node {node_id}; start it with "
+                    f"node.id={properties.node_id}, or give it another data directory."
+                )
+            if properties.cluster_id and found and properties.cluster_id != found:
+                raise ConfigError(
+                    f"{directory.path} belongs to cluster {properties.cluster_id}, and this broker to cluster {found}; give "
+                    "it another data directory."
+                )
+            found = found or properties.cluster_id
+        self.cluster_id = found or uuid_to_text(random_directory_id())
+        ids = {directory.properties.directory_id for directory in self.online if directory.properties}
+        if len(ids) < sum(directory.properties is not None for directory in self.online) and None not in ids:
+            raise ConfigError("two log directories have the same directory.id; one is a copy: move it away.")
+        for directory in self.online:
+            properties = directory.properties
+            if properties and properties.cluster_id and properties.directory_id:
+                continue
+            try:
+                directory.write_properties(
+                    MetaProperties(
+                        self.cluster_id,
+                        node_id,
+                        (properties and properties.directory_id) or random_directory_id(),
+                    )
+                )
+            except OSError as error:
+                self.take_offline(directory.path, error)
+        self._refuse_if_none_is_left()
+
+    async def recover(self) -> None:
+        """Bring the logs of directories that were not closed in order to a sound end; they are open afterwards."""
+        threads = self.config["num.recovery.threads.per.data.dir"]
+        await asyncio.gather(
+            *(
+                self._recover_directory(directory, threads)
+                for directory in self.online
+                if not directory.is_clean
+            )
+        )
+
+    async def _recover_directory(self, directory: LogDirectory, threads: int) -> None:
+        waiting = [hosted for hosted in directory.hosted.values() if hosted.log is None]
+        if not waiting:
+            return
+        start_ms = self.clock.monotonic_ms()
+        logger.info("recovering %d logs of %s: it was not closed in order", len(waiting), directory.path)
+        total = len(waiting)
+        waiting.reverse()
+        with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="log-recovery") as executor:
+
+            async def recover_some() -> None:
+                while waiting and not directory.is_offline:
+                    hosted = waiting.pop()
+                    config = self.log_config(hosted.topic)
+                    try:
+                        hosted.log = await self._loop.run_in_executor(executor, self._open, hosted, config)
+                    except OSError as error:
+                        self.take_offline(directory.path, error)
+
+            await asyncio.gather(*(recover_some() for _ in range(threads)))
+        logger.info(
+            "recovered %d logs of %s in %d ms",
+            total,
+            directory.path,
+            self.clock.monotonic_ms() - start_ms,
+        )
+
+    def start_upkeep(self) -> None:
+        """Begin the background work: retention, flush.ms, checkpoints, expiry of producers."""
+        self._upkeep.start()
+
+    # ----- the directories
+
+    @property
+    def directories(self) -> list[LogDirectory]:
+        """All of them, in the order of the configuration."""
+        return list(self._directories.values())
+
+    @property
+    def online(self) -> list[LogDirectory]:
+        """Those that work."""
+        return [directory for directory in self._directories.values() if not directory.is_offline]
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether every directory had been closed in order."""
+        return all(directory.is_clean for directory in self._directories.values())
+
+    @property
+    def previous_broker_epoch(self) -> int:
+        """The broker epoch of the last clean shutdown, -1 if any directory knows none (KIP-966)."""
+        epochs = {directory.broker_epoch for directory in self._directories.values()}
+        return epochs.pop() if len(epochs) == 1 else -1
+
+    @property
+    def directory_ids(self) -> list[bytes]:
+        """The ids of the directories that work, for the broker's registration (KIP-858)."""
+        return [
+            directory.properties.directory_id
+            for directory in self.online
+            if directory.properties and directory.properties.directory_id
+        ]
+
+    def take_offline(self, path: Path, error: OSError) -> None:
+        """A directory's disk failed: its logs answer KAFKA_STORAGE_ERROR from now on, the others serve on."""
+        directory = self._directories[path]
+        if directory.is_offline:
+            return
+        directory.is_offline = True
+        directory.error = error
+        directory.is_clean = False
+        logger.error("log directory %s is offline with %d logs: %s", path, len(directory.hosted), error)
+        failure = StorageError(f"{path} is offline: {error}")
+        for hosted in directory.hosted.values():
+            if hosted.log is not None and not hosted.log.is_offline:
+                hosted.log.fail(failure)
+        self._on_failure(path)
+
+    def _log_failed(self, log: PartitionLog, error: StorageError) -> None:
+        # May come from a worker thread, where recovery finds a disk that does not answer.
+        self._loop.call_soon_threadsafe(self.take_offline, log.directory.parent, error)
+
+    def _deletion_failed(self, path: Path, error: OSError) -> None:
+        for parent in path.parents:
+            if parent in self._directories:
+                self.take_offline(parent, error)
+
+    # ----- the logs
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether there is a log of this partition, opened or not."""
+        return (topic, partition) in self._hosted
+
+    def hosted(self) -> Iterator[HostedLog]:
+        """Every log, opened or not."""
+        return iter(self._hosted.values())
+
+    def is_hosted(self, hosted: HostedLog) -> bool:
+        """Whether a log is still in use."""
+        return self._hosted.get((hosted.topic, hosted.partition)) is hosted
+
+    def all(self) -> Iterator[PartitionLog]:
+        """Every log that is open."""
+        return (hosted.log for hosted in self._hosted.values() if hosted.log is not None)
+
+    def get(self, topic: str, partition: int) -> PartitionLog | None:
+        """The log of a partition, opened now if it was not; None if there is none.
+
+        Raises:
+            StorageError: its directory is offline.
+        """
+        hosted = self._hosted.get((topic, partition))
+        if hosted is None:
+            return None
+        return hosted.log or self._open_now(hosted, self.log_config(topic))
+
+    def with_log(self, hosted: HostedLog, work: Callable[[PartitionLog], object]) -> None:
+        """Do some work on a log; one that is not open is opened for it and closed again.
+
+        Raises:
+            StorageError: its directory is offline.
+        """
+        if hosted.log is not None:
+            work(hosted.log)
+            return
+        log = self._open_now(hosted, self.log_config(hosted.topic))
+        try:
+            work(log)
+        finally:
+            hosted.recovery_point = log.recovery_point
+            hosted.log_start_offset = log.log_start_offset
+            log.close()
+            hosted.log = None
+
+    def high_watermark_checkpoint(self, topic: str, partition: int) -> int | None:
+        """The high watermark that the last checkpoint had for a log, None if it had none."""
+        hosted = self._hosted.get((topic, partition))
+        return None if hosted is None else hosted.high_watermark
+
+    def create(
+        self,
+        topic: str,
+        partition: int,
+        topic_id: bytes,
+        config: LogConfig,
+        *,
+        is_new: bool = False,
+        directory_id: bytes | None = None,
+    ) -> PartitionLog:
+        """The log of a partition, begun if there is none.
+
+        A new log goes to the directory with the fewest logs. What lies under the name and belongs to a topic with another
+        id (deleted and created again meanwhile) is set aside.
+
+        Args:
+            topic: the topic's name.
+            partition: the partition's number.
+            topic_id: the topic's id.
+            config: what the log goes by from now on.
+            is_new: the cluster has just created the partition, so that it lies in no directory yet.
+            directory_id: begin it in this directory.
+
+        Raises:
+            StorageError: the partition's directory is offline, or may be.
+        """
+        hosted = self._hosted.get((topic, partition))
+        if hosted is not None and self._belongs_to(hosted, topic_id):
+            if hosted.log is None or hosted.directory.is_offline:
+                return self._open_now(hosted, config)
+            hosted.log.config = config
+            return hosted.log
+        directory = self._place(topic, partition, directory_id, is_new=is_new)
+        try:
+            hosted = directory.create(topic, partition, topic_id)
+        except OSError as error:
+            raise self._failed(directory, error) from error
+        self._hosted[topic, partition] = hosted
+        return self._open_now(hosted, config)
+
+    def _belongs_to(self, hosted: HostedLog, topic_id: bytes) -> bool:
+        """Whether a log is that of a topic; if not, it has been set aside."""
+        if hosted.topic_id == topic_id or hosted.directory.is_offline:
+            return True
+        directory = hosted.directory
+        try:
+            found = directory.read_topic_id(hosted)
+            if found == topic_id:
+                return True
+            if found is None:
+                # A crash between the directory's creation and its first sync, or data from before topic ids.
+                directory.set_topic_id(hosted, topic_id)
+                return True
+            self._retire(hosted)
+            directory.set_aside(hosted, STRAY_SUFFIX)
+        except OSError as error:
+            raise self._failed(directory, error) from error
+        del self._hosted[hosted.topic, hosted.partition]
+        return False
+
+    def _place(self, topic: str, partition: int, directory_id: bytes | None, *, is_new: bool) -> LogDirectory:
+        online = self.online
+        if not online:
+            raise StorageError("all log directories are offline")
+        if not is_new and len(online) < len(self._directories):
+            offline = ", ".join(
+                str(directory.path) for directory in self._directories.values() if directory.is_offline
+            )
+            raise StorageError(f"{topic}-{partition} may lie in {offline}, which is offline")
+        if directory_id is not None:
+            for directory in online:
+                if directory.properties and directory.properties.directory_id == directory_id:
+                    return directory
+        names = self.config["cordoned.log.dirs"]
+        cordoned = set(self._directories) if "*" in names else {Path(name).absolute() for name in names}
+        candidates = [directory for directory in online if directory.path not in cordoned] or online
+        return min(candidates, key=lambda directory: len(directory.hosted))
+
+    def _open_now(self, hosted: HostedLog, config: LogConfig) -> PartitionLog:
+        directory = hosted.directory
+        if directory.is_offline:
+            raise StorageError(f"{directory.path} is offline: {directory.error}")
+        try:
+            hosted.log = self._open(hosted, config)
+        except OSError as error:
+            raise self._failed(directory, error) from error
+        return hosted.log
+
+    def _open(self, hosted: HostedLog, config: LogConfig) -> PartitionLog:
+        if hosted.topic_id is None:
+            hosted.directory.read_topic_id(hosted)
+        log = PartitionLog.open(
+            hosted.path,
+            config,
+            self._files,
+            self.clock,
+            topic=hosted.topic,
+            partition=hosted.partition,
+            topic_id=hosted.topic_id or bytes(16),
+            recovery_point=hosted.recovery_point,
+            log_start_offset=hosted.log_start_offset,
+            clean=hosted.is_clean,
+            producer_settings=self.producer_settings,
+            schedule_deletion=self._schedule_deletion,
+            on_failure=self._log_failed,
+        )
+        if hosted.high_watermark is not None:
+            log.high_watermark = max(log.log_start_offset, min(hosted.high_watermark, log.log_end_offset))
+        return log
+
+    def _schedule_deletion(self, paths: list[Path], delay_ms: int) -> None:
+        # May come from a worker thread that recovers a log.
+        self._loop.call_soon_threadsafe(self._deletions.schedule, paths, delay_ms)
+
+    def _failed(self, directory: LogDirectory, error: OSError) -> StorageError:
+        self.take_offline(directory.path, error)
+        return error if isinstance(error, StorageError) else StorageError(f"{directory.path} failed: {error}")
+
+    def delete(self, topic: str, partition: int) -> None:
+        """Take a log out of use at once; its files go later.
+
+        Raises:
+            StorageError: its directory is offline, so that it comes back with it.
+        """
+        hosted = self._hosted.pop((topic, partition), None)
+        if hosted is None:
+            return
+        directory = hosted.directory
+        if directory.is_offline:
+            raise StorageError(f"{directory.path} is offline, {topic}-{partition} cannot be deleted from it")
+        delay_ms = (hosted.log.config if hosted.log else self.log_config(topic)).file_delete_delay_ms
+        try:
+            self._retire(hosted)
+            path = directory.set_aside(hosted, DELETE_SUFFIX)
+        except OSError as error:
+            raise self._failed(directory, error) from error
+        self._deletions.schedule([path], delay_ms, are_directories=True)
+
+    def set_aside_strays(self, belongs_here: Callable[[str, int, bytes | None], bool]) -> None:
+        """Set aside every log that the cluster does not place on this broker.
+
+        Such logs are left when their topic was deleted while the broker was down. They are kept under a name of their own,
+        since they may also be the only copy of something whose metadata was lost.
+        """
+        for hosted in list(self._hosted.values()):
+            directory = hosted.directory
+            if directory.is_offline:
+                continue
+            try:
+                if belongs_here(hosted.topic, hosted.partition, directory.read_topic_id(hosted)):
+                    continue
+                self._retire(hosted)
+                directory.set_aside(hosted, STRAY_SUFFIX)
+            except OSError as error:
+                self.take_offline(directory.path, error)
+                continue
+            del self._hosted[hosted.topic, hosted.partition]
+
+    def _retire(self, hosted: HostedLog) -> None:
+        if hosted.log is not None:
+            self.group_commit.discard(hosted.log)
+            hosted.log.retire()
+            hosted.log = None
+
+    def size_bytes(self, hosted: HostedLog) -> int:
+        """The size of a log's segments, without opening it."""
+        if hosted.log is not None:
+            return hosted.log.size_bytes
+        return sum(entry.size for entry in self._files.entries(hosted.path) if entry.name.endswith(".log"))
+
+    def _entry_sync(self, log: PartitionLog) -> Callable[[], None] | None:
+        hosted = self._hosted.get((log.topic, log.partition))
+        return None if hosted is None or hosted.log is not log else hosted.directory.entry_sync(hosted)
+
+    # ----- stop
+
+    async def close(self, *, clean: bool = True, broker_epoch: int = -1) -> None:
+        """Stop the background work and let the directories go.
+
+        With `clean` everything is synced and the logs are closed; the marker that spares the next start their recovery is
+        written last, in each directory where all of that worked.
+        """
+        await self._upkeep.close()
+        await self._deletions.close()
+        if clean:
+            await self._close_logs()
+            for directory in self.online:
+                try:
+                    self._write_checkpoints(directory)
+                    directory.write_clean_shutdown(broker_epoch)
+                except OSError as error:
+                    self.take_offline(directory.path, error)
+        self._executor.shutdown()
+        self._unlock()
+
+    async def _close_logs(self) -> None:
+        syncs: dict[LogDirectory, list[asyncio.Future[None]]] = defaultdict(list)
+        for hosted in self._hosted.values():
+            log = hosted.log
+            if log is not None and not log.is_offline and log.recovery_point < log.log_end_offset:
+                syncs[hosted.directory].append(self.group_commit.request(log, log.log_end_offset))
+        for directory, futures in syncs.items():
+            for outcome in await asyncio.gather(*futures, return_exceptions=True):
+                if isinstance(outcome, OSError):
+                    self.take_offline(directory.path, outcome)
+        for hosted in self._hosted.values():
+            if hosted.log is not None and not hosted.directory.is_offline:
+                try:
+                    hosted.log.close()
+                except OSError as error:
+                    self.take_offline(hosted.directory.path, error)
+
+    @staticmethod
+    def _write_checkpoints(directory: LogDirectory) -> None:
+        for name, offsets in (
+            ("recovery-point-offset-checkpoint", directory.recovery_points()),
+            ("log-start-offset-checkpoint", directory.log_start_offsets()),
+            ("replication-offset-checkpoint", directory.high_watermarks()),
+        ):
+            write = directory.checkpoint_write(name, offsets)
+            if write is not None:
+                write()
+
+    def _unlock(self) -> None:
+        for directory in self._directories.values():
+            directory.unlock()

@@ -1,0 +1,337 @@
+"""One log directory: its lock and owner, the partitions in it, and its checkpoint files.
+
+    .lock                               held while a broker uses the directory
+    .kafka_cleanshutdown                all logs were closed in order
+    meta.properties                     whose directory this is
+    recovery-point-offset-checkpoint    below these offsets everything is on the disk
+    log-start-offset-checkpoint         where logs begin, if not with their first segment
+    replication-offset-checkpoint       high watermarks
+    orders-0/                           a partition
+      partition.metadata                its topic's id; the rest is `PartitionLog`'s
+
+`LogDirectories` holds all of a broker's directories and decides; this class does what it is told to one of them. All
+methods raise OSError (or StorageError, which is one) when the disk fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ConfigError, StorageError
+from barnabas.log.checkpoints import OffsetCheckpoint
+from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown, encode_clean_shutdown
+from barnabas.log.directory_names import (
+    DELETE_SUFFIX,
+    STRAY_SUFFIX,
+    parse_directory_name,
+    partition_directory_name,
+    suffixed_directory_name,
+)
+from barnabas.log.meta_properties import (
+    META_PROPERTIES,
+    MetaProperties,
+    decode_meta_properties,
+    encode_meta_properties,
+)
+from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition_metadata, read_topic_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from barnabas.log.files import FileLock, Files
+    from barnabas.log.partition_log import PartitionLog
+
+__all__ = ["HostedLog", "LogDirectory"]
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+METADATA_TOPIC = "__cluster_metadata"
+"""The metadata log lies in a log directory too, and is the controller's."""
+
+Key = tuple[str, int]
+
+
+class HostedLog:
+    """A partition's log in a directory, opened or not.
+
+    `recovery_point`, `log_start_offset` and `high_watermark` (None: unknown) are those of the checkpoint files, and hold
+    until the log is opened; then the log knows better. `is_clean` says that it was closed in order.
+    """
+
+    __slots__ = (
+        "directory",
+        "entry_number",
+        "high_watermark",
+        "is_clean",
+        "is_metadata_synced",
+        "log",
+        "log_start_offset",
+        "partition",
+        "path",
+        "recovery_point",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(self, directory: LogDirectory, topic: str, partition: int, *, is_clean: bool) -> None:
+        self.directory = directory
+        self.topic = topic
+        self.partition = partition
+        self.path = directory.path / partition_directory_name(topic, partition)
+        self.log: PartitionLog | None = None
+        self.topic_id: bytes | None = None
+        self.is_clean = is_clean
+        self.recovery_point = 0
+        self.log_start_offset = 0
+        self.high_watermark: int | None = None
+        # A directory that was found is on the disk already.
+        self.entry_number = 0
+        self.is_metadata_synced = True
+
+    def __repr__(self) -> str:
+        return f"<HostedLog {self.path} {'open' if self.log else 'not open'}>"
+
+
+class LogDirectory:
+    """A log directory; see the module. Creating one touches no file."""
+
+    __slots__ = (
+        "_entries_made",
+        "_entries_synced",
+        "_files",
+        "_lock",
+        "_sync_lock",
+        "_written",
+        "broker_epoch",
+        "error",
+        "hosted",
+        "is_clean",
+        "is_offline",
+        "path",
+        "properties",
+    )
+
+    def __init__(self, files: Files, path: Path) -> None:
+        self.path = path
+        self.properties: MetaProperties | None = None
+        self.hosted: dict[Key, HostedLog] = {}
+        self.is_clean = False
+        self.broker_epoch = -1
+        self.is_offline = False
+        self.error: OSError | None = None
+        self._files = files
+        self._lock: FileLock | None = None
+        self._sync_lock = threading.Lock()
+        self._entries_made = 0
+        self._entries_synced = 0
+        self._written: dict[str, dict[Key, int]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<LogDirectory {self.path} {'offline' if self.is_offline else 'online'} logs={len(self.hosted)}>"
+        )
+
+    # ----- taking possession
+
+    def lock(self) -> None:
+        """Create the directory if need be, and keep every other broker out of it.
+
+        Raises:
+            ConfigError: another broker has it.
+        """
+        self._make(self.path)
+        try:
+            self._lock = self._files.lock(self.path / LOCK)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{self.path} is in use by another broker; stop that one, or give this one another data directory."
+            ) from None
+
+    def _make(self, path: Path) -> None:
+        if self._files.exists(path):
+            return
+        self._make(path.parent)
+        self._files.make_directory(path)
+        self._files.sync_directory(path.parent)
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def read_properties(self) -> None:
+        """Learn whose directory this is; `properties` stays None for a new one.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        path = self.path / META_PROPERTIES
+        try:
+            content = self._files.read_file(path)
+        except FileNotFoundError:
+            return
+        self.properties = decode_meta_properties(content, path)
+
+    def write_properties(self, properties: MetaProperties) -> None:
+        """Take possession, durably."""
+        self._files.replace_file(self.path / META_PROPERTIES, encode_meta_properties(properties))
+        self.properties = properties
+
+    # ----- what is in it
+
+    def scan(self) -> list[Path]:
+        """Find the partitions and read the checkpoints; no log is opened.
+
+        The marker of a clean shutdown is used up: from now on only the next one counts.
+
+        Returns:
+            Directories of deleted partitions that are still there.
+        """
+        entries = self._files.entries(self.path)
+        self._take_clean_shutdown({entry.name for entry in entries})
+        deleted = []
+        for entry in entries:
+            if not entry.is_directory:
+                continue
+            name = parse_directory_name(entry.name)
+            if name is None:
+                logger.warning("%s belongs to no partition and is left alone", self.path / entry.name)
+            elif name.suffix == DELETE_SUFFIX:
+                deleted.append(self.path / entry.name)
+            elif name.suffix:
+                logger.warning("%s (a %s directory) is left alone", self.path / entry.name, name.suffix[1:])
+            elif name.topic != METADATA_TOPIC:
+                self.hosted[name.topic, name.partition] = HostedLog(
+                    self, name.topic, name.partition, is_clean=self.is_clean
+                )
+        self._read_checkpoints()
+        return deleted
+
+    def _take_clean_shutdown(self, names: set[str]) -> None:
+        if CLEAN_SHUTDOWN not in names:
+            return
+        path = self.path / CLEAN_SHUTDOWN
+        self.broker_epoch = decode_clean_shutdown(self._files.read_file(path))
+        self.is_clean = True
+        self._files.delete(path)
+        # A marker that came back after a power failure would hide a torn log.
+        self._files.sync_directory(self.path)
+
+    def _read_checkpoints(self) -> None:
+        hosted = self.hosted
+        for name, attribute in (
+            ("recovery-point-offset-checkpoint", "recovery_point"),
+            ("log-start-offset-checkpoint", "log_start_offset"),
+            ("replication-offset-checkpoint", "high_watermark"),
+        ):
+            try:
+                offsets = self._checkpoint(name).read()
+            except StorageError as error:
+                # It only spares work, except for records deleted on request, which come back.
+                logger.warning("%s; it is not used", error)
+                continue
+            for key, offset in offsets.items():
+                log = hosted.get(key)
+                if log is not None:
+                    setattr(log, attribute, offset)
+
+    def read_topic_id(self, hosted: HostedLog) -> bytes | None:
+        """The topic id that a partition's directory has, if it has one."""
+        if hosted.topic_id is None:
+            hosted.topic_id = read_topic_id(self._files, hosted.path)
+        return hosted.topic_id
+
+    # ----- creating, deleting
+
+    def create(self, topic: str, partition: int, topic_id: bytes) -> HostedLog:
+        """Make an empty directory for a partition. It is on the disk after `entry_sync`, not before."""
+        hosted = HostedLog(self, topic, partition, is_clean=True)
+        self._files.make_directory(hosted.path)
+        self.hosted[topic, partition] = hosted
+        self._entries_made += 1
+        hosted.entry_number = self._entries_made
+        self.set_topic_id(hosted, topic_id)
+        return hosted
+
+    def set_topic_id(self, hosted: HostedLog, topic_id: bytes) -> None:
+        """Give a partition's directory its topic id."""
+        self._files.write_file(hosted.path / PARTITION_METADATA, encode_partition_metadata(topic_id))
+        hosted.topic_id = topic_id
+        hosted.is_metadata_synced = False
+
+    def entry_sync(self, hosted: HostedLog) -> Callable[[], None] | None:
+        """What brings a new partition's directory to the disk, for a worker thread; None once it is there."""
+        if hosted.is_metadata_synced and self._entries_synced >= hosted.entry_number:
+            return None
+        return lambda: self._sync_entry(hosted)
+
+    def _sync_entry(self, hosted: HostedLog) -> None:
+        if not hosted.is_metadata_synced:
+            self._files.sync_file(hosted.path / PARTITION_METADATA)
+            hosted.is_metadata_synced = True
+        # One sync of the directory serves all partitions made before it, whoever else waits for theirs here.
+        with self._sync_lock:
+            if self._entries_synced < hosted.entry_number:
+                made = self._entries_made
+                self._files.sync_directory(self.path)
+                self._entries_synced = made
+
+    def set_aside(self, hosted: HostedLog, suffix: str) -> Path:
+        """Take a partition out of use by renaming its directory; returns the new path."""
+        path = self.path / suffixed_directory_name(hosted.topic, hosted.partition, suffix)
+        del self.hosted[hosted.topic, hosted.partition]
+        self._files.rename(hosted.path, path)
+        if suffix == STRAY_SUFFIX:
+            logger.warning(
+                "%s belongs to no partition of this cluster; it is kept as %s", hosted.path.name, path
+            )
+        return path
+
+    # ----- checkpoints
+
+    def recovery_points(self) -> dict[Key, int]:
+        """Below which offset each log is on the disk."""
+        return {
+            key: hosted.recovery_point if (log := hosted.log) is None else log.recovery_point
+            for key, hosted in self.hosted.items()
+        }
+
+    def log_start_offsets(self) -> dict[Key, int]:
+        """Where each log begins, if not at 0."""
+        starts = {
+            key: hosted.log_start_offset if (log := hosted.log) is None else log.log_start_offset
+            for key, hosted in self.hosted.items()
+        }
+        return {key: offset for key, offset in starts.items() if offset > 0}
+
+    def high_watermarks(self) -> dict[Key, int]:
+        """How far each log is replicated, where that is known."""
+        marks = {
+            key: hosted.high_watermark if (log := hosted.log) is None else log.high_watermark
+            for key, hosted in self.hosted.items()
+        }
+        return {key: offset for key, offset in marks.items() if offset is not None}
+
+    def checkpoint_write(self, name: str, offsets: dict[Key, int]) -> Callable[[], None] | None:
+        """What writes a checkpoint file, for a worker thread; None if the file says so already."""
+        if self._written.get(name) == offsets:
+            return None
+
+        def write() -> None:
+            self._checkpoint(name).write(offsets)
+            self._written[name] = offsets
+
+        return write
+
+    def _checkpoint(self, name: str) -> OffsetCheckpoint:
+        return OffsetCheckpoint(self._files, self.path / name)
+
+    def write_clean_shutdown(self, broker_epoch: int) -> None:
+        """Say that everything was closed in order. The last write of all."""
+        self._files.write_file(self.path / CLEAN_SHUTDOWN, encode_clean_shutdown(broker_epoch), sync=True)
+        self._files.sync_directory(self.path)
