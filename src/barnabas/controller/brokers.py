@@ -1,0 +1,127 @@
+"""Brokers that come and go, and who leads what then. Pure.
+
+A broker registers fenced, loads its logs, and is unfenced when it can serve; partitions whose leader it is or has to
+become get it as their leader then. Source: `ClusterControlManager` and `ReplicationControlManager` of Apache Kafka.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metadata.features import SUPPORTED_FEATURES
+from barnabas.metadata.image import NO_LEADER, Broker
+from barnabas.metadata.snapshot import register_broker_record
+from barnabas.wire.messages.metadata.broker_registration_change_record import BrokerRegistrationChangeRecord
+from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from barnabas.metadata.image import MetadataImage, Partition
+
+__all__ = ["BrokerRegistration", "register_broker", "unfence_broker"]
+
+_FENCED, _UNFENCED = 1, -1
+
+
+class BrokerRegistration(NamedTuple):
+    """What a broker says of itself when it starts.
+
+    Attributes:
+        broker_id: `node.id`.
+        incarnation_id: A random id for this run of its process.
+        endpoints: Advertised host and port by listener name; an empty host advertises none, so that clients are told
+            the address by which they reached the broker.
+        security_protocols: The protocol's number by listener name; PLAINTEXT (0) where it is not given.
+        rack: `broker.rack`.
+        log_dirs: The ids of its log directories.
+    """
+
+    broker_id: int
+    incarnation_id: bytes
+    endpoints: Mapping[str, tuple[str, int]]
+    security_protocols: Mapping[str, int] = {}
+    rack: str | None = None
+    log_dirs: tuple[bytes, ...] = ()
+
+
+def register_broker(image: MetadataImage, registration: BrokerRegistration, *, epoch: int) -> list[Any]:
+    """The records that register a broker, fenced, under the epoch `epoch` (the offset of the first of them).
+
+    Raises:
+        KafkaError: UNSUPPORTED_VERSION when the cluster works at a feature level that this broker does not know.
+    """
+    for feature, level in image.features.items():
+        lowest, highest = SUPPORTED_FEATURES.get(feature, (0, level))
+        if not lowest <= level <= highest:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_VERSION,
+                f"Unable to register because the broker does not support finalized version {level} of {feature}. "
+                f"The broker wants a version between {lowest} and {highest}, inclusive.",
+            )
+    broker = Broker(
+        id=registration.broker_id,
+        epoch=epoch,
+        endpoints=registration.endpoints,
+        rack=registration.rack,
+        fenced=True,
+        log_dirs=registration.log_dirs,
+        incarnation_id=registration.incarnation_id,
+        security_protocols=registration.security_protocols,
+        features=SUPPORTED_FEATURES,
+    )
+    return [register_broker_record(broker)]
+
+
+def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool) -> list[Any]:
+    """The records that let a registered broker serve.
+
+    Args:
+        image: What is known.
+        broker_id: The broker.
+        clean: Whether its last run ended in order, so that its logs hold all that they held. After any other end
+            the partitions that it leads get a new leader epoch, by which clients notice that offsets may be gone.
+
+    Raises:
+        KafkaError: BROKER_ID_NOT_REGISTERED.
+    """
+    broker = image.brokers.get(broker_id)
+    if broker is None:
+        raise KafkaError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"Broker {broker_id} is not registered.")
+    records: list[Any] = []
+    if broker.fenced:
+        records.append(
+            BrokerRegistrationChangeRecord(broker_id=broker_id, broker_epoch=broker.epoch, fenced=_UNFENCED)
+        )
+    for topic in image.topics.values():
+        for partition in topic.partitions:
+            if broker_id in partition.replicas:
+                record = _elect(topic.id, partition, broker_id, clean=clean)
+                if record is not None:
+                    records.append(record)
+    return records
+
+
+def _elect(
+    topic_id: bytes, partition: Partition, broker_id: int, *, clean: bool
+) -> PartitionChangeRecord | None:
+    if partition.leader == broker_id:
+        if clean:
+            return None
+        return PartitionChangeRecord(partition_id=partition.index, topic_id=topic_id, leader=broker_id)
+    if partition.leader != NO_LEADER:
+        return None
+    if broker_id in partition.isr:
+        return PartitionChangeRecord(partition_id=partition.index, topic_id=topic_id, leader=broker_id)
+    # Nobody is in sync any more. Whoever was among the last of them holds all that was acknowledged, unless a crash took it.
+    if not partition.isr and broker_id in (*partition.elr, *partition.last_known_elr):
+        return PartitionChangeRecord(
+            partition_id=partition.index,
+            topic_id=topic_id,
+            leader=broker_id,
+            isr=[broker_id],
+            eligible_leader_replicas=[other for other in partition.elr if other != broker_id],
+            last_known_elr=[],
+        )
+    return None

@@ -1,0 +1,388 @@
+"""The single writer of the cluster's metadata.
+
+Each operation is the same few steps: a pure function judges the request against the newest image and gives records; they
+are appended to the store; the image that they lead to is the one that the next operation is judged against, at once; when
+the store says that they are in the log for good, that image becomes the one that everybody sees, the listeners are told,
+and the operation is answered. So operations may follow one another without waiting, and share the store's sync.
+
+      operation ── records ──> newest image ──────────────┐ next operation
+                      │                                   │
+                    store ── committed ──> image ──> listeners ──> answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from barnabas.controller import brokers, configs, internal_topics, partitions, producer_ids, topics
+from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
+from barnabas.metadata.deltas import MetadataDelta, apply
+from barnabas.metadata.features import INITIAL_FEATURES
+from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
+from barnabas.metadata.image import MetadataImage
+from barnabas.metadata.topic_names import validate_topic_name
+from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from barnabas.config.broker import BrokerConfig
+    from barnabas.controller.brokers import BrokerRegistration
+    from barnabas.controller.configs import ConfigChange, ConfigReplacement
+    from barnabas.controller.partitions import MorePartitions
+    from barnabas.controller.producer_ids import ProducerIdBlock
+    from barnabas.controller.store import MetadataStore
+    from barnabas.controller.topics import CreatedTopic, NewTopic
+
+    ChangeListener = Callable[[MetadataImage, MetadataDelta], None]
+
+__all__ = ["Controller"]
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+RECORDS_MAX = topics.PARTITIONS_MAX
+"""The most records that one operation may write; they are one batch, which has to be read in one piece."""
+
+
+class _Pending(NamedTuple):
+    """An operation whose records are on their way into the log."""
+
+    image: MetadataImage
+    delta: MetadataDelta
+    result: asyncio.Future[Any]
+    value: Any
+
+
+class Controller:
+    """The cluster's metadata as this node sees it, and the operations that change it.
+
+    Operations return futures. They fail with KafkaError NOT_CONTROLLER on a node that does not lead the metadata log, and
+    with KAFKA_STORAGE_ERROR when the log cannot be written.
+
+    Args:
+        store: Where the log lives.
+        node_id: This node.
+        cluster_id: The cluster's id.
+        config: This node's settings; dynamic ones are applied to it as soon as they are committed.
+        loop: The event loop that everything runs on.
+        chance: Where the placement of replicas begins.
+    """
+
+    __slots__ = (
+        "_chance",
+        "_config",
+        "_image",
+        "_is_leader",
+        "_listeners",
+        "_loop",
+        "_newest",
+        "_node_id",
+        "_pending",
+        "_producer_ids",
+        "_store",
+    )
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        *,
+        node_id: int,
+        cluster_id: str,
+        config: BrokerConfig,
+        loop: asyncio.AbstractEventLoop,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._config = config
+        self._loop = loop
+        self._chance = chance or random.Random()  # noqa: S311 - places replicas, hides nothing
+        self._image = self._newest = MetadataImage(cluster_id)
+        self._pending: deque[_Pending] = deque()
+        self._listeners: list[ChangeListener] = []
+        self._is_leader = False
+        self._producer_ids = producer_ids.ProducerIdSource(self._next_block, loop)
+
+    # ----- the image
+
+    @property
+    def image(self) -> MetadataImage:
+        """What is known and in the log for good."""
+        return self._image
+
+    def add_listener(self, listener: ChangeListener) -> None:
+        """`listener(image, delta)` is called after each change, with the image after it; in the order of the calls here.
+
+        An operation is answered only after all listeners were called: a topic that a client was told of can be used.
+        """
+        self._listeners.append(listener)
+
+    async def open(self) -> None:
+        """Replays the log. The first start of a new cluster gives it its feature levels.
+
+        Raises:
+            StorageError: The log cannot be read or written.
+        """
+        await self._store.open(self)
+        if self._is_leader and not self._newest.features:
+            records = [
+                FeatureLevelRecord(name=name, feature_level=level) for name, level in INITIAL_FEATURES.items()
+            ]
+            await self._write(records, None)
+
+    async def close(self) -> None:
+        """Finishes what was begun, and closes the store."""
+        await self._store.close()
+
+    # ----- the store's listener
+
+    def on_snapshot(self, records: Sequence[Any], offset: int, epoch: int) -> None:
+        """Takes over all that is known, in place of what was known before."""
+        empty = MetadataImage(self._image.cluster_id, controller_id=self._image.controller_id)
+        image, delta = apply(empty, records, offset=offset, epoch=epoch)
+        self._newest = image
+        self._publish(image, delta)
+
+    def on_commit(self, records: Sequence[Any], offset: int, epoch: int) -> None:
+        """Makes committed records visible, and answers whoever wrote them."""
+        if self._pending and self._pending[0].image.offset == offset:
+            pending = self._pending.popleft()
+            self._publish(pending.image, pending.delta)
+            _log_changes(pending.delta)
+            if not pending.result.done():
+                pending.result.set_result(pending.value)
+            return
+        image, delta = apply(self._image, records, offset=offset, epoch=epoch)
+        if not self._pending:
+            self._newest = image
+        self._publish(image, delta)
+
+    def on_leadership(self, leader_id: int, epoch: int) -> None:
+        """Writes from now on, or no longer."""
+        self._is_leader = leader_id == self._node_id
+        self._image = _led(self._image, leader_id, epoch)
+        self._newest = _led(self._newest, leader_id, epoch)
+        logger.info(
+            "metadata leader is known leader=%d epoch=%d offset=%d", leader_id, epoch, self._image.offset
+        )
+
+    def _publish(self, image: MetadataImage, delta: MetadataDelta) -> None:
+        self._image = image
+        self._configure(image, delta)
+        for listener in self._listeners:
+            try:
+                listener(image, delta)
+            except Exception:
+                # The change is a fact by now: the others have to know, and the log goes on.
+                logger.exception("a listener failed at a metadata change offset=%d", image.offset)
+        self._store.snapshot_if_due(image)
+
+    def _configure(self, image: MetadataImage, delta: MetadataDelta) -> None:
+        own = (ResourceType.BROKER, str(self._node_id))
+        default = (ResourceType.BROKER, DEFAULT_BROKER)
+        if own in delta.changed_configs or default in delta.changed_configs:
+            self._config.update(image.configs.get(own, {}), image.configs.get(default, {}))
+
+    # ----- writing
+
+    def _write(self, records: list[Any], value: Result) -> asyncio.Future[Result]:
+        """The value, once the records are in the log for good and everybody knows."""
+        if not records:
+            return self._answered(value)
+        if not self._is_leader:
+            raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node does not lead the metadata log.")
+        if len(records) > RECORDS_MAX:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION, "Unable to perform excessively large batch operation."
+            )
+        offset = self._store.next_offset + len(records) - 1
+        image, delta = apply(self._newest, records, offset=offset, epoch=self._newest.epoch)
+        result: asyncio.Future[Result] = self._loop.create_future()
+        self._newest = image
+        self._pending.append(_Pending(image, delta, result, value))
+        self._store.append(records).add_done_callback(self._appended)
+        return result
+
+    def _answered(self, value: Result) -> asyncio.Future[Result]:
+        result: asyncio.Future[Result] = self._loop.create_future()
+        result.set_result(value)
+        return result
+
+    def _appended(self, done: asyncio.Future[int]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is None:
+            return
+        # What was built upon the lost records is lost with them.
+        self._newest = self._image
+        failed, self._pending = self._pending, deque()
+        if isinstance(error, StorageError):
+            error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+        elif not isinstance(error, BarnabasError):
+            error = KafkaError(ErrorCode.NOT_CONTROLLER, "The metadata log was closed.")
+        for pending in failed:
+            if not pending.result.done():
+                pending.result.set_exception(error)
+
+    def _caught_up(self) -> asyncio.Future[Any]:
+        """Done once all that was written so far is committed; fails with what it fails with."""
+        if not self._pending:
+            return self._answered(None)
+        return self._follow(self._pending[-1].result, lambda _: None)
+
+    def _follow(self, future: asyncio.Future[Any], change: Callable[[Any], Result]) -> asyncio.Future[Result]:
+        """A future with what `change` makes of the other's result."""
+        follower: asyncio.Future[Result] = self._loop.create_future()
+
+        def done(result: asyncio.Future[Any]) -> None:
+            if follower.done():
+                return
+            error = asyncio.CancelledError() if result.cancelled() else result.exception()
+            if error is not None:
+                follower.set_exception(error)
+            else:
+                follower.set_result(change(result.result()))
+
+        future.add_done_callback(done)
+        return follower
+
+    # ----- topics
+
+    def create_topics(
+        self, new_topics: Sequence[NewTopic], *, validate_only: bool = False
+    ) -> asyncio.Future[list[CreatedTopic]]:
+        """Creates topics; one result for each name, in the order of the request.
+
+        Raises:
+            KafkaError: POLICY_VIOLATION when all of them together are too much.
+        """
+        records, created = topics.create_topics(self._newest, self._config, new_topics, chance=self._chance)
+        return self._write([] if validate_only else records, created)
+
+    def create_missing_topics(self, names: Iterable[str]) -> asyncio.Future[dict[str, KafkaError | None]]:
+        """Creates topics that somebody asked for, with the defaults, or as the internal topic whose name it is.
+
+        A topic that exists, or that somebody else is just creating, is no error. What is wrong with a name, if anything,
+        stands in the result.
+
+        Raises:
+            KafkaError: POLICY_VIOLATION when all of them together are too much.
+        """
+        results: dict[str, KafkaError | None] = {}
+        missing = []
+        for name in dict.fromkeys(names):
+            results[name] = None
+            if name in self._newest.topics:
+                continue
+            try:
+                validate_topic_name(name)
+            except KafkaError as error:
+                results[name] = error
+            else:
+                missing.append(internal_topics.automatic_topic(self._newest, self._config, name))
+        if not missing:
+            return self._follow(self._caught_up(), lambda _: results)
+        return self._follow(
+            self.create_topics(missing),
+            lambda created: results | {topic.name: topic.error for topic in created},
+        )
+
+    def delete_topics(self, topic_ids: Iterable[bytes]) -> asyncio.Future[dict[bytes, KafkaError | None]]:
+        """Deletes topics; what is wrong with each id, if anything."""
+        return self._write(*topics.delete_topics(self._newest, topic_ids))
+
+    def create_partitions(
+        self, more: Sequence[MorePartitions], *, validate_only: bool = False
+    ) -> asyncio.Future[dict[str, KafkaError | None]]:
+        """Gives topics more partitions; what is wrong with each name, if anything."""
+        records, results = partitions.create_partitions(self._newest, more, chance=self._chance)
+        return self._write([] if validate_only else records, results)
+
+    # ----- settings
+
+    def incremental_alter_configs(
+        self, changes: Sequence[ConfigChange], *, validate_only: bool = False
+    ) -> asyncio.Future[list[KafkaError | None]]:
+        """Changes settings; what is wrong with each change, if anything, in the order of the request."""
+        records, results = configs.incremental_alter_configs(
+            self._newest, self._config, self._node_id, changes
+        )
+        return self._write([] if validate_only else records, results)
+
+    def alter_configs(
+        self, replacements: Sequence[ConfigReplacement], *, validate_only: bool = False
+    ) -> asyncio.Future[list[KafkaError | None]]:
+        """Replaces all settings of resources; what is wrong with each, if anything, in the order of the request."""
+        records, results = configs.alter_configs(self._newest, self._config, self._node_id, replacements)
+        return self._write([] if validate_only else records, results)
+
+    # ----- brokers
+
+    def register_broker(self, registration: BrokerRegistration) -> asyncio.Future[int]:
+        """Registers a broker that starts, fenced; gives its epoch.
+
+        Raises:
+            KafkaError: UNSUPPORTED_VERSION when the cluster works at a feature level that the broker does not know.
+        """
+        epoch = self._store.next_offset
+        return self._write(brokers.register_broker(self._newest, registration, epoch=epoch), epoch)
+
+    def unfence_broker(self, broker_id: int, *, clean: bool) -> asyncio.Future[None]:
+        """Lets a registered broker serve, once its logs are loaded; it leads again what it led.
+
+        `clean` says that its last run ended in order; otherwise partitions that it leads get a new leader epoch.
+
+        Raises:
+            KafkaError: BROKER_ID_NOT_REGISTERED.
+        """
+        records = brokers.unfence_broker(self._newest, broker_id, clean=clean)
+        while len(records) > RECORDS_MAX:
+            self._write(records[:RECORDS_MAX], None).add_done_callback(_heard)
+            del records[:RECORDS_MAX]
+        return self._write(records, None)
+
+    # ----- producer ids
+
+    def next_producer_id(self) -> asyncio.Future[int]:
+        """A producer id that nobody else ever gets."""
+        return self._producer_ids.next()
+
+    def allocate_producer_ids(self, broker_id: int, broker_epoch: int) -> asyncio.Future[ProducerIdBlock]:
+        """Gives a broker a block of producer ids.
+
+        Raises:
+            KafkaError: STALE_BROKER_EPOCH.
+        """
+        return self._write(*producer_ids.allocate_producer_ids(self._newest, broker_id, broker_epoch))
+
+    def _next_block(self) -> asyncio.Future[ProducerIdBlock]:
+        broker = self._image.brokers.get(self._node_id)
+        return self.allocate_producer_ids(self._node_id, -1 if broker is None else broker.epoch)
+
+
+def _log_changes(delta: MetadataDelta) -> None:
+    for topic in delta.created_topics.values():
+        logger.info("topic is created topic=%s partitions=%d", topic.name, len(topic.partitions))
+    for topic in delta.deleted_topics.values():
+        logger.info("topic is deleted topic=%s", topic.name)
+    for before, after in delta.changed_topics.values():
+        if len(after.partitions) > len(before.partitions):
+            logger.info("topic has more partitions topic=%s partitions=%d", after.name, len(after.partitions))
+    for resource_type, name in delta.changed_configs:
+        logger.info("settings are changed type=%d name=%s", resource_type, name)
+
+
+def _led(image: MetadataImage, leader_id: int, epoch: int) -> MetadataImage:
+    return replace(image, controller_id=leader_id, epoch=epoch)
+
+
+def _heard(done: asyncio.Future[Any]) -> None:
+    """What fails is told by the operation's last part too."""
+    if not done.cancelled():
+        done.exception()

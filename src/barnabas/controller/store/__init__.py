@@ -1,0 +1,68 @@
+"""Where the metadata log lives: what the controller asks of a store, and what a store tells it.
+
+A store keeps one totally ordered log of metadata records. Whoever leads it appends; everybody replays. The embedded store
+(`embedded.py`) is a log in a local file and always led by its only node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from barnabas.metadata.image import MetadataImage
+
+__all__ = ["MetadataStore", "StoreListener"]
+
+
+class StoreListener(Protocol):
+    """What a store tells, on the event loop, in the order of the log."""
+
+    def on_snapshot(self, records: Sequence[Any], offset: int, epoch: int) -> None:
+        """All that was known after the record at `offset`: forget what was told before."""
+        ...
+
+    def on_commit(self, records: Sequence[Any], offset: int, epoch: int) -> None:
+        """Records that are in the log for good; the last of them lies at `offset`, and `epoch` is its writer's."""
+        ...
+
+    def on_leadership(self, leader_id: int, epoch: int) -> None:
+        """This node writes the log from now on, in `epoch`; or another does, or (-1) nobody."""
+        ...
+
+
+class MetadataStore(Protocol):
+    """A metadata log; see the module. All calls come from the loop's thread."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next record to be appended will have."""
+        ...
+
+    async def open(self, listener: StoreListener) -> None:
+        """Tells the listener everything there is, and who leads.
+
+        Raises:
+            StorageError: The log cannot be read.
+        """
+        ...
+
+    def append(self, records: Sequence[Any]) -> asyncio.Future[int]:
+        """Appends records, all of them or none, in the order of the calls.
+
+        Returns:
+            The offset of the last record, once it is in the log for good and the listener knows of it. The future
+            fails with StorageError, or with KafkaError NOT_CONTROLLER when another node took over; then nothing that
+            was appended after it is in the log either.
+        """
+        ...
+
+    def snapshot_if_due(self, image: MetadataImage) -> None:
+        """Offers the committed image, so that the store may keep it in place of the records that led to it."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what was appended, and lets go of everything."""
+        ...

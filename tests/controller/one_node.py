@@ -1,0 +1,45 @@
+"""A controller with its store on disk, as a single node has them."""
+
+import asyncio
+
+from barnabas.clock import SystemClock
+from barnabas.config.broker import BrokerConfig
+from barnabas.controller.brokers import BrokerRegistration
+from barnabas.controller.controller import Controller
+from barnabas.controller.store.embedded import EmbeddedStore
+from barnabas.controller.store.metadata_log import DIRECTORY_NAME
+from barnabas.log.files import Files
+from barnabas.metadata.identifiers import random_id
+
+DIRECTORY_ID = b"d" * 16
+
+
+def embedded_store(directory, *, files=None, **options):
+    """The store of node 1 in a metadata directory."""
+    return EmbeddedStore(
+        files or Files(),
+        directory / DIRECTORY_NAME,
+        node_id=1,
+        clock=SystemClock(),
+        loop=asyncio.get_running_loop(),
+        **options,
+    )
+
+
+async def open_controller(directory, *, settings=None, clean=True, files=None, register=True, **options):
+    """A controller that serves, its broker registered unless `register` says otherwise."""
+    controller = Controller(
+        embedded_store(directory, files=files, **options),
+        node_id=1,
+        cluster_id="GkqhtaJqRZaHC44OXN4CyQ",
+        config=BrokerConfig(settings or {}),
+        loop=asyncio.get_running_loop(),
+    )
+    await controller.open()
+    if register:
+        registration = BrokerRegistration(
+            1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=(DIRECTORY_ID,)
+        )
+        await controller.register_broker(registration)
+        await controller.unfence_broker(1, clean=clean)
+    return controller
