@@ -19,11 +19,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.log.files import ColdRead
 from barnabas.replication.sessions import NO_SESSION, FetchContext, FetchedPartition
 from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
     from barnabas.replication.partition import Partition
@@ -36,13 +37,14 @@ API_KEY = 1
 _TopicResponse = FetchResponse.FetchableTopicResponse
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
+_WARM_ROUNDS_MAX = 16
 
 _Read = list[tuple[FetchedPartition, FetchResponse.PartitionData]]
 
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: FetchRequest
-) -> FetchResponse | asyncio.Future[FetchResponse]:
+) -> FetchResponse | Awaitable[FetchResponse]:
     """Answers at once where there is enough to read, or something to say; parks the request otherwise."""
     try:
         fetch = broker.fetch_sessions.open(request, context.api_version)
@@ -50,11 +52,32 @@ def handle(
         broker.log_refusal(context, f"session {request.session_id}", error)
         return FetchResponse(error_code=error.code, session_id=NO_SESSION, responses=[])
     attempt = _Attempt(broker, context, request, fetch)
-    max_wait_ms = request.max_wait_ms
-    response = attempt(force=max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0)
+    force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
+    try:
+        response = attempt(force, may_block=False)
+    except ColdRead as cold:
+        return _when_warm(broker, attempt, request.max_wait_ms, cold, force=force)
     if response is not None:
         return response
-    return broker.waiting.park_fetch(attempt.partitions, max_wait_ms, attempt)
+    return broker.waiting.park_fetch(attempt.partitions, request.max_wait_ms, attempt)
+
+
+async def _when_warm(
+    broker: BrokerServices, attempt: _Attempt, max_wait_ms: int, cold: ColdRead, *, force: bool
+) -> FetchResponse:
+    """Goes on once a worker thread has read what the search needs from the disk, so that the loop never waits for it."""
+    for round_number in range(_WARM_ROUNDS_MAX):
+        await broker.loop.run_in_executor(None, cold.warm)
+        try:
+            # Whatever the page cache drops again at once is not worth another round.
+            response = attempt(force, may_block=round_number == _WARM_ROUNDS_MAX - 1)
+        except ColdRead as another:
+            cold = another
+            continue
+        if response is not None:
+            return response
+        break
+    return await broker.waiting.park_fetch(attempt.partitions, max_wait_ms, attempt)
 
 
 class _Attempt:
@@ -72,8 +95,12 @@ class _Attempt:
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
         self.partitions: list[Partition] = []
 
-    def __call__(self, force: bool) -> FetchResponse | None:
-        """The answer, or None while there is too little and `force` is false."""
+    def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
+        """The answer, or None while there is too little and `force` is false.
+
+        Raises:
+            ColdRead: `may_block` is False, and the search needs something that is not in the page cache.
+        """
         request = self._request
         version = self._context.api_version
         replicas = self._broker.replicas
@@ -105,7 +132,12 @@ class _Attempt:
                     isolation_level=request.isolation_level,
                     min_one_batch=size_bytes == 0,
                     last_fetched_epoch=fetched.last_fetched_epoch,
+                    may_block=may_block,
                 )
+            except ColdRead:
+                for region in regions:
+                    region.release()
+                raise
             except KafkaError as error:
                 tell_now = True
                 read.append((fetched, self._refused(fetched, error)))

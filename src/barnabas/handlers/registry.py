@@ -31,6 +31,10 @@ __all__ = ["HANDLERS", "Dispatcher", "HandlerEntry", "announced_versions"]
 logger = logging.getLogger(__name__)
 
 API_VERSIONS = 18
+_FETCH = 1
+_WAIT_FOR_OTHERS = frozenset(
+    (11, 14)
+)  # JoinGroup and SyncGroup: nobody answers them once their client is gone
 
 
 class HandlerEntry(NamedTuple):
@@ -176,7 +180,12 @@ class Dispatcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             future = task
-        return Parked(future, functools.partial(_encode_parked, context, loaded))
+        cut_short = None
+        if context.api_key == _FETCH:
+            cut_short = functools.partial(self._broker.waiting.cut_short, future)
+        elif context.api_key in _WAIT_FOR_OTHERS:
+            cut_short = functools.partial(_cancel, future)
+        return Parked(future, functools.partial(_encode_parked, context, loaded), cut_short)
 
 
 def _encode(context: RequestContext, loaded: _Loaded, response: Any) -> Encoded:
@@ -195,3 +204,7 @@ def _encode_parked(context: RequestContext, loaded: _Loaded, future: asyncio.Fut
             raise CloseConnection(f"{APIS[context.api_key].name} failed: {error}") from error
         raise error
     return _encode(context, loaded, future.result())
+
+
+def _cancel(future: asyncio.Future[Any]) -> None:
+    future.cancel()

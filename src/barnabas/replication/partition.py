@@ -17,6 +17,7 @@ from barnabas.records.validation import validate_produced
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
@@ -107,14 +108,15 @@ class Partition:
         "_durability",
         "_follower_end_offsets",
         "_group_commit",
+        "_log",
         "_node_id",
+        "_open_log",
         "_state",
         "high_watermark",
         "index",
         "isr",
         "leader_epoch",
         "leader_id",
-        "log",
         "parked_fetches",
         "topic",
         "topic_id",
@@ -124,22 +126,24 @@ class Partition:
         self,
         topic: str,
         index: int,
-        log: PartitionLog,
+        topic_id: bytes,
         *,
         node_id: int,
+        open_log: Callable[[], PartitionLog],
         group_commit: GroupCommit,
         durability: str,
     ) -> None:
         self.topic = topic
         self.index = index
-        self.topic_id = log.topic_id
-        self.log = log
+        self.topic_id = topic_id
         self.leader_id = -1
         self.leader_epoch = -1
         self.isr: frozenset[int] = frozenset()
-        self.high_watermark = log.log_start_offset
+        self.high_watermark = 0
         self.parked_fetches: dict[ParkedFetch[Any], None] = {}
         self._node_id = node_id
+        self._open_log = open_log
+        self._log: PartitionLog | None = None
         self._group_commit = group_commit
         self._durability = durability
         self._follower_end_offsets: dict[int, int] = {}
@@ -148,12 +152,42 @@ class Partition:
     def __repr__(self) -> str:
         return f"<Partition {self.topic}-{self.index} epoch={self.leader_epoch} high_watermark={self.high_watermark}>"
 
+    # ----- the log
+
+    @property
+    def log(self) -> PartitionLog:
+        """The replica's log, opened when it is first needed: most partitions of a broker that starts are not, for now.
+
+        Raises:
+            StorageError: its log directory is offline.
+        """
+        log = self._log
+        return self._first_log() if log is None else log
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the log was needed yet."""
+        return self._log is not None
+
+    def _first_log(self) -> PartitionLog:
+        log = self._open_log()
+        self._log = log
+        self.high_watermark = log.log_start_offset if log.high_watermark is None else log.high_watermark
+        if self.is_leader and not log.is_offline:
+            self._lead(log, is_new_epoch=True)
+        return log
+
     # ----- leadership
 
     @property
     def is_leader(self) -> bool:
         """Whether this broker leads the partition."""
         return self.leader_id == self._node_id
+
+    @property
+    def is_under_replicated(self) -> bool:
+        """Whether a replica is missing from the in-sync ones."""
+        return self._state is not None and len(self.isr) < len(self._state.replicas)
 
     def apply(self, state: PartitionImage) -> None:
         """Takes over leader, epoch and in-sync replicas as the controller decided them."""
@@ -170,9 +204,14 @@ class Partition:
             self._follower_end_offsets = {
                 replica: UNKNOWN_OFFSET for replica in state.replicas if replica != self._node_id
             }
-            self.log.assign_leader_epoch(state.leader_epoch, self.log.log_end_offset)
-        if self.is_leader:
-            self._advance_high_watermark()
+        log = self._log
+        if log is not None and self.is_leader and not log.is_offline:
+            self._lead(log, is_new_epoch=became_leader)
+
+    def _lead(self, log: PartitionLog, *, is_new_epoch: bool) -> None:
+        if is_new_epoch:
+            log.assign_leader_epoch(self.leader_epoch, log.log_end_offset)
+        self._advance_high_watermark(log)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Refuses a client that knows another leader epoch (KIP-320).
@@ -221,15 +260,15 @@ class Partition:
         """What read_committed readers may read up to: the first undecided transaction or the high watermark."""
         return self.log.last_stable_offset(self.high_watermark)
 
-    def _advance_high_watermark(self) -> None:
-        end = self.log.log_end_offset
+    def _advance_high_watermark(self, log: PartitionLog) -> None:
+        end = log.log_end_offset
         if len(self.isr) > 1:
             for replica, end_offset in self._follower_end_offsets.items():
                 if replica in self.isr and end_offset < end:
                     end = end_offset
         if end > self.high_watermark:
             self.high_watermark = end
-            self.log.on_high_watermark(end)
+            log.on_high_watermark(end)
 
     # ----- appending
 
@@ -295,7 +334,7 @@ class Partition:
                 self.high_watermark = end
                 log.on_high_watermark(end)
         else:
-            self._advance_high_watermark()
+            self._advance_high_watermark(log)
         if self.parked_fetches:
             for parked in self.parked_fetches:
                 parked.wake()
@@ -323,6 +362,7 @@ class Partition:
         isolation_level: int,
         min_one_batch: bool,
         last_fetched_epoch: int = UNKNOWN_EPOCH,
+        may_block: bool = True,
     ) -> PartitionRead:
         """Finds what a consumer may read from `fetch_offset` on, without reading it.
 
@@ -332,8 +372,10 @@ class Partition:
             isolation_level: 1 (read_committed) ends at the last stable offset, 0 at the high watermark.
             min_one_batch: Whether a batch bigger than `max_bytes` is given whole, so that its reader makes progress.
             last_fetched_epoch: The leader epoch of the record before `fetch_offset`, or -1 (KIP-595).
+            may_block: Whether finding the place may wait for the disk.
 
         Raises:
+            ColdRead: `may_block` is False, and part of an index or a header is not in the page cache.
             KafkaError: OFFSET_OUT_OF_RANGE below the log start offset or above the log end offset.
         """
         log = self.log
@@ -360,7 +402,9 @@ class Partition:
             return read
         if max_bytes <= 0 and not min_one_batch:
             return read
-        found = log.read(fetch_offset, max_bytes, up_to_offset=up_to, min_one_batch=min_one_batch)
+        found = log.read(
+            fetch_offset, max_bytes, up_to_offset=up_to, min_one_batch=min_one_batch, may_block=may_block
+        )
         region = found.region
         if region is not None:
             read.region = region
@@ -408,21 +452,21 @@ class Partition:
     def offsets_before(self, timestamp_ms: int, max_offsets: int) -> list[int]:
         """ListOffsets version 0: offsets at which segments begin, and the high watermark, newest first.
 
-        For a timestamp, the segments that were last changed up to then; -1 (latest) and -2 (earliest) as usual.
+        For a timestamp, the segments that begin no later than the first record with that timestamp or a later one;
+        -1 (latest) and -2 (earliest) as usual.
         """
         log = self.log
         if timestamp_ms == EARLIEST_TIMESTAMP:
-            return [log.log_start_offset][:max_offsets]
-        candidates = [
-            (offset, changed_ms) for offset, changed_ms in log.segment_ages() if offset < self.high_watermark
-        ]
-        candidates.append((self.high_watermark, None))
-        offsets = [
-            max(offset, log.log_start_offset)
-            for offset, changed_ms in candidates
-            if timestamp_ms == LATEST_TIMESTAMP or (changed_ms is not None and changed_ms <= timestamp_ms)
-        ]
-        return sorted(set(offsets), reverse=True)[: max(max_offsets, 0)]
+            return [log.log_start_offset][: max(max_offsets, 0)]
+        limit = self.high_watermark
+        if timestamp_ms >= 0:
+            found = log.offset_for_timestamp(timestamp_ms)
+            if found is not None:
+                limit = min(limit, found[0])
+        offsets = {max(base_offset, log.log_start_offset) for base_offset in log.segment_base_offsets()}
+        if timestamp_ms == LATEST_TIMESTAMP:
+            offsets.add(limit)
+        return sorted((offset for offset in offsets if offset <= limit), reverse=True)[: max(max_offsets, 0)]
 
     def end_offset_of_epoch(self, leader_epoch: int) -> tuple[int, int]:
         """The largest epoch up to `leader_epoch` and the offset at which it ends (KIP-101, KIP-279); (-1, -1) if unknown."""
@@ -453,8 +497,9 @@ class Partition:
     # ----- settings
 
     def configure(self, config: LogConfig) -> None:
-        """Takes over the topic's settings, at once."""
-        self.log.config = config
+        """Takes over the topic's settings, at once; a log that is not open yet gets them when it is opened."""
+        if self._log is not None:
+            self._log.config = config
 
     def wake_parked(self) -> None:
         """Makes parked fetches look again, for example because this broker no longer leads."""

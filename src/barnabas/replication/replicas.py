@@ -9,12 +9,13 @@ from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.replication.partition import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.log_directories import LogDirectories
     from barnabas.metadata.image import Topic
+    from barnabas.metrics import Registry
 
 __all__ = ["Replicas"]
 
@@ -29,7 +30,7 @@ class Replicas:
         log_directories: Where the logs lie.
         group_commit: The shared fsync that acknowledgements may wait for.
         durability: `barnabas.durability`.
-        log_config: Gives the settings of a topic's logs from its overrides.
+        log_config: Gives the settings of a topic's logs by its name.
     """
 
     __slots__ = (
@@ -41,7 +42,6 @@ class Replicas:
         "_log_config",
         "_log_directories",
         "_node_id",
-        "_offline",
     )
 
     def __init__(
@@ -51,7 +51,7 @@ class Replicas:
         log_directories: LogDirectories,
         group_commit: GroupCommit,
         durability: str,
-        log_config: Callable[[Mapping[str, str]], LogConfig],
+        log_config: Callable[[str], LogConfig],
     ) -> None:
         self._node_id = node_id
         self._log_directories = log_directories
@@ -60,7 +60,6 @@ class Replicas:
         self._log_config = log_config
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[bytes, dict[int, Partition]] = {}
-        self._offline: set[tuple[str, int]] = set()
         self._leadership_listeners: list[Callable[[Partition], None]] = []
 
     def __iter__(self) -> Iterator[Partition]:
@@ -70,10 +69,21 @@ class Replicas:
     def __len__(self) -> int:
         return sum(map(len, self._by_name.values()))
 
-    @property
-    def offline_count(self) -> int:
-        """Replicas whose log directory failed."""
-        return len(self._offline)
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows what Kafka's `ReplicaManager` shows."""
+        prefix = "kafka_server_replicamanager_"
+        registry.gauge_function(prefix + "partitioncount", lambda: len(self))
+        registry.gauge_function(
+            prefix + "leadercount", lambda: sum(partition.is_leader for partition in self)
+        )
+        registry.gauge_function(
+            prefix + "offlinereplicacount",
+            lambda: sum(partition.is_open and partition.log.is_offline for partition in self),
+        )
+        registry.gauge_function(
+            prefix + "underreplicatedpartitions",
+            lambda: sum(partition.is_leader and partition.is_under_replicated for partition in self),
+        )
 
     def add_leadership_listener(self, listener: Callable[[Partition], None]) -> None:
         """`listener(partition)` is called after each change of a partition's leader or epoch, and after its removal."""
@@ -90,16 +100,12 @@ class Replicas:
         """The partition, of which this broker is the leader in the epoch that the client knows.
 
         Raises:
-            KafkaError: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH or
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH or
                 UNKNOWN_LEADER_EPOCH.
         """
         partitions = self._by_name.get(topic)
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
-            if (topic, index) in self._offline:
-                raise KafkaError(
-                    ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {topic}-{index} is offline"
-                )
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return self._checked(partition, current_leader_epoch)
 
@@ -110,86 +116,89 @@ class Replicas:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         partition = partitions.get(index)
         if partition is None:
-            if any(topic == name for name, _ in self._offline for topic in self._names_of(topic_id)):
-                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return self._checked(partition, current_leader_epoch)
-
-    def _names_of(self, topic_id: bytes) -> set[str]:
-        return {partition.topic for partition in self._by_id.get(topic_id, {}).values()}
 
     def _checked(self, partition: Partition, current_leader_epoch: int) -> Partition:
         if current_leader_epoch not in (-1, partition.leader_epoch):
             partition.check_epoch(current_leader_epoch)
         if partition.leader_id != self._node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        if partition.log.is_offline:
-            raise KafkaError(
-                ErrorCode.KAFKA_STORAGE_ERROR, f"the log directory of {partition.log.directory} is offline"
-            )
         return partition
 
     # ----- following the image
 
-    def apply_topic(self, topic: Topic, overrides: Mapping[str, str]) -> None:
-        """Creates or updates the replicas of `topic` that are placed on this broker."""
+    def apply_topic(self, topic: Topic, *, is_new: bool) -> None:
+        """Creates or updates the replicas of `topic` that are placed on this broker.
+
+        Args:
+            topic: The topic's state.
+            is_new: Whether its newest partitions were created just now: their logs are begun at once. Those found at
+                start are opened when they are first needed.
+        """
         by_name = self._by_name.setdefault(topic.name, {})
-        by_id = self._by_id.setdefault(topic.id, by_name)
+        self._by_id[topic.id] = by_name
         config: LogConfig | None = None
         for state in topic.partitions:
             if self._node_id not in state.replicas:
                 continue
-            partition = by_id.get(state.index)
+            partition = by_name.get(state.index)
             if partition is None:
-                if config is None:
-                    config = self._log_config(overrides)
-                partition = self._create(topic, state.index, config)
-                if partition is None:
-                    continue
-                by_id[state.index] = partition
+                partition = self._partition(topic, state.index)
+                by_name[state.index] = partition
+                if is_new:
+                    if config is None:
+                        config = self._log_config(topic.name)
+                    self._begin_log(topic, state.index, config)
             before = (partition.leader_id, partition.leader_epoch)
             partition.apply(state)
             if before != (partition.leader_id, partition.leader_epoch):
                 self._leadership_changed(partition)
 
-    def _create(self, topic: Topic, index: int, config: LogConfig) -> Partition | None:
+    def _begin_log(self, topic: Topic, index: int, config: LogConfig) -> None:
         try:
-            log = self._log_directories.create(topic.name, index, topic.id, config)
+            self._log_directories.create(topic.name, index, topic.id, config, is_new=True)
         except StorageError as error:
-            self._offline.add((topic.name, index))
-            logger.error("partition is offline topic=%s partition=%d reason=%s", topic.name, index, error)  # noqa: TRY400
-            return None
+            logger.warning("log is not begun log=%s-%d reason=%s", topic.name, index, error)
+
+    def _partition(self, topic: Topic, index: int) -> Partition:
+        name, topic_id = topic.name, topic.id
         return Partition(
-            topic.name,
+            name,
             index,
-            log,
+            topic_id,
             node_id=self._node_id,
+            open_log=lambda: self._log_directories.create(name, index, topic_id, self._log_config(name)),
             group_commit=self._group_commit,
             durability=self._durability,
         )
 
     def remove_topic(self, name: str, topic_id: bytes) -> None:
         """Forgets a deleted topic; its logs are removed in the background."""
-        self._by_name.pop(name, None)
-        for partition in (self._by_id.pop(topic_id, None) or {}).values():
+        partitions = self._by_id.pop(topic_id, {})
+        if self._by_name.get(name) is partitions:
+            del self._by_name[name]
+        for partition in partitions.values():
             partition.leader_id = -1
             self._leadership_changed(partition)
             partition.wake_parked()
             try:
                 self._log_directories.delete(name, partition.index)
             except StorageError as error:
-                logger.error(
-                    "log is not deleted topic=%s partition=%d reason=%s", name, partition.index, error
-                )  # noqa: TRY400
-        self._offline = {key for key in self._offline if key[0] != name}
+                logger.warning("log is not deleted log=%s-%d reason=%s", name, partition.index, error)
 
-    def configure_topic(self, name: str, overrides: Mapping[str, str]) -> None:
+    def configure_topic(self, name: str) -> None:
         """Takes over the settings of one topic, at once."""
         partitions = self._by_name.get(name)
         if partitions:
-            config = self._log_config(overrides)
+            config = self._log_config(name)
             for partition in partitions.values():
                 partition.configure(config)
+
+    def configure_all(self) -> None:
+        """Takes over the broker's settings, which are the defaults of every topic's."""
+        for name in self._by_name:
+            self.configure_topic(name)
 
     def _leadership_changed(self, partition: Partition) -> None:
         for listener in self._leadership_listeners:

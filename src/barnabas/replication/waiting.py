@@ -141,10 +141,11 @@ class ParkedFetch(Generic[Response]):
 class Waiting:
     """The parked requests of one broker."""
 
-    __slots__ = ("_loop", "deadlines")
+    __slots__ = ("_fetches", "_loop", "deadlines")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
+        self._fetches: dict[asyncio.Future[Any], ParkedFetch[Any]] = {}
         self.deadlines = Deadlines(loop, clock)
 
     def park_fetch(
@@ -152,8 +153,29 @@ class Waiting:
     ) -> asyncio.Future[Response]:
         """Parks a fetch until `attempt` gives an answer, at the latest after `max_wait_ms`."""
         parked = ParkedFetch(self._loop, partitions, attempt)
+        self._fetches[parked.future] = parked
+        parked.future.add_done_callback(self._forget)
         self.deadlines.add(max_wait_ms, parked.future, parked.expire)
         return parked.future
+
+    def cut_short(self, future: asyncio.Future[Any]) -> None:
+        """Answers a parked fetch now with what there is; nothing if it is none or is answered."""
+        parked = self._fetches.get(future)
+        if parked is not None:
+            parked.expire()
+
+    def expire_all(self) -> None:
+        """Answers all parked fetches now; the broker stops."""
+        for parked in list(self._fetches.values()):
+            parked.expire()
+
+    @property
+    def fetch_count(self) -> int:
+        """Fetches that are parked."""
+        return len(self._fetches)
+
+    def _forget(self, future: asyncio.Future[Any]) -> None:
+        self._fetches.pop(future, None)
 
     def close(self) -> None:
         """Forgets every deadline; the futures are left to those who hold them."""

@@ -1,0 +1,391 @@
+"""A broker: the one place that builds every room and connects them.
+
+    Broker(config)      builds nothing yet
+    await start()       opens the directories, replays the metadata log, recovers what a crash left, listens
+    await stop()        finishes what was accepted, writes everything down, lets go
+
+`run` does this for a process of its own: its loop, its signals, its exit status.
+
+The order of a start matters: ports first (a port in use must leave no trace on the disk), then the directories (nobody else
+may use them), then the metadata log (it says which partitions there are), then the logs, and clients last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from barnabas import __version__
+from barnabas.clock import SystemClock
+from barnabas.config.topic import log_config
+from barnabas.controller.brokers import BrokerRegistration
+from barnabas.controller.controller import Controller
+from barnabas.controller.store.embedded import EmbeddedStore
+from barnabas.coordinators.group_coordinator import GroupCoordinator
+from barnabas.handlers.refusals import RefusalLog
+from barnabas.handlers.registry import Dispatcher
+from barnabas.handlers.services import BrokerServices
+from barnabas.log.files import Files
+from barnabas.log.group_commit import GroupCommit
+from barnabas.log.log_directories import LogDirectories
+from barnabas.metadata.identifiers import ResourceType
+from barnabas.metrics import Registry
+from barnabas.network.endpoints import (
+    parse_advertised_listeners,
+    parse_listeners,
+    parse_security_protocol_map,
+)
+from barnabas.network.event_loop import new_event_loop
+from barnabas.network.limits import NetworkLimits
+from barnabas.network.socket_server import SocketServer
+from barnabas.replication.replicas import Replicas
+from barnabas.replication.sessions import FetchSessions
+from barnabas.replication.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from barnabas.clock import Clock
+    from barnabas.config.broker import BrokerConfig
+    from barnabas.config.topic import LogConfig
+    from barnabas.metadata.deltas import MetadataDelta
+    from barnabas.metadata.image import MetadataImage
+    from barnabas.network.context import Address, ConnectionContext
+    from barnabas.network.metrics_endpoint import MetricsEndpoint
+    from barnabas.network.parked import Answer
+
+__all__ = ["Broker", "run"]
+
+logger = logging.getLogger(__name__)
+
+METADATA_DIRECTORY = "__cluster_metadata-0"
+STOP_TIMEOUT_MS = 10_000
+
+_STARTING, _RECOVERING, _RUNNING, _STOPPING = 1, 2, 3, 6
+
+
+class Broker:
+    """One broker in this process, on the running loop.
+
+    Args:
+        config: Its settings; dynamic ones are taken over while it runs.
+        clock: The time.
+    """
+
+    def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.metrics = Registry(self.clock)
+        self.failed: asyncio.Future[str] | None = None
+        self._closing = contextlib.AsyncExitStack()
+        self._state = _STARTING
+        self._node_id: int = config["node.id"]
+
+    @property
+    def addresses(self) -> dict[str, Address]:
+        """Host and actual port of each listener, by its name."""
+        return self._server.addresses
+
+    @property
+    def log_directories(self) -> LogDirectories:
+        """Where the logs lie."""
+        return self._log_directories
+
+    # ----- start
+
+    async def start(self) -> None:
+        """Gets ready to serve, and serves.
+
+        Raises:
+            ConfigError: a setting is wrong, a port or a directory is in use; one sentence with the remedy.
+            StorageError: the metadata log cannot be read.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self.failed = loop.create_future()
+        self._waiting = Waiting(loop, self.clock)
+        self._closing.callback(self._waiting.close)
+
+        self._listen(loop)
+        self._open_directories(loop)
+        self._controller = Controller(
+            self._metadata_store(loop),
+            node_id=self._node_id,
+            cluster_id=self._log_directories.cluster_id,
+            config=config,
+            loop=loop,
+        )
+        await self._controller.open()
+        self._closing.push_async_callback(self._controller.close)
+        self._replicas = Replicas(
+            node_id=self._node_id,
+            log_directories=self._log_directories,
+            group_commit=self._group_commit,
+            durability=config["barnabas.durability"],
+            log_config=self._log_config,
+        )
+        self._state = _RECOVERING
+        await self._log_directories.recover()
+        self._log_directories.set_aside_strays(self._belongs_here)
+        self._group_coordinator = GroupCoordinator(
+            controller=self._controller, config=config, clock=self.clock, loop=loop, metrics=self.metrics
+        )
+        self._closing.push_async_callback(self._group_coordinator.close)
+        self._replicas.add_leadership_listener(self._group_coordinator.on_leadership)
+        for topic in self._controller.image.topics.values():
+            self._replicas.apply_topic(topic, is_new=False)
+        self._controller.add_listener(self._follow)
+        self._controller.add_listener(self._group_coordinator.on_metadata)
+        config.add_listener(self._reconfigure)
+        self._serve(loop)
+        await self._join_cluster()
+        self._log_directories.start_upkeep()
+        self._register_metrics()
+        await self._open_metrics()
+        self._server.start()
+        self._closing.push_async_callback(self._server.stop, STOP_TIMEOUT_MS)
+        self._state = _RUNNING
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        config = self.config
+        protocols = parse_security_protocol_map(config["listener.security.protocol.map"])
+        endpoints = parse_listeners(config["listeners"], protocols)
+        advertised = config["advertised.listeners"]
+        self._advertised = (
+            parse_advertised_listeners(advertised, endpoints, protocols).configured if advertised else {}
+        )
+        self._server = SocketServer(
+            loop=loop,
+            clock=self.clock,
+            limits=NetworkLimits.from_config(config),
+            dispatch=_not_yet,
+            metrics=self.metrics,
+        )
+        self._server.open(endpoints)
+        self._closing.push_async_callback(self._server.stop, 0)
+
+    def _open_directories(self, loop: asyncio.AbstractEventLoop) -> None:
+        config = self.config
+        self._files = Files(config["barnabas.open.files"])
+        self._closing.callback(self._files.close)
+        self._group_commit = GroupCommit(loop, config["barnabas.worker.threads"])
+        self._closing.callback(self._group_commit.close)
+        self._log_directories = LogDirectories(
+            config,
+            self._files,
+            self.clock,
+            loop=loop,
+            group_commit=self._group_commit,
+            log_config=self._log_config,
+            on_failure=self._directory_failed,
+        )
+        self._log_directories.open()
+        self._closing.push_async_callback(self._close_directories)
+
+    async def _close_directories(self) -> None:
+        broker = self._controller.image.brokers.get(self._node_id) if self._state == _STOPPING else None
+        await self._log_directories.close(
+            clean=self._state == _STOPPING, broker_epoch=-1 if broker is None else broker.epoch
+        )
+
+    def _metadata_store(self, loop: asyncio.AbstractEventLoop) -> EmbeddedStore:
+        config = self.config
+        directory = Path(config["metadata.log.dir"] or self._log_directories.directories[0].path)
+        return EmbeddedStore(
+            self._files,
+            directory / METADATA_DIRECTORY,
+            node_id=self._node_id,
+            clock=self.clock,
+            loop=loop,
+            snapshot_bytes=config["metadata.log.max.record.bytes.between.snapshots"],
+            segment_bytes=config["metadata.log.segment.bytes"],
+        )
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        config = self.config
+        self._services = BrokerServices(
+            node_id=self._node_id,
+            cluster_id=self._log_directories.cluster_id,
+            config=config,
+            clock=self.clock,
+            loop=loop,
+            controller=self._controller,
+            replicas=self._replicas,
+            log_directories=self._log_directories,
+            group_coordinator=self._group_coordinator,
+            fetch_sessions=FetchSessions(
+                self.clock,
+                max_sessions=config["max.incremental.fetch.session.cache.slots"],
+                eviction_ms=_SESSION_EVICTION_MS,
+            ),
+            waiting=self._waiting,
+            metrics=self.metrics,
+            refusals=RefusalLog(self.clock),
+            fetch_max_bytes=config["fetch.max.bytes"],
+        )
+        dispatcher = Dispatcher(self._services)
+        self._server.dispatch = dispatcher
+        self._closing.callback(dispatcher.cancel)
+
+    async def _join_cluster(self) -> None:
+        endpoints = {
+            name: self._advertised.get(name, ("", port)) for name, (_, port) in self._server.addresses.items()
+        }
+        await self._controller.register_broker(
+            BrokerRegistration(
+                broker_id=self._node_id,
+                incarnation_id=os.urandom(16),
+                endpoints=endpoints,
+                rack=self.config["broker.rack"],
+                log_dirs=tuple(self._log_directories.directory_ids),
+            )
+        )
+        await self._controller.unfence_broker(self._node_id, clean=self._log_directories.was_clean)
+
+    def _belongs_here(self, topic: str, index: int, topic_id: bytes | None) -> bool:
+        found = self._controller.image.topics.get(topic)
+        return (
+            found is not None
+            and (topic_id is None or found.id == topic_id)
+            and index < len(found.partitions)
+            and self._node_id in found.partitions[index].replicas
+        )
+
+    # ----- while it runs
+
+    def _log_config(self, topic: str) -> LogConfig:
+        return log_config(self.config, self._controller.image.topic_config(topic))
+
+    def _follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
+        """A committed change of metadata: partitions are created, led, deleted and configured as it says."""
+        replicas = self._replicas
+        for topic in delta.deleted_topics.values():
+            replicas.remove_topic(topic.name, topic.id)
+        for topic in delta.created_topics.values():
+            replicas.apply_topic(topic, is_new=True)
+        for _, topic in delta.changed_topics.values():
+            replicas.apply_topic(topic, is_new=True)
+        for resource_type, name in delta.changed_configs:
+            if resource_type == ResourceType.TOPIC and name in image.topics:
+                replicas.configure_topic(name)
+
+    def _reconfigure(self, changed: frozenset[str]) -> None:
+        """Broker settings changed dynamically."""
+        self._replicas.configure_all()
+        self._server.update_limits(NetworkLimits.from_config(self.config))
+        logger.info("settings are in force names=%s", ",".join(sorted(changed)))
+
+    def _directory_failed(self, path: Path) -> None:
+        if not self._log_directories.online and self.failed is not None and not self.failed.done():
+            self.failed.set_result(f"every log directory is offline, the last one was {path}")
+
+    # ----- metrics
+
+    def _register_metrics(self) -> None:
+        metrics = self.metrics
+        self._replicas.register_metrics(metrics)
+        metrics.gauge_function("kafka_server_kafkaserver_brokerstate", lambda: self._state)
+        sessions = self._services.fetch_sessions
+        prefix = "kafka_server_fetchsessioncache_numincrementalfetch"
+        metrics.gauge_function(prefix + "sessions", lambda: len(sessions))
+        metrics.gauge_function(prefix + "partitionscached", sessions.partition_count)
+        controller = self._controller
+        prefix = "kafka_controller_kafkacontroller_"
+        metrics.gauge_function(
+            prefix + "activecontrollercount", lambda: controller.image.controller_id == self._node_id
+        )
+        metrics.gauge_function(prefix + "globaltopiccount", lambda: len(controller.image.topics))
+        metrics.gauge_function(
+            prefix + "globalpartitioncount",
+            lambda: sum(len(topic.partitions) for topic in controller.image.topics.values()),
+        )
+        directories = self._log_directories
+        metrics.gauge_function(
+            "kafka_log_logmanager_offlinelogdirectorycount",
+            lambda: len(directories.directories) - len(directories.online),
+        )
+
+    async def _open_metrics(self) -> None:
+        port = self.config["barnabas.metrics.port"]
+        if port < 0:
+            return
+        from barnabas.network.metrics_endpoint import MetricsEndpoint
+
+        endpoint: MetricsEndpoint = MetricsEndpoint(self.metrics)
+        await endpoint.start(self.config["barnabas.metrics.host"], port)
+        self._closing.push_async_callback(endpoint.stop)
+
+    # ----- stop
+
+    async def stop(self) -> None:
+        """Finishes what was accepted, writes everything down and lets go; the next start then reads no log data."""
+        self._state = _STOPPING
+        self._waiting.expire_all()
+        await self._closing.aclose()
+
+
+_SESSION_EVICTION_MS = 120_000
+"""A fetch session that was not used for so long makes room for another (Kafka's constant)."""
+
+
+def _not_yet(_context: ConnectionContext, _frame: memoryview) -> Answer:
+    raise AssertionError("no connection is accepted before the handlers are there")
+
+
+def run(config: BrokerConfig, ready: Callable[[Broker], None]) -> int:
+    """Runs a broker until SIGTERM or SIGINT; gives the exit status.
+
+    Args:
+        config: Its settings.
+        ready: Called when clients can connect.
+
+    Raises:
+        ConfigError: a setting is wrong, a port or a directory is in use; one sentence with the remedy.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_run(config, ready))
+
+
+async def _run(config: BrokerConfig, ready: Callable[[Broker], None]) -> int:
+    broker = Broker(config)
+    loop = asyncio.get_running_loop()
+    stop = loop.create_future()
+
+    def on_signal(name: str) -> None:
+        if not stop.done():
+            stop.set_result(name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform == "win32":
+            signal.signal(
+                number, lambda number, _: loop.call_soon_threadsafe(on_signal, signal.Signals(number).name)
+            )
+        else:
+            loop.add_signal_handler(number, on_signal, number.name)
+    await broker.start()
+    ready(broker)
+    assert broker.failed is not None
+    await asyncio.wait((stop, broker.failed), return_when=asyncio.FIRST_COMPLETED)
+    if broker.failed.done():
+        logger.error("broker stops reason=%s", broker.failed.result())
+        await broker.stop()
+        return 1
+    started = time.monotonic()
+    logger.info("broker stops signal=%s version=%s", stop.result(), __version__)
+    await broker.stop()
+    logger.info("broker has stopped seconds=%.3f", time.monotonic() - started)
+    return 0
