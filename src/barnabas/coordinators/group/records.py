@@ -38,6 +38,7 @@ __all__ = [
     "decode_value",
     "group_metadata_record",
     "group_tombstone",
+    "is_offset_key",
     "offset_commit_record",
     "offset_tombstone",
 ]
@@ -150,6 +151,11 @@ def decode_key(key: bytes) -> RecordType:
     if number == GROUP_METADATA:
         return RecordType(number, GroupMetadataKey.decode(key, 0, 2))
     return RecordType(number, None)
+
+
+def is_offset_key(key: bytes) -> bool:
+    """Whether a key that we wrote is a committed offset's."""
+    return key.startswith(_OFFSET_COMMIT_PREFIX)
 
 
 def decode_value(

@@ -17,6 +17,7 @@ from barnabas.coordinators.group.commit import (
     delete_offsets,
     fetch_offsets,
 )
+from barnabas.coordinators.group.counters import GroupCounters
 from barnabas.coordinators.group.describe import GroupFilter, describe, describe_missing, listed
 from barnabas.coordinators.group.effects import Effects
 from barnabas.coordinators.group.expiry import expire_group, topic_deleted
@@ -27,7 +28,7 @@ from barnabas.coordinators.group.leave import leave
 from barnabas.coordinators.group.member import Member
 from barnabas.coordinators.group.offsets import Offsets
 from barnabas.coordinators.group.rebalance import prepare_rebalance
-from barnabas.coordinators.group.records import decode_key, decode_value, group_tombstone
+from barnabas.coordinators.group.records import decode_key, decode_value, group_tombstone, is_offset_key
 from barnabas.coordinators.group.state import GroupState
 from barnabas.coordinators.group.sync import sync
 from barnabas.coordinators.group.timeouts import on_deadline
@@ -71,12 +72,23 @@ class GroupShard:
         settings: May be replaced at any time; what is under way keeps its deadlines.
         groups: By group id.
         offsets: What they have committed.
+        counters: What is counted for all shards of a broker together.
     """
 
-    __slots__ = ("_cleanup", "_cleanup_ms", "_deadlines", "_unknown_types", "groups", "offsets", "settings")
+    __slots__ = (
+        "_cleanup",
+        "_cleanup_ms",
+        "_deadlines",
+        "_unknown_types",
+        "counters",
+        "groups",
+        "offsets",
+        "settings",
+    )
 
-    def __init__(self, settings: GroupSettings) -> None:
+    def __init__(self, settings: GroupSettings, counters: GroupCounters | None = None) -> None:
         self.settings = settings
+        self.counters = counters or GroupCounters()
         self.groups: dict[str, ClassicGroup] = {}
         self.offsets = Offsets()
         self._deadlines: list[tuple[float, str]] = []
@@ -146,6 +158,7 @@ class GroupShard:
         """OffsetCommit of topics and partitions that exist; raises KafkaError as `commit.check_commit`."""
         check_commit(self.groups.get(request.group_id), request, version, now.monotonic_ms)
         response, records = commit_offsets(request, self.settings, now.wall_ms)
+        self.counters.commits.add(len(records))
         return CoordinatorResult(response, records)
 
     def fetch_offsets(
@@ -160,6 +173,7 @@ class GroupShard:
         if group is None:
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {request.group_id} not found.")
         response, records = delete_offsets(group, self.offsets, request)
+        self.counters.deletions.add(len(records))
         return CoordinatorResult(response, records)
 
     def on_topic_deleted(self, topic: str, topic_id: bytes) -> CoordinatorResult[None]:
@@ -191,7 +205,9 @@ class GroupShard:
             elif group.state is not GroupState.EMPTY:
                 error = ErrorCode.NON_EMPTY_GROUP
             else:
-                records += delete_group_offsets(self.offsets, group_id)
+                tombstones = delete_group_offsets(self.offsets, group_id)
+                self.counters.deletions.add(len(tombstones))
+                records += tombstones
                 records.append(group_tombstone(group_id))
             results.append(DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error))
         return CoordinatorResult(results, records)
@@ -346,19 +362,21 @@ class GroupShard:
             self._cleanup = None
             self._cleanup_ms = now.monotonic_ms + self.settings.offsets_retention_check_interval_ms
         if records:
+            self.counters.expirations.add(sum(is_offset_key(key) for key, _ in records))
             logger.info("offsets and groups have expired tombstones=%d", len(records))
         return CoordinatorResult(None, records)
 
 
 class _TimedCompletion:
-    """Passes on to a group's completion, and then sets the group's timer."""
+    """Passes on to a group's completion, counts finished rebalances, and sets the group's timer."""
 
-    __slots__ = ("_completion", "_group", "_shard")
+    __slots__ = ("_completion", "_group", "_shard", "_was_rebalancing")
 
     def __init__(self, shard: GroupShard, group: ClassicGroup, completion: Completion) -> None:
         self._shard = shard
         self._group = group
         self._completion = completion
+        self._was_rebalancing = group.state is GroupState.COMPLETING_REBALANCE
 
     def committed(self, now: Now) -> CoordinatorResult[None] | None:
         return self._after(self._completion.committed(now))
@@ -367,6 +385,8 @@ class _TimedCompletion:
         return self._after(self._completion.failed(error, now))
 
     def _after(self, result: CoordinatorResult[None] | None) -> CoordinatorResult[None] | None:
+        if self._was_rebalancing and self._group.state is GroupState.STABLE:
+            self._shard.counters.rebalances.add()
         if self._shard.groups.get(self._group.group_id) is self._group:
             self._shard.arm(self._group)
         return result

@@ -1,0 +1,444 @@
+"""One shard on this broker: its partition of the internal topic, what is being written, who waits for that, and its timer.
+
+A write appends first and replays afterwards, in one go without an `await`: if the append fails, nothing happened. What was
+appended is acknowledged when it is committed. Writes that do not depend on each other (offset commits) share a batch: all
+that come in one turn of the loop are appended together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from barnabas.coordinators.shard import CoordinatorResult, Now, Shard
+from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
+from barnabas.log.origin import Origin
+from barnabas.records.builder import BatchBuilder
+from barnabas.replication.partition import ACKS_ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from barnabas.clock import Clock
+    from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord
+    from barnabas.replication.partition import Partition
+
+__all__ = ["HostedShard", "coordinator_error"]
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Shard)
+R = TypeVar("R")
+
+NO_PRODUCER_ID = -1
+NO_PRODUCER_EPOCH = -1
+
+_RECORD_OVERHEAD_BYTES = 32  # lengths, attributes, deltas: at most so much comes to key and value
+
+_ANSWERS: dict[ErrorCode, ErrorCode] = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.REQUEST_TIMED_OUT: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+    ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+    ErrorCode.INVALID_FETCH_SIZE: ErrorCode.UNKNOWN_SERVER_ERROR,
+}
+
+
+def coordinator_error(error: BaseException) -> KafkaError:
+    """What a client of a coordinator is told when the internal topic can not be written.
+
+    Source: Kafka's `CoordinatorOperationExceptionHelper`.
+    """
+    if isinstance(error, KafkaError):
+        return KafkaError(_ANSWERS.get(error.code, error.code), error.message)
+    if isinstance(error, StorageError):
+        return KafkaError(ErrorCode.NOT_COORDINATOR, str(error))
+    return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+
+
+class _Write:
+    """Records that were appended and are not committed yet, and who waits for them."""
+
+    __slots__ = ("completions", "deadline_ms", "is_committed", "is_done", "last_offset", "waiting")
+
+    def __init__(self, last_offset: int, deadline_ms: float) -> None:
+        self.last_offset = last_offset
+        self.is_committed = False
+        self.deadline_ms = deadline_ms
+        self.completions: Sequence[Completion] = ()
+        self.waiting: Sequence[tuple[asyncio.Future[Any], Any]] = ()
+        self.is_done = False
+
+
+class HostedShard(Generic[S]):
+    """Runs a shard that is loaded. Made by the runtime once that is so, and closed by it when this broker resigns.
+
+    Attributes:
+        shard: The state machine.
+        partition: The partition that it lives in.
+    """
+
+    __slots__ = (
+        "_batched_records",
+        "_batched_waiting",
+        "_clock",
+        "_commit_timeout_ms",
+        "_commit_timer",
+        "_compression",
+        "_is_closed",
+        "_loop",
+        "_on_divergence",
+        "_timer",
+        "_timer_at_ms",
+        "_writes",
+        "partition",
+        "shard",
+    )
+
+    def __init__(
+        self,
+        shard: S,
+        partition: Partition,
+        *,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        commit_timeout_ms: float,
+        compression: int,
+        on_divergence: Callable[[HostedShard[S]], None],
+    ) -> None:
+        self.shard = shard
+        self.partition = partition
+        self._clock = clock
+        self._loop = loop
+        self._commit_timeout_ms = commit_timeout_ms
+        self._compression = compression
+        self._on_divergence = on_divergence
+        self._batched_records: list[CoordinatorRecord] = []
+        self._batched_waiting: list[tuple[asyncio.Future[Any], Any]] = []
+        self._writes: deque[_Write] = deque()
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_ms = 0.0
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<HostedShard {self.partition.topic}-{self.partition.index}>"
+
+    def now(self) -> Now:
+        """The time, for an operation."""
+        return Now(self._clock.now_ms(), self._clock.monotonic_ms())
+
+    def monotonic_ms(self) -> float:
+        """The time, for an operation that sets a deadline and does nothing else."""
+        return self._clock.monotonic_ms()
+
+    # ----- life
+
+    def start(self) -> None:
+        """The shard is loaded: sets its timers going."""
+        self._run(self.shard.on_loaded(self.now()))
+
+    def close(self) -> None:
+        """This broker is no longer the coordinator: everyone who waits is told so."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for timer in (self._timer, self._commit_timer):
+            if timer is not None:
+                timer.cancel()
+        error = KafkaError(ErrorCode.NOT_COORDINATOR)
+        _fail(self._batched_waiting, error)
+        self._batched_records = []
+        for write in self._writes:
+            _fail(write.waiting, error)
+        self._writes.clear()
+        _deliver(self.shard.on_unloaded())
+
+    # ----- operations
+
+    def write(self, operation: Callable[[S, Now], CoordinatorResult[R]]) -> R | asyncio.Future[R]:
+        """Runs an operation; gives its response, or a future of it if that has to wait for a commit.
+
+        Raises:
+            KafkaError: the operation refuses, or its records were not appended, as `coordinator_error` puts it.
+        """
+        self.flush()
+        return self._apply(operation(self.shard, self.now()))
+
+    def run(self, operation: Callable[[S, Now], CoordinatorResult[None]]) -> None:
+        """Runs an operation that answers by itself, through waiters; raises as `write`."""
+        outcome = self.write(operation)
+        if isinstance(outcome, asyncio.Future):
+            outcome.add_done_callback(_heard)
+
+    def run_unasked(self, operation: Callable[[S, Now], CoordinatorResult[None]]) -> None:
+        """Runs an operation that nobody asked for; a failure to write is logged."""
+        self.flush()
+        self._follow(operation(self.shard, self.now()))
+
+    def write_batched(self, operation: Callable[[S, Now], CoordinatorResult[R]]) -> R | asyncio.Future[R]:
+        """As `write`, for operations whose records may be appended later in this turn of the loop, with those of others.
+
+        Such an operation must not depend on what others of its kind have written in the same turn.
+        """
+        result = operation(self.shard, self.now())
+        if not result.records:
+            return result.response
+        assert result.replay
+        assert result.completion is None
+        if not self._batched_records:
+            self._loop.call_soon(self.flush)
+        future: asyncio.Future[R] = self._loop.create_future()
+        self._batched_records += result.records
+        self._batched_waiting.append((future, result.response))
+        return future
+
+    def read(self) -> S:
+        """The shard, with everything in it that was written so far."""
+        self.flush()
+        return self.shard
+
+    def when_committed(self, response: R) -> R | asyncio.Future[R]:
+        """The response, once everything written so far is committed: what a reader saw can not be lost afterwards.
+
+        Raises:
+            KafkaError: COORDINATOR_NOT_AVAILABLE if that has been waited for long enough.
+        """
+        if not self._writes:
+            return response
+        last = self._writes[-1]
+        if last.is_done:
+            raise coordinator_error(KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+        future: asyncio.Future[R] = self._loop.create_future()
+        last.waiting = [*last.waiting, (future, response)]
+        return future
+
+    def flush(self) -> None:
+        """Appends what was batched."""
+        records = self._batched_records
+        if not records:
+            return
+        waiting = self._batched_waiting
+        self._batched_records = []
+        self._batched_waiting = []
+        try:
+            last_offset = self._append(records, replay=True)
+        except BarnabasError as error:
+            _fail(waiting, coordinator_error(error))
+            return
+        self._wait(last_offset, waiting, ())
+
+    def _apply(self, result: CoordinatorResult[R]) -> R | asyncio.Future[R]:
+        if result.answers:
+            _deliver(result.answers)
+        if not result.records:
+            self._arm()
+            return result.response
+        completion = result.completion
+        try:
+            last_offset = self._append(result.records, replay=result.replay, atomic=result.atomic)
+        except BarnabasError as cause:
+            error = coordinator_error(cause)
+            if completion is not None and not self._is_closed:
+                self._follow(completion.failed(error, self.now()))
+            self._arm()
+            raise error from cause
+        future: asyncio.Future[R] = self._loop.create_future()
+        self._wait(last_offset, ((future, result.response),), () if completion is None else (completion,))
+        self._arm()
+        return future.result() if future.done() and future.exception() is None else future
+
+    def _run(self, results: Iterable[CoordinatorResult[None]]) -> None:
+        """Applies results that nobody waits for."""
+        for result in results:
+            if self._is_closed:
+                return
+            self._follow(result)
+
+    def _follow(self, result: CoordinatorResult[None] | None) -> None:
+        if result is None:
+            return
+        try:
+            answer = self._apply(result)
+        except KafkaError as error:
+            logger.warning(
+                "records are not written topic=%s partition=%d records=%d reason=%s",
+                self.partition.topic,
+                self.partition.index,
+                len(result.records),
+                error,
+            )
+        else:
+            if isinstance(answer, asyncio.Future):
+                answer.add_done_callback(_heard)
+
+    # ----- writing
+
+    def _append(self, records: Sequence[CoordinatorRecord], *, replay: bool, atomic: bool = False) -> int:
+        """Appends and replays; gives the offset of the last record.
+
+        Raises:
+            BarnabasError: of batches that must not be torn, none was appended; of others, the first ones may have been.
+        """
+        now_ms = self._clock.now_ms()
+        partition = self.partition
+        last_offset = -1
+        for batch, part in self._batches(records, now_ms, atomic=atomic):
+            if not partition.is_leader:
+                raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            appended = partition.append(batch, ACKS_ALL, now_ms=now_ms, origin=Origin.COORDINATOR)
+            last_offset = appended.last_offset
+            if replay:
+                self._replay(part, appended.first_offset)
+        return last_offset
+
+    def _batches(
+        self, records: Sequence[CoordinatorRecord], now_ms: int, *, atomic: bool
+    ) -> Iterable[tuple[bytearray, Sequence[CoordinatorRecord]]]:
+        limit = self.partition.log.config.max_message_bytes
+        first = 0
+        builder = BatchBuilder(compression=self._compression)
+        for index, (key, value) in enumerate(records):
+            size = (
+                builder.size_bytes + len(key) + (0 if value is None else len(value)) + _RECORD_OVERHEAD_BYTES
+            )
+            if size > limit and builder.record_count and not atomic:
+                yield builder.build(), records[first:index]
+                first = index
+                builder = BatchBuilder(compression=self._compression)
+            builder.append(now_ms, key, value)
+        yield builder.build(), records[first:]
+
+    def _replay(self, records: Sequence[CoordinatorRecord], first_offset: int) -> None:
+        shard = self.shard
+        try:
+            for offset, (key, value) in enumerate(records, start=first_offset):
+                shard.replay(offset, NO_PRODUCER_ID, NO_PRODUCER_EPOCH, key, value)
+        except Exception as error:
+            # The log has it and the state has not: only the log can tell what is true now.
+            logger.exception("state and log have parted, loading anew shard=%r", self)
+            self._on_divergence(self)
+            raise KafkaError(ErrorCode.NOT_COORDINATOR) from error
+
+    def _wait(
+        self,
+        last_offset: int,
+        waiting: Sequence[tuple[asyncio.Future[Any], Any]],
+        completions: Sequence[Completion],
+    ) -> None:
+        write = _Write(last_offset, self._clock.monotonic_ms() + self._commit_timeout_ms)
+        write.waiting = waiting
+        write.completions = completions
+        commit = self.partition.wait_committed(last_offset, ACKS_ALL)
+        if commit is None and not self._writes:
+            self._finish(write, None)
+            return
+        self._writes.append(write)
+        if commit is None:
+            # What was written before is not known to be committed yet, and answers keep their order.
+            write.is_committed = True
+            return
+        commit.add_done_callback(lambda done: self._on_commit(last_offset, done))
+        if self._commit_timer is None:
+            self._commit_timer = self._loop.call_later(
+                self._commit_timeout_ms / 1000, self._on_commit_timeout
+            )
+
+    def _on_commit(self, last_offset: int, done: asyncio.Future[None]) -> None:
+        if self._is_closed:
+            if not done.cancelled():
+                done.exception()
+            return
+        failure = asyncio.CancelledError() if done.cancelled() else done.exception()
+        error = None if failure is None else coordinator_error(failure)
+        writes = self._writes
+        while writes and writes[0].last_offset <= last_offset:
+            self._finish(writes.popleft(), error)
+        while writes and writes[0].is_committed:
+            self._finish(writes.popleft(), None)
+
+    def _finish(self, write: _Write, error: KafkaError | None) -> None:
+        if write.is_done:
+            return
+        write.is_done = True
+        for completion in write.completions:
+            now = self.now()
+            self._follow(completion.committed(now) if error is None else completion.failed(error, now))
+        if error is not None:
+            _fail(write.waiting, error)
+        else:
+            for future, response in write.waiting:
+                if not future.done():
+                    future.set_result(response)
+        if write.completions and not self._is_closed:
+            self._arm()
+
+    def _on_commit_timeout(self) -> None:
+        """Nobody waits longer than `offsets.commit.timeout.ms` for a commit. It may still come, and then nobody is told."""
+        self._commit_timer = None
+        now_ms = self._clock.monotonic_ms()
+        writes = self._writes
+        error = coordinator_error(KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+        for write in list(writes):
+            if write.deadline_ms > now_ms:
+                break
+            if not write.is_done:
+                logger.warning(
+                    "records are not committed in time shard=%r offset=%d", self, write.last_offset
+                )
+                self._finish(write, error)
+        if self._is_closed:
+            return
+        pending = next((write for write in writes if not write.is_done), None)
+        if pending is not None:
+            delay_ms = max(pending.deadline_ms - now_ms, 1.0)
+            self._commit_timer = self._loop.call_later(delay_ms / 1000, self._on_commit_timeout)
+
+    # ----- time
+
+    def _arm(self) -> None:
+        """Sets the timer to the shard's next deadline; one that rings too early does no harm."""
+        if self._is_closed:
+            return
+        deadline_ms = self.shard.next_deadline_ms()
+        if deadline_ms is None:
+            return
+        if self._timer is not None:
+            if self._timer_at_ms <= deadline_ms:
+                return
+            self._timer.cancel()
+        self._timer_at_ms = deadline_ms
+        delay_ms = max(deadline_ms - self._clock.monotonic_ms(), 0.0)
+        self._timer = self._loop.call_later(delay_ms / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.flush()
+        try:
+            self._run(self.shard.on_timer(self.now()))
+        except Exception:
+            logger.exception("a timer failed shard=%r", self)
+        self._arm()
+
+
+def _deliver(answers: Iterable[Answer]) -> None:
+    for waiter, response in answers:
+        if not waiter.done():
+            waiter.set_result(response)
+
+
+def _fail(waiting: Iterable[tuple[asyncio.Future[Any], Any]], error: KafkaError) -> None:
+    for future, _ in waiting:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _heard(done: asyncio.Future[Any]) -> None:
+    """Whoever the result was for has been told otherwise."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,232 @@
+"""Hosts the shards of an internal topic: loads one when this broker becomes its leader, and lets it go when it resigns.
+
+    elected ──> loading ──────────────> active ──> resigned
+                  │ the log can not be replayed       │
+                  └──> failed                         └──> answers NOT_COORDINATOR to all who wait
+
+Group and transaction coordinators share this; they differ in topic and state machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from barnabas.coordinators.hosted_shard import HostedShard
+from barnabas.coordinators.loading import load
+from barnabas.coordinators.partitioning import partition_for
+from barnabas.coordinators.shard import Shard
+from barnabas.errors import BarnabasError, ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from barnabas.clock import Clock
+    from barnabas.replication.partition import Partition
+
+__all__ = ["CoordinatorRuntime", "RuntimeSettings"]
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Shard)
+
+_LOADS_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """How the internal topic is read and written.
+
+    Attributes:
+        load_chunk_bytes: Read at a time while a shard is loaded.
+        commit_timeout_ms: How long an operation waits for its records to be committed.
+        compression: The codec of the batches that are written, 0 for none.
+    """
+
+    load_chunk_bytes: int = 1_048_576
+    commit_timeout_ms: float = 5_000
+    compression: int = 0
+
+
+class CoordinatorRuntime(Generic[S]):
+    """The shards of one internal topic that this broker leads.
+
+    Args:
+        topic: The internal topic.
+        new_shard: Makes an empty state machine.
+        partition_count: How many partitions the topic has, or will have.
+        settings: See `RuntimeSettings`.
+        clock: The time.
+        loop: The event loop.
+    """
+
+    __slots__ = (
+        "_active",
+        "_clock",
+        "_failed",
+        "_is_closed",
+        "_loading",
+        "_loads",
+        "_loop",
+        "_new_shard",
+        "_partition_count",
+        "_settings",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        *,
+        new_shard: Callable[[], S],
+        partition_count: Callable[[], int],
+        settings: RuntimeSettings,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.topic = topic
+        self._new_shard = new_shard
+        self._partition_count = partition_count
+        self._settings = settings
+        self._clock = clock
+        self._loop = loop
+        self._active: dict[int, HostedShard[S]] = {}
+        self._loading: dict[int, asyncio.Task[None]] = {}
+        self._failed: set[int] = set()
+        self._loads = asyncio.Semaphore(_LOADS_MAX)
+        self._is_closed = False
+
+    # ----- finding
+
+    def partition_for(self, key: str) -> int:
+        """The partition that holds the state of a group or transactional id."""
+        return partition_for(key, self._partition_count())
+
+    def shard_for(self, key: str) -> HostedShard[S]:
+        """The shard that holds `key`.
+
+        Raises:
+            KafkaError: COORDINATOR_LOAD_IN_PROGRESS while it is being loaded, NOT_COORDINATOR if this broker does not have it,
+                COORDINATOR_NOT_AVAILABLE if the broker stops.
+        """
+        return self.shard(partition_for(key, self._partition_count()))
+
+    def shard(self, index: int) -> HostedShard[S]:
+        """The shard of one partition; raises as `shard_for`."""
+        hosted = self._active.get(index)
+        if hosted is not None:
+            return hosted
+        if self._is_closed:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the broker stops")
+        if index in self._loading:
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, f"{self.topic}-{index} is being loaded")
+        if index in self._failed:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR, f"{self.topic}-{index} could not be loaded")
+        raise KafkaError(ErrorCode.NOT_COORDINATOR, f"this broker does not lead {self.topic}-{index}")
+
+    def __iter__(self) -> Iterator[HostedShard[S]]:
+        """The shards that are loaded."""
+        return iter(list(self._active.values()))
+
+    @property
+    def loading(self) -> bool:
+        """Whether some shard is being loaded."""
+        return bool(self._loading)
+
+    # ----- leadership
+
+    def on_leadership(self, partition: Partition) -> None:
+        """Takes over or gives up, as the partition's leader and epoch now are."""
+        if partition.topic != self.topic or self._is_closed:
+            return
+        index = partition.index
+        if not partition.is_leader:
+            self._resign(index)
+        elif index in self._active and self._active[index].partition is partition:
+            pass  # led on in a new epoch: the state is that of the log
+        elif index not in self._loading:
+            self._resign(index)
+            self._elect(partition)
+
+    def _elect(self, partition: Partition) -> None:
+        index = partition.index
+        self._failed.discard(index)
+        if partition.log_start_offset == partition.log_end_offset:
+            self._activate(partition, self._new_shard())
+            return
+        task = self._loop.create_task(self._load(partition), name=f"load {self.topic}-{index}")
+        self._loading[index] = task
+
+    async def _load(self, partition: Partition) -> None:
+        index = partition.index
+        started_ms = self._clock.monotonic_ms()
+        shard = self._new_shard()
+        try:
+            async with self._loads:
+                summary = await load(
+                    partition, shard, chunk_bytes=self._settings.load_chunk_bytes, clock=self._clock
+                )
+        except Exception as error:
+            self._loading.pop(index, None)
+            self._failed.add(index)
+            logger.error(  # noqa: TRY400 - an understood failure says which record it was
+                "coordinator could not be loaded, what it holds is not served topic=%s partition=%d reason=%s",
+                self.topic,
+                index,
+                error,
+                exc_info=None if isinstance(error, BarnabasError) else error,
+            )
+            return
+        self._loading.pop(index, None)
+        logger.info(
+            "coordinator is loaded topic=%s partition=%d epoch=%d records=%d bytes=%d ms=%d",
+            self.topic,
+            index,
+            partition.leader_epoch,
+            summary.record_count,
+            summary.size_bytes,
+            self._clock.monotonic_ms() - started_ms,
+        )
+        self._activate(partition, shard)
+
+    def _activate(self, partition: Partition, shard: S) -> None:
+        hosted = HostedShard(
+            shard,
+            partition,
+            clock=self._clock,
+            loop=self._loop,
+            commit_timeout_ms=self._settings.commit_timeout_ms,
+            compression=self._settings.compression,
+            on_divergence=self._reload,
+        )
+        self._active[partition.index] = hosted
+        hosted.start()
+
+    def _reload(self, hosted: HostedShard[S]) -> None:
+        """State and log have parted: begins anew from the log."""
+        partition = hosted.partition
+        if self._active.get(partition.index) is hosted:
+            self._resign(partition.index)
+            self._elect(partition)
+
+    def _resign(self, index: int) -> None:
+        self._failed.discard(index)
+        task = self._loading.pop(index, None)
+        if task is not None:
+            task.cancel()
+        hosted = self._active.pop(index, None)
+        if hosted is not None:
+            logger.info("coordinator resigns topic=%s partition=%d", self.topic, index)
+            hosted.close()
+
+    async def close(self) -> None:
+        """Resigns from everything: what was batched is appended, and whoever waits is told to look for a coordinator."""
+        self._is_closed = True
+        tasks = list(self._loading.values())
+        for hosted in self._active.values():
+            hosted.flush()
+        for index in [*self._active, *self._loading]:
+            self._resign(index)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,110 @@
+"""FindCoordinator (10), versions 0-6: which broker to talk to about a group.
+
+Behaviour: the first request of all creates `__consumer_offsets` and is answered when it is there, where Kafka answers
+COORDINATOR_NOT_AVAILABLE and lets the client try again later. A broker that advertises no address is told by the one under
+which the client has reached it.
+
+    0   groups             1   key type: 0 groups, 1 transactions; error message      3   flexible
+    4   several keys (KIP-699)      5   TRANSACTION_ABORTABLE (KIP-890)               6   key type 2: share groups (KIP-932)
+
+Deliberately not done: transactions and share groups are not served yet; their coordinators are refused with INVALID_REQUEST and
+a message, as Kafka does for share groups where those are turned off. A retriable error would have clients wait for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barnabas.coordinators.outcome import combine, settle
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+
+__all__ = ["API_KEY", "error_response", "handle"]
+
+API_KEY = 10
+
+_SEVERAL_KEYS_FROM = 4
+_GROUP, _TRANSACTION, _SHARE = 0, 1, 2
+_NOT_SERVED = {
+    _TRANSACTION: "Transactions are not served by this version of Barnabas.",
+    _SHARE: "Share groups are not served by this version of Barnabas.",
+}
+_NO_NODE = -1
+
+_Coordinator = FindCoordinatorResponse.Coordinator
+
+
+def handle(
+    broker: BrokerServices, context: RequestContext, request: FindCoordinatorRequest
+) -> FindCoordinatorResponse | asyncio.Future[FindCoordinatorResponse]:
+    """Finds the coordinator of each key, and answers in the shape of the version."""
+    version = context.api_version
+    keys = request.coordinator_keys if version >= _SEVERAL_KEYS_FROM else [request.key]
+    return settle(
+        lambda: combine([_find(broker, context, request.key_type, key) for key in keys]),
+        then=lambda coordinators: _shaped(coordinators, version),
+        refuse=lambda error: error_response(request, version, error),
+    )
+
+
+def _find(
+    broker: BrokerServices, context: RequestContext, key_type: int, key: str
+) -> _Coordinator | asyncio.Future[_Coordinator]:
+    def find() -> int | asyncio.Future[int]:
+        if key_type != _GROUP:
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST,
+                _NOT_SERVED.get(key_type, f"Unknown coordinator type received: {key_type}"),
+            )
+        return broker.group_coordinator.coordinator_id(key)
+
+    def refuse(error: KafkaError) -> _Coordinator:
+        broker.log_refusal(context, f"coordinator of {key}", error)
+        return _refused(key, error)
+
+    def found(node_id: int) -> _Coordinator:
+        node = broker.image.brokers.get(node_id)
+        endpoint = None if node is None else node.endpoints.get(context.connection.listener_name)
+        if endpoint is None:
+            return refuse(
+                KafkaError(
+                    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+                    f"broker {node_id} has no listener {context.connection.listener_name}",
+                )
+            )
+        host, port = endpoint if endpoint[0] else context.connection.local_address
+        return _Coordinator(key=key, node_id=node_id, host=host, port=port, error_message=None)
+
+    return settle(find, then=found, refuse=refuse)
+
+
+def _refused(key: str, error: KafkaError) -> _Coordinator:
+    return _Coordinator(
+        key=key, node_id=_NO_NODE, port=_NO_NODE, error_code=error.code, error_message=error.message
+    )
+
+
+def _shaped(coordinators: list[_Coordinator], version: int) -> FindCoordinatorResponse:
+    if version >= _SEVERAL_KEYS_FROM:
+        return FindCoordinatorResponse(coordinators=coordinators)
+    (only,) = coordinators
+    return FindCoordinatorResponse(
+        error_code=only.error_code,
+        error_message=only.error_message,
+        node_id=only.node_id,
+        host=only.host,
+        port=only.port,
+    )
+
+
+def error_response(
+    request: FindCoordinatorRequest, version: int, error: KafkaError
+) -> FindCoordinatorResponse:
+    """Every key of the request has the same error."""
+    keys = request.coordinator_keys if version >= _SEVERAL_KEYS_FROM else [request.key]
+    return _shaped([_refused(key, error) for key in keys], version)
