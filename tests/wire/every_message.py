@@ -9,7 +9,7 @@ import pytest
 
 from barnabas.wire import messages
 
-__all__ = ["CLASSES", "VERSIONS"]
+__all__ = ["CLASSES", "VERSIONS", "layouts"]
 
 
 def _classes():
@@ -28,3 +28,11 @@ VERSIONS = [
     for version in range(cls.MIN_VERSION, cls.MAX_VERSION + 1)
 ]
 """All pairs of a class and one of its versions."""
+
+
+def layouts(cls):
+    """The versions of a class that differ on the wire: the first one of each layout."""
+    first = {}
+    for version, decoder in cls._decoders.items():
+        first.setdefault((decoder, cls._encoders[version]), version)
+    return list(first.values())

@@ -12,7 +12,7 @@ from tests.wire.values import as_json, messages
 pytestmark = pytest.mark.oracle
 
 _SETTINGS = settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     database=None,
     derandomize=bool(os.environ.get("CI")),

@@ -170,24 +170,24 @@ class _Sizes(dict[int, bytes]):
     The small ones are ready made, so that the generated code needs neither a branch nor a call for them.
     """
 
-    __slots__ = ("largest",)
+    __slots__ = ("_limit",)
 
-    def __init__(self, largest: int) -> None:
-        super().__init__((n, encode_unsigned_varint(n + 1)) for n in range(_READY_MADE))
-        self.largest = largest
+    def __init__(self, ready_made: dict[int, bytes], limit: int) -> None:
+        super().__init__(ready_made)
+        self._limit = limit
 
     def __missing__(self, n: int) -> bytes:
-        if n > self.largest:
-            raise EncodeError(f"a size of {n} is too large: {self.largest} is the limit")
+        if n > self._limit:
+            raise EncodeError(f"a size of {n} is beyond the limit of {self._limit}")
         return encode_unsigned_varint(n + 1)
 
 
-_READY_MADE = 512
+_READY_MADE = {n: encode_unsigned_varint(n + 1) for n in range(512)}
 
-COMPACT_SIZES: Mapping[int, bytes] = _Sizes(0x7FFF_FFFE)
+COMPACT_SIZES: Mapping[int, bytes] = _Sizes(_READY_MADE, 0x7FFF_FFFE)
 """`COMPACT_SIZES[n]` stands before an array of n elements, or before n bytes."""
 
-STRING_SIZES: Mapping[int, bytes] = _Sizes(MAX_STRING_SIZE)
+STRING_SIZES: Mapping[int, bytes] = _Sizes(_READY_MADE, MAX_STRING_SIZE)
 """`STRING_SIZES[n]` stands before a string of n bytes."""
 
 
