@@ -178,7 +178,7 @@ def test_an_update_replaces_the_dynamic_layer_and_tells_who_listens():
     """Dynamic values count over static ones, this broker's over the cluster's, and go when they are taken away."""
     config = BrokerConfig({"message.max.bytes": "1000"})
     heard = []
-    config.on_change(heard.append)
+    config.add_listener(heard.append)
     assert config.update({}, {"message.max.bytes": "2000"}) == {"message.max.bytes"}
     assert config.update({"message.max.bytes": "3000"}) == {"message.max.bytes"}
     assert config["message.max.bytes"] == 3000

@@ -168,7 +168,7 @@ class BrokerConfig:
                 found.append(name)
         return found
 
-    def on_change(self, listener: Callable[[frozenset[str]], None]) -> None:
+    def add_listener(self, listener: Callable[[frozenset[str]], None]) -> None:
         """Calls `listener` with the names whose values changed, after each `update()` that changed any."""
         self._listeners.append(listener)
 
