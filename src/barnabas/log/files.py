@@ -85,7 +85,7 @@ def _failure(action: str, path: Path, error: OSError) -> StorageError:
 class ColdRead(Exception):  # noqa: N818 - not an error: the answer is to warm and try again
     """A read that was not to wait found bytes that are not in the page cache.
 
-    Call `warm` in a worker thread, then read again.
+    Call `warm` in a worker thread, then read again; if that finds something else missing, once more or with waiting.
     """
 
     def __init__(self, region: FileSlice) -> None:
@@ -342,8 +342,8 @@ class Files:
         file.descriptor = descriptor
         file.was_used = True
         handles = self._open
-        if len(handles) >= self.max_open:
-            self._close_least_recently_used()
+        while len(handles) >= self.max_open and self._close_least_recently_used():
+            pass
         handles[file] = None
 
     def _close_least_recently_used(self) -> bool:
@@ -483,8 +483,12 @@ class Files:
     def unpin(self, file: File) -> None:
         """Ends a pin."""
         file.pins -= 1
-        if file.pins == 0 and file.is_detached and file.descriptor >= 0:
-            self._close_descriptor(file)
+        if file.pins == 0:
+            if file.is_detached:
+                if file.descriptor >= 0:
+                    self._close_descriptor(file)
+            elif len(self._open) > self.max_open:
+                self._close_least_recently_used()
 
     def detach(self, file: File) -> None:
         """The path is about to be renamed, deleted or closed for good: close the file, or keep it for its pins only."""

@@ -29,7 +29,7 @@ class Flush:
         handles: pinned files of batches, oldest first.
         paths: other files; one that is gone was deleted meanwhile.
         epochs: path and new content of the leader epochs, if they changed.
-        directory: the partition's, if files were created in it.
+        directory: the partition's, if files were created or renamed in it.
         is_done: whether `run` succeeded.
     """
 
@@ -54,7 +54,11 @@ class Flush:
             with contextlib.suppress(FileNotFoundError):
                 files.sync_file(path)
         if self.epochs is not None:
-            files.replace_file(*self.epochs)
+            # As `Files.replace_file` does, but with the one sync of the directory below.
+            path, content = self.epochs
+            temporary = path.with_name(path.name + ".tmp")
+            files.write_file(temporary, content, sync=True)
+            files.rename(temporary, path)
         if self.directory is not None:
             files.sync_directory(self.directory)
         self.is_done = True

@@ -100,7 +100,3 @@ class OffsetIndex:
     def clear(self) -> None:
         """Drops all entries."""
         self.entries.truncate(0)
-
-    def is_plausible(self) -> bool:
-        """Whether the last entry fits the segment's base offset."""
-        return self.entries.count == 0 or self.entry(self.entries.count - 1)[0] >= self._base_offset

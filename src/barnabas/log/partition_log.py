@@ -288,7 +288,7 @@ class PartitionLog:
 
     @property
     def is_offline(self) -> bool:
-        """Whether the disk failed under it."""
+        """Whether the disk failed under it, or it is closed."""
         return self._failure is not None
 
     def fail(self, error: OSError) -> StorageError:
@@ -331,7 +331,7 @@ class PartitionLog:
 
         Raises:
             KafkaError: the producer state refuses a batch; nothing was appended.
-            StorageError: the write failed; nothing was appended, the log is offline.
+            StorageError: the disk failed, and the log is offline; nothing of the batches counts as appended.
         """
         if self._failure is not None:
             raise self._failure
@@ -818,6 +818,7 @@ class PartitionLog:
         if self._epochs is not None and self._epochs.is_dirty:
             flush.epochs = (self.directory / LEADER_EPOCHS_FILE_NAME, self._epochs.encode())
             self._epochs.is_dirty = False
+            self._directory_is_dirty = True
         if self._directory_is_dirty:
             flush.directory = self.directory
             self._directory_is_dirty = False
@@ -1048,9 +1049,14 @@ class PartitionLog:
             self.retire()
 
     def retire(self) -> None:
-        """Closes the files, but for regions on their way to a socket; the log is not used after that."""
+        """Closes the files, but for regions on their way to a socket.
+
+        Whoever still holds the log gets StorageError from then on; `on_failure` is not told, since nothing failed.
+        """
         for segment in self._segments:
             segment.detach()
+        if self._failure is None:
+            self._failure = StorageError(f"the log in {self.directory} is closed")
 
 
 def _list_bases(segments: list[Segment]) -> str:

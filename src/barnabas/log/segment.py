@@ -437,12 +437,14 @@ class Segment:
         self.time_index.entries.write()
 
     def truncate_to(self, offset: int) -> int:
-        """Drops the batch that holds `offset` and all after it; returns the offset after what is left, at most `offset`."""
+        """Drops the batch that holds `offset` and all after it; returns the offset after what is left.
+
+        That is `offset`, or less where `offset` was within a batch or in a gap, just as a restart would find it.
+        """
         self.load_end()
         place = self.locate(offset)
         if place is None:
-            return min(offset, self.next_offset) if self.size else self.base_offset
-        header = parse_header(self.files.read_at(self.file, place.position, 61))
+            return self.next_offset
         self.offset_index.truncate_to(offset)
         self.time_index.truncate_to(offset)
         self.transaction_index.truncate_to(offset)
@@ -456,7 +458,7 @@ class Segment:
             self.end_is_loaded = False
             self._forget_tail(self.base_offset)
             self.load_end()
-        return min(offset, header.base_offset)
+        return self.next_offset
 
     def paths(self) -> list[Path]:
         """Its files, those that exist."""

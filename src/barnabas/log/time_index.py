@@ -109,11 +109,3 @@ class TimeIndex:
         """Drops all entries."""
         self.entries.truncate(0)
         self._last = None
-
-    def is_plausible(self) -> bool:
-        """Whether the last entry fits the first one and the segment's base offset."""
-        if self.entries.count == 0:
-            return True
-        return (
-            self.last().timestamp_ms >= self.entry(0).timestamp_ms and self.last().offset >= self._base_offset
-        )
