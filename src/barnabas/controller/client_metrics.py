@@ -8,15 +8,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from barnabas.config.definition import INT, parse_text
+from barnabas.config.definition import INT, LIST, ConfigType, parse_text
 from barnabas.errors import ConfigError, ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["validate_client_metrics"]
+__all__ = ["CLIENT_METRICS_DEFAULTS", "validate_client_metrics"]
 
-_NAMES = frozenset({"metrics", "interval.ms", "match"})
+CLIENT_METRICS_DEFAULTS: dict[str, tuple[str, ConfigType, str]] = {
+    "metrics": ("", LIST, "Prefixes of the names of the metrics that clients are asked for; * for all."),
+    "interval.ms": ("300000", INT, "Time between two reports of a client."),
+    "match": (
+        "",
+        LIST,
+        "Which clients are asked: name=pattern for their ids, software and addresses; all when empty.",
+    ),
+}
+"""Default, type and one sentence for each key."""
+
 _MATCHED = frozenset(
     {
         "client_instance_id",
@@ -39,7 +49,7 @@ def validate_client_metrics(name: str, settings: Mapping[str, str]) -> None:
     if not name:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Subscription name can't be empty")
     for key in settings:
-        if key not in _NAMES:
+        if key not in CLIENT_METRICS_DEFAULTS:
             raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown client metrics configuration: {key}")
     if "interval.ms" in settings:
         try:

@@ -18,6 +18,7 @@ __all__ = [
     "SHARE_GROUP_STATE_TOPIC",
     "TRANSACTION_STATE_TOPIC",
     "UNASSIGNED_DIRECTORY",
+    "UNTOLD_DIRECTORIES",
     "ZERO_ID",
     "ResourceType",
     "random_cluster_id",
@@ -34,8 +35,10 @@ INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS_TOPIC, TRANSACTION_STATE_TOPIC, SH
 
 ZERO_ID = bytes(16)
 CLUSTER_METADATA_TOPIC_ID = bytes(15) + b"\x01"
-UNASSIGNED_DIRECTORY = ZERO_ID
+UNASSIGNED_DIRECTORY = bytes(15) + b"\x01"
 """The log directory of a replica whose broker chooses among several (KIP-858)."""
+UNTOLD_DIRECTORIES = frozenset({ZERO_ID, UNASSIGNED_DIRECTORY})
+"""Directories that are no directory yet; the first stands for replicas from before there were such ids."""
 
 DEFAULT_BROKER = ""
 """The name of the broker resource whose settings hold for all brokers."""

@@ -1,0 +1,62 @@
+"""AlterConfigs (33), versions 0-2: replace all settings of a resource (superseded by IncrementalAlterConfigs).
+
+    2   flexible
+
+Behaviour: what the request does not name is reset; the answer comes once the change is in force here. Log levels cannot be
+changed this way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barnabas.controller.configs import ConfigReplacement
+from barnabas.errors import KafkaError
+from barnabas.handlers.replies import after, codes
+from barnabas.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+
+__all__ = ["API_KEY", "handle"]
+
+API_KEY = 33
+
+
+def handle(
+    broker: BrokerServices, context: RequestContext, request: AlterConfigsRequest
+) -> Awaitable[AlterConfigsResponse]:
+    """Answers once all changes that can be made are."""
+    replacements = [
+        ConfigReplacement(
+            resource.resource_type,
+            resource.resource_name,
+            [(config.name, config.value) for config in resource.configs],
+        )
+        for resource in request.resources
+    ]
+
+    def answer(results: Sequence[KafkaError | None] | KafkaError) -> AlterConfigsResponse:
+        response = AlterConfigsResponse()
+        for number, replacement in enumerate(replacements):
+            error = results if isinstance(results, KafkaError) else results[number]
+            if error is not None:
+                broker.log_refusal(context, replacement.resource_name, error)
+            code, message = codes(error)
+            response.responses.append(
+                AlterConfigsResponse.AlterConfigsResourceResponse(
+                    error_code=code,
+                    error_message=message,
+                    resource_type=replacement.resource_type,
+                    resource_name=replacement.resource_name,
+                )
+            )
+        return response
+
+    return after(
+        broker,
+        lambda: broker.controller.alter_configs(replacements, validate_only=request.validate_only),
+        answer,
+    )

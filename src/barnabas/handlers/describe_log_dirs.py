@@ -1,0 +1,105 @@
+"""DescribeLogDirs (35), versions 0-5: log directories, their sizes and the replicas in them.
+
+    2   flexible      3   an error for the whole answer      4   total and usable bytes of the volume (KIP-827)
+    5   cordoned directories (none are here)
+
+Behaviour: null topics mean all, an empty list none; a directory that failed has KAFKA_STORAGE_ERROR and no replicas. Sizes of
+logs that are not open are looked up in a worker thread.
+
+Deliberately not done: future replicas (moving a replica between directories).
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ErrorCode
+from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.log.log_directory import HostedLog
+
+__all__ = ["API_KEY", "handle"]
+
+API_KEY = 35
+
+_UNKNOWN = -1
+
+
+async def handle(
+    broker: BrokerServices, _context: RequestContext, request: DescribeLogDirsRequest
+) -> DescribeLogDirsResponse:
+    """Answers when the sizes are known."""
+    wanted = (
+        None if request.topics is None else {topic.topic: set(topic.partitions) for topic in request.topics}
+    )
+    directories = broker.log_directories
+    found: list[tuple[Path, BaseException | None, list[HostedLog]]] = []
+    closed: list[HostedLog] = []
+    for directory in directories.directories:
+        hosted = []
+        if not directory.is_offline:
+            hosted = [
+                log
+                for log in directory.hosted.values()
+                if wanted is None or log.partition in wanted.get(log.topic, ())
+            ]
+        closed += [log for log in hosted if log.log is None]
+        found.append((directory.path, directory.error if directory.is_offline else None, hosted))
+    paths = [path for path, error, _ in found if error is None]
+    # Looked up while the loop goes on: there may be ten thousand directories to look into.
+    sizes, volumes = await broker.loop.run_in_executor(None, _look_up, directories.size_bytes, closed, paths)
+    results = []
+    for path, error, hosted in found:
+        result = DescribeLogDirsResponse.DescribeLogDirsResult(log_dir=str(path), error_code=0)
+        if error is not None:
+            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        else:
+            result.total_bytes, result.usable_bytes = volumes[path]
+            result.topics = _topics(broker, hosted, sizes)
+        results.append(result)
+    return DescribeLogDirsResponse(results=results)
+
+
+def _look_up(
+    size_bytes: Callable[[HostedLog], int], logs: list[HostedLog], paths: list[Path]
+) -> tuple[dict[HostedLog, int], dict[Path, tuple[int, int]]]:
+    sizes = {}
+    for log in logs:
+        try:
+            sizes[log] = size_bytes(log)
+        except OSError:
+            continue  # deleted meanwhile
+    volumes = {}
+    for path in paths:
+        try:
+            usage = shutil.disk_usage(path)
+        except OSError:
+            volumes[path] = _UNKNOWN, _UNKNOWN
+        else:
+            volumes[path] = usage.total, usage.free
+    return sizes, volumes
+
+
+def _topics(
+    broker: BrokerServices, hosted: list[HostedLog], sizes: dict[HostedLog, int]
+) -> list[DescribeLogDirsResponse.DescribeLogDirsTopic]:
+    topics: dict[str, DescribeLogDirsResponse.DescribeLogDirsTopic] = {}
+    for log in hosted:
+        size = log.log.size_bytes if log.log is not None else sizes.get(log)
+        if size is None or not broker.log_directories.is_hosted(log):
+            continue
+        topic = topics.get(log.topic)
+        if topic is None:
+            topic = topics[log.topic] = DescribeLogDirsResponse.DescribeLogDirsTopic(name=log.topic)
+        topic.partitions.append(
+            DescribeLogDirsResponse.DescribeLogDirsPartition(
+                partition_index=log.partition, partition_size=size, offset_lag=0, is_future_key=False
+            )
+        )
+    return list(topics.values())

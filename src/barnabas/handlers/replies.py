@@ -1,0 +1,66 @@
+"""From the controller's futures to answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from barnabas.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from barnabas.handlers.services import BrokerServices
+
+__all__ = ["after", "codes"]
+
+Result = TypeVar("Result")
+Response = TypeVar("Response")
+
+# What Kafka says of an error that comes without words of its own (`Errors.message()`).
+_WORDS = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "This server does not host this topic-partition.",
+    ErrorCode.UNKNOWN_TOPIC_ID: "This server does not host this topic ID.",
+    ErrorCode.NOT_CONTROLLER: "This is not the correct controller for this cluster.",
+}
+
+
+def codes(error: KafkaError | None) -> tuple[int, str | None]:
+    """Code and message as they stand in an answer; (0, None) for no error."""
+    if error is None:
+        return 0, None
+    return error.code, error.message or _WORDS.get(error.code)
+
+
+def after(
+    broker: BrokerServices,
+    operation: Callable[[], asyncio.Future[Result]],
+    answer: Callable[[Result | KafkaError], Response],
+) -> asyncio.Future[Response]:
+    """Begins an operation now, in arrival order, and answers with what `answer` makes of its result or its failure."""
+    response: asyncio.Future[Response] = broker.loop.create_future()
+    try:
+        future = operation()
+    except KafkaError as error:
+        response.set_result(answer(error))
+        return response
+
+    def done(result: asyncio.Future[Any]) -> None:
+        if response.done():
+            return
+        if result.cancelled():
+            response.cancel()
+            return
+        error = result.exception()
+        try:
+            if error is None:
+                response.set_result(answer(result.result()))
+            elif isinstance(error, KafkaError):
+                response.set_result(answer(error))
+            else:
+                response.set_exception(error)
+        except Exception as unforeseen:  # noqa: BLE001 - the dispatcher logs it and closes the connection
+            response.set_exception(unforeseen)
+
+    future.add_done_callback(done)
+    return response
