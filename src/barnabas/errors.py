@@ -216,7 +216,8 @@ class BarnabasError(Exception):
 class KafkaError(BarnabasError):
     """A request cannot be served; `code` and `message` go into its answer.
 
-    `record_errors` are (index in the batch, message) pairs for the records that a produce request was refused for (KIP-467).
+    `record_errors` are (index in the batch, message) pairs for the records that a produce request was refused for (KIP-467), and
+    `log_start_offset` is that of the partition that refused them, or -1.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class KafkaError(BarnabasError):
         self.code = code
         self.message = message
         self.record_errors = record_errors
+        self.log_start_offset = -1
 
 
 class DecodeError(BarnabasError, ValueError):

@@ -37,6 +37,7 @@ API_KEY = 1
 _TopicResponse = FetchResponse.FetchableTopicResponse
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
+_UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 _WARM_ROUNDS_MAX = 16
 
 _Read = list[tuple[FetchedPartition, FetchResponse.PartitionData]]
@@ -199,6 +200,7 @@ class _Attempt:
             partition_index=fetched.partition,
             error_code=error.code,
             high_watermark=-1,
-            aborted_transactions=None,
+            # Kafka's answers differ so: none where it never asked the log, null where the log refused.
+            aborted_transactions=[] if error.code in _UNKNOWN else None,
             records=_NO_RECORDS,
         )

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
-from barnabas.replication.partition import LATEST_TIMESTAMP
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def handle(
             (twice if key in seen else seen).add(key)
     topics = []
     for topic in request.topics:
-        answers = []
+        answers = {}
         for asked in topic.partitions:
             answer = ListOffsetsResponse.ListOffsetsPartitionResponse(partition_index=asked.partition_index)
             try:
@@ -57,8 +56,10 @@ def handle(
             except StorageError as error:
                 broker.log_refusal(context, f"{topic.name}-{asked.partition_index}", error)
                 answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-            answers.append(answer)
-        topics.append(ListOffsetsResponse.ListOffsetsTopicResponse(name=topic.name, partitions=answers))
+            answers[asked.partition_index] = answer
+        topics.append(
+            ListOffsetsResponse.ListOffsetsTopicResponse(name=topic.name, partitions=list(answers.values()))
+        )
     return ListOffsetsResponse(topics=topics)
 
 
@@ -84,5 +85,5 @@ def _look_up(
     found = partition.list_offset(timestamp_ms, isolation_level)
     answer.offset = found.offset
     answer.timestamp = found.timestamp_ms
-    if found.offset >= 0 or timestamp_ms == LATEST_TIMESTAMP:
+    if version >= 4:
         answer.leader_epoch = found.leader_epoch

@@ -166,9 +166,10 @@ def _refused(
         index=index,
         error_code=error.code,
         base_offset=-1,
+        log_start_offset=error.log_start_offset,
         error_message=error.message if error.code in _TOLD else None,
     )
-    if error.code == ErrorCode.INVALID_RECORD and error.record_errors:
+    if error.record_errors:
         response.record_errors = [
             ProduceResponse.BatchIndexAndErrorMessage(
                 batch_index=batch_index, batch_index_error_message=message

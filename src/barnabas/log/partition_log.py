@@ -359,7 +359,12 @@ class PartitionLog:
                     )
                     if duplicate is not None:
                         return AppendResult(
-                            duplicate.first_offset, duplicate.last_offset, -1, self.log_start_offset, True
+                            duplicate.first_offset,
+                            duplicate.last_offset,
+                            # Whatever its type, Kafka answers the timestamp of the first time.
+                            duplicate.timestamp_ms,
+                            self.log_start_offset,
+                            True,
                         )
                 if self._log_append_time:
                     append_time_ms = max_timestamp_ms = now_ms
@@ -670,7 +675,8 @@ class PartitionLog:
                     end_offset = min(end_offset, indexed)
         if size <= 0:
             return ReadResult(None, end_offset, segment.base_offset, position)
-        region = self._files.region(segment.file, position, size, is_warm=segment.is_recent(position))
+        is_warm = segment.is_recent(position, self._clock.now_ms())
+        region = self._files.region(segment.file, position, size, is_warm=is_warm)
         return _new(ReadResult, (region, end_offset, segment.base_offset, position))
 
     @staticmethod

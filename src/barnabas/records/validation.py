@@ -38,7 +38,7 @@ from barnabas.records.record import iterate_batch, keyless_indexes, uncompressed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_RECORD_ERRORS", "RecordsRefusedError", "validate_produced"]
+__all__ = ["MAX_RECORD_ERRORS", "MalformedRecordsError", "RecordsRefusedError", "validate_produced"]
 
 MAX_RECORD_ERRORS = 100
 """How many offending records an answer names at most."""
@@ -54,6 +54,10 @@ _REFUSED_FLAGS = LOG_APPEND_TIME_FLAG | CONTROL_FLAG
 
 _unpack_from = HEADER_STRUCT.unpack_from
 _new = tuple.__new__
+
+
+class MalformedRecordsError(KafkaError):
+    """The request is at fault before any record is looked at; Kafka then does not even ask the partition."""
 
 
 class RecordsRefusedError(KafkaError):
@@ -214,10 +218,10 @@ def _single_batch_size(records: bytes | bytearray | memoryview, api_version: int
     """The size of the one batch in `records`, after the checks that Kafka makes when it parses the request."""
     size_bytes = _whole_batch_size(records, 0)
     if size_bytes is None:
-        raise _invalid(f"Produce version {api_version} needs one record batch for each partition, got none")
+        raise _malformed(f"Produce version {api_version} needs one record batch for each partition, got none")
     magic = memoryview(records)[MAGIC_POSITION]
     if magic != MAGIC:
-        raise _invalid(f"Produce version {api_version} takes record batches of magic {MAGIC}, not {magic}")
+        raise _malformed(f"Produce version {api_version} takes record batches of magic {MAGIC}, not {magic}")
     if api_version < _FIRST_ZSTD_VERSION:
         codec = memoryview(records)[ATTRIBUTES_POSITION + 1] & CODEC_MASK  # 26 bytes are there at least
         if codec == Codec.ZSTD:
@@ -226,9 +230,9 @@ def _single_batch_size(records: bytes | bytearray | memoryview, api_version: int
                 f"zstd needs Produce version {_FIRST_ZSTD_VERSION}, not {api_version}",
             )
         if codec > Codec.ZSTD:
-            raise _unknown_codec(codec)
+            raise MalformedRecordsError(ErrorCode.UNKNOWN_SERVER_ERROR, f"Unknown compression codec {codec}")
     if _whole_batch_size(records, size_bytes) is not None:
-        raise _invalid(f"Produce version {api_version} takes one record batch for each partition, got more")
+        raise _malformed(f"Produce version {api_version} takes one record batch for each partition, got more")
     return size_bytes
 
 
@@ -323,6 +327,10 @@ def _check_keys(records: bytes | bytearray | memoryview, header: BatchHeader, li
 
 def _unknown_codec(codec: int) -> KafkaError:
     return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"Unknown compression codec {codec}")
+
+
+def _malformed(message: str) -> KafkaError:
+    return MalformedRecordsError(ErrorCode.INVALID_RECORD, message)
 
 
 def _invalid(message: str) -> KafkaError:

@@ -8,12 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.log.origin import Origin
 from barnabas.records.batch import iterate_headers
-from barnabas.records.validation import validate_produced
+from barnabas.records.validation import MalformedRecordsError, validate_produced
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +44,17 @@ EARLIEST_PENDING_UPLOAD_TIMESTAMP = -6
 READ_COMMITTED = 1
 LOG_APPEND_TIME = "LogAppendTime"
 
+_REFUSED_BEFORE_THE_LOG = frozenset(
+    (
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.INVALID_TXN_STATE,
+        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+    )
+)
+
 
 class Durability:
     """`barnabas.durability`: which acknowledgements wait for fsync.
@@ -54,6 +65,15 @@ class Durability:
     PAGE_CACHE = "page-cache"
     FSYNC_WHEN_ALONE = "fsync-when-alone"
     FSYNC_ALWAYS = "fsync-always"
+
+
+def _refuse_transaction(*, transactional: bool) -> NoReturn:
+    if not transactional:
+        raise KafkaError(
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "the batch belongs to a transaction, and the request names no transactional id",
+        )
+    raise KafkaError(ErrorCode.INVALID_TXN_STATE, "the coordinator knows nothing of this transaction")
 
 
 class OffsetAndTimestamp:
@@ -296,37 +316,38 @@ class Partition:
             KafkaError: what a Kafka leader answers; nothing was appended then.
         """
         log = self.log
-        config = log.config
-        if acks == ACKS_ALL and len(self.isr) < config.min_insync_replicas:
-            raise KafkaError(
-                ErrorCode.NOT_ENOUGH_REPLICAS,
-                f"{self.topic}-{self.index} has {len(self.isr)} in-sync replicas, "
-                f"min.insync.replicas asks for {config.min_insync_replicas}",
-            )
-        if origin is Origin.CLIENT:
-            headers = validate_produced(
-                records,
-                api_version=produce_version,
-                now_ms=now_ms,
-                max_message_bytes=config.max_message_bytes,
-                segment_bytes=config.segment_bytes,
-                log_append_time=config.message_timestamp_type == LOG_APPEND_TIME,
-                timestamp_before_max_ms=config.message_timestamp_before_max_ms,
-                timestamp_after_max_ms=config.message_timestamp_after_max_ms,
-                keys_required="compact" in config.cleanup_policy,
-            )
-            header = headers[0]
-            if header.is_transactional != transactional or transactional:
-                raise KafkaError(
-                    ErrorCode.INVALID_TXN_STATE,
-                    "the batch belongs to a transaction that the coordinator does not know",
+        try:
+            config = log.config
+            if acks == ACKS_ALL and len(self.isr) < config.min_insync_replicas:
+                self._refuse_if_too_few_in_sync(config.min_insync_replicas)
+            if origin is Origin.CLIENT:
+                headers = validate_produced(
+                    records,
+                    api_version=produce_version,
+                    now_ms=now_ms,
+                    max_message_bytes=config.max_message_bytes,
+                    segment_bytes=config.segment_bytes,
+                    log_append_time=config.message_timestamp_type == LOG_APPEND_TIME,
+                    timestamp_before_max_ms=config.message_timestamp_before_max_ms,
+                    timestamp_after_max_ms=config.message_timestamp_after_max_ms,
+                    keys_required="compact" in config.cleanup_policy,
                 )
-            if header.size_bytes != len(records):
-                # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
-                records = records[: header.size_bytes]
-        else:
-            headers = [header for _, header in iterate_headers(records)]
-        result = log.append(records, headers, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin)
+                header = headers[0]
+                if header.is_transactional or transactional:
+                    _refuse_transaction(transactional=transactional)
+                if header.size_bytes != len(records):
+                    # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
+                    records = records[: header.size_bytes]
+            else:
+                headers = [header for _, header in iterate_headers(records)]
+            result = log.append(
+                records, headers, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin
+            )
+        except KafkaError as error:
+            # Kafka tells the log start offset where the log itself refused, and not for these.
+            if error.code not in _REFUSED_BEFORE_THE_LOG and not isinstance(error, MalformedRecordsError):
+                error.log_start_offset = log.log_start_offset
+            raise
         if len(self.isr) == 1:
             # Alone: what is appended is committed. The common case on one node, kept short.
             end = log.log_end_offset
@@ -339,6 +360,15 @@ class Partition:
             for parked in self.parked_fetches:
                 parked.wake()
         return result
+
+    def _refuse_if_too_few_in_sync(self, min_insync_replicas: int) -> None:
+        # A partition with fewer replicas than min.insync.replicas needs all of them, not more (KIP-966).
+        needed = min(min_insync_replicas, len(self._state.replicas) if self._state is not None else 1)
+        if len(self.isr) < needed:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{self.topic}-{self.index} has {len(self.isr)} in-sync replicas, and needs {needed}",
+            )
 
     def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
         """What an acknowledgement of everything up to `last_offset` has to wait for; None where nothing is left.
