@@ -291,6 +291,10 @@ class HostedShard(Generic[S]):
         for batch, part in self._batches(records, now_ms, atomic=atomic):
             if not partition.is_leader:
                 raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            if len(batch) > partition.log.config.max_message_bytes:
+                raise KafkaError(
+                    ErrorCode.MESSAGE_TOO_LARGE, f"{len(part)} records make a batch of {len(batch)} bytes"
+                )
             appended = partition.append(batch, ACKS_ALL, now_ms=now_ms, origin=Origin.COORDINATOR)
             last_offset = appended.last_offset
             if replay:

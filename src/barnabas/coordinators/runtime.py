@@ -18,7 +18,7 @@ from barnabas.coordinators.hosted_shard import HostedShard
 from barnabas.coordinators.loading import load
 from barnabas.coordinators.partitioning import partition_for
 from barnabas.coordinators.shard import Shard
-from barnabas.errors import BarnabasError, ErrorCode, KafkaError
+from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,7 +153,12 @@ class CoordinatorRuntime(Generic[S]):
     def _elect(self, partition: Partition) -> None:
         index = partition.index
         self._failed.discard(index)
-        if partition.log_start_offset == partition.log_end_offset:
+        try:
+            is_empty = partition.log_start_offset == partition.log_end_offset
+        except StorageError as error:
+            self._fail(index, error)
+            return
+        if is_empty:
             self._activate(partition, self._new_shard())
             return
         task = self._loop.create_task(self._load(partition), name=f"load {self.topic}-{index}")
@@ -168,16 +173,9 @@ class CoordinatorRuntime(Generic[S]):
                 summary = await load(
                     partition, shard, chunk_bytes=self._settings.load_chunk_bytes, clock=self._clock
                 )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
             self._loading.pop(index, None)
-            self._failed.add(index)
-            logger.error(  # noqa: TRY400 - an understood failure says which record it was
-                "coordinator could not be loaded, what it holds is not served topic=%s partition=%d reason=%s",
-                self.topic,
-                index,
-                error,
-                exc_info=None if isinstance(error, BarnabasError) else error,
-            )
+            self._fail(index, error)
             return
         self._loading.pop(index, None)
         logger.info(
@@ -190,6 +188,16 @@ class CoordinatorRuntime(Generic[S]):
             self._clock.monotonic_ms() - started_ms,
         )
         self._activate(partition, shard)
+
+    def _fail(self, index: int, error: Exception) -> None:
+        self._failed.add(index)
+        logger.error(
+            "coordinator could not be loaded, what it holds is not served topic=%s partition=%d reason=%s",
+            self.topic,
+            index,
+            error,
+            exc_info=None if isinstance(error, BarnabasError) else error,
+        )
 
     def _activate(self, partition: Partition, shard: S) -> None:
         hosted = HostedShard(

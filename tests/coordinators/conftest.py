@@ -1,0 +1,3 @@
+from tests.event_loops import loop, pytest_pyfunc_call
+
+__all__ = ["loop", "pytest_pyfunc_call"]
