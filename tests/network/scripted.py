@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-from barnabas.errors import DecodeError
+from barnabas.errors import CloseConnection, DecodeError
 from barnabas.network.context import ConnectionContext
 from barnabas.network.parked import Parked
 
@@ -79,6 +79,7 @@ class ScriptedDispatch:
     region NAME    b"<", the region `regions[NAME]`, b">"
     big N          N times b"x"
     malformed      DecodeError
+    hangup         CloseConnection
     bug            RuntimeError
     """
 
@@ -124,6 +125,9 @@ class ScriptedDispatch:
 
     def do_malformed(self, request, rest):
         raise DecodeError("this is malformed")
+
+    def do_hangup(self, request, rest):
+        raise CloseConnection("there is no answer to this")
 
     def do_bug(self, request, rest):
         raise RuntimeError("this is a bug")

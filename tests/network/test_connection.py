@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.network.scripted import ScriptedDispatch, ScriptedRegion, context, frame, frames, unframe
 
+from barnabas.errors import CloseConnection
 from barnabas.network import connection as connection_module
 from barnabas.network.connection import Connection, State
 from barnabas.network.limits import NetworkLimits
@@ -313,6 +314,25 @@ def test_a_malformed_request_is_logged_in_one_line(harness, caplog):
     it.send()
     assert it.answers == [b"A"]
     assert it.connection.is_finished
+
+
+def test_a_request_without_an_answer_ends_the_connection(harness, caplog):
+    """CloseConnection, from a handler or from an answer, is one log line; earlier answers leave, later ones do not."""
+    it = harness()
+    with caplog.at_level(logging.INFO):
+        it.receive(frames([b"echo 1", b"hangup", b"echo 2"]))
+        it.send()
+        assert it.answers == [b"echo 1"]
+        assert it.connection.is_finished
+        it = harness()
+        it.receive(frames([b"echo 1", b"park a", b"echo 2"]))
+        it.finish(b"a", CloseConnection("the broker stops"))
+        it.send()
+        assert it.answers == [b"echo 1"]
+        assert it.connection.is_finished
+    assert "192.0.2.1:50000 (1): there is no answer to this" in caplog.text
+    assert "192.0.2.1:50000 (1): the broker stops" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_bug_is_logged_with_its_traceback(harness, caplog):

@@ -261,6 +261,16 @@ async def test_a_bug_ends_only_its_connection(site, loop, caplog):
     assert await other.ask(b"echo 1") == b"echo 1"
 
 
+async def test_a_bug_in_the_connection_does_not_spin(site, loop, caplog, monkeypatch):
+    """Even a failure outside the handler closes the connection instead of calling back forever."""
+    site.start()
+    client = await site.connect()
+    monkeypatch.setattr("barnabas.network.connection.Connection.receive", lambda *_: 1 / 0)
+    await client.send(frame(b"echo 1"))
+    assert await client.is_at_end()
+    assert caplog.text.count("ZeroDivisionError") == 1
+
+
 async def test_a_half_closed_client_gets_its_answers(site, loop):
     """A client may end its sending side right after its requests and still reads all answers, then the end."""
     site.start()

@@ -112,6 +112,9 @@ class Channel:
         except OSError as error:
             self._on_lost(error)
             return
+        except Exception as error:  # noqa: BLE001 - a bug must not leave the socket readable: the loop would spin
+            self._on_bug(error)
+            return
         if count:
             self.last_active_ms = server.clock.monotonic_ms()
             metrics = self.listener.metrics
@@ -150,6 +153,12 @@ class Channel:
 
     def flush(self) -> None:
         """Send what can be sent, go on with what had to wait for that, end the connection if it is finished."""
+        try:
+            self._flush()
+        except Exception as error:  # noqa: BLE001 - a bug must not keep the answers of others from leaving
+            self._on_bug(error)
+
+    def _flush(self) -> None:
         connection = self.connection
         if connection.state is State.CLOSED:
             return
@@ -240,6 +249,15 @@ class Channel:
             format_address(self.connection.context.client_address),
             self.connection.context.connection_id,
             error,
+        )
+        self.close()
+
+    def _on_bug(self, error: Exception) -> None:
+        logger.error(
+            "Closing the connection from %s (%s): internal error",
+            format_address(self.connection.context.client_address),
+            self.connection.context.connection_id,
+            exc_info=error,
         )
         self.close()
 

@@ -15,9 +15,10 @@ is called in order of arrival, never inside itself, and returns one of
                            the answer will come; the answers of later requests wait for it, but the requests
                            themselves are dispatched meanwhile
 
-A `DecodeError` raised by `dispatch` is the client's fault and logged as one line, any other exception is ours and
-logged with its traceback; both close the connection after the answers to its earlier requests. So whoever writes
-`dispatch` turns errors that have an answer into that answer.
+A `DecodeError` (the client's fault) or `CloseConnection` (there is no answer that says what is wrong) raised by
+`dispatch` is logged as one line, any other exception is ours and logged with its traceback; all of them close
+the connection after the answers to its earlier requests. So whoever writes `dispatch` turns errors that have an
+answer into that answer.
 
 Framing: "The server guarantees that on a single TCP connection, requests will be processed in the order they are
 sent and responses will return in that order as well" (Kafka protocol guide, Network). A frame is a signed 32-bit
@@ -38,7 +39,7 @@ from enum import Enum
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError
+from barnabas.errors import CloseConnection, DecodeError
 from barnabas.network.bad_frames import describe_bad_length
 from barnabas.network.context import format_address
 from barnabas.network.outgoing import BYTES_LIKE, Outgoing, size_of
@@ -276,13 +277,11 @@ class Connection:
         except DecodeError as error:
             self._fail(f"malformed request: {error}")
             return
-        except Exception:
-            logger.exception(
-                "Closing the connection from %s (%s): a request could not be handled",
-                format_address(self.context.client_address),
-                self.context.connection_id,
-            )
-            self._fail("internal error", is_logged=True)
+        except CloseConnection as error:
+            self._fail(str(error), logging.INFO)
+            return
+        except Exception:  # noqa: BLE001 - whatever went wrong, the other connections go on
+            self._fail("a request could not be handled", logging.ERROR, has_traceback=True)
             return
         if answer is None or self.state is State.CLOSED:
             return
@@ -310,17 +309,16 @@ class Connection:
         """Encode and queue an answer whose turn has come."""
         try:
             self._enqueue(parked.encode(parked.future))
-        except Exception:
-            logger.exception(
-                "Closing the connection from %s (%s): an answer could not be encoded",
-                format_address(self.context.client_address),
-                self.context.connection_id,
-            )
-            # The answers behind this one must not leave in its place.
-            self._fail("internal error", is_logged=True)
-            if self.state is not State.CLOSED:
-                self.state = State.FLUSHING
-            self._drop_answers()
+        except CloseConnection as error:
+            self._fail(str(error), logging.INFO)
+        except Exception:  # noqa: BLE001 - whatever went wrong, the other connections go on
+            self._fail("an answer could not be encoded", logging.ERROR, has_traceback=True)
+        else:
+            return
+        # The answers behind this one must not leave in its place.
+        if self.state is not State.CLOSED:
+            self.state = State.FLUSHING
+        self._drop_answers()
 
     def _on_done(self, _future: asyncio.Future[object]) -> None:
         """A parked answer is there."""
@@ -440,18 +438,19 @@ class Connection:
     def _fail_on_length(self, size: int) -> None:
         self._fail(describe_bad_length(size, self.limits.request_bytes_max))
 
-    def _fail(self, reason: str, *, is_logged: bool = False) -> None:
+    def _fail(self, reason: str, level: int = logging.WARNING, *, has_traceback: bool = False) -> None:
         """Break off: nothing that arrived from here on is handled."""
         if self.state is State.CLOSED:
             return
         self.failure = reason
-        if not is_logged:
-            logger.warning(
-                "Closing the connection from %s (%s): %s",
-                format_address(self.context.client_address),
-                self.context.connection_id,
-                reason,
-            )
+        logger.log(
+            level,
+            "Closing the connection from %s (%s): %s",
+            format_address(self.context.client_address),
+            self.context.connection_id,
+            reason,
+            exc_info=has_traceback,
+        )
         self.drain()
 
 

@@ -32,7 +32,8 @@ class Parked:
         future: Any result or exception; not cancelled by the connection.
         encode: Called with the done future, once, on the loop, when the answer's turn has come (all earlier
             answers of the connection are on their way). It turns an exception in the future into the
-            answer that says so; what it raises itself closes the connection. It is called for a
+            answer that says so; what it raises itself closes the connection (`CloseConnection` with one log
+            line, anything else with a traceback). It is called for a
             connection that has ended, too, so that file regions among the chunks can be released.
         cut_short: If there is one, it asks the room that waits to complete `future` soon with what there is.
             Called at most once: when the client has gone or the broker stops.
