@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -84,6 +85,11 @@ class KafkaBroker:
             ["format", "--ignore-formatted", "-t", self.cluster_id, "-c", str(self._properties)],
             version=self.version,
         )
+        self._formatted = True
+
+    def adopt(self, data_directory: Path) -> None:
+        """Go on with a copy of a data directory instead of an empty one."""
+        shutil.copytree(data_directory, self.data_directory)
         self._formatted = True
 
     def start(self) -> None:
