@@ -50,11 +50,13 @@ class TestAppend:
         assert header.max_timestamp == 5000
 
     def test_duplicate_of_an_idempotent_producer(self, harness):
-        """A batch that was appended before gets its offsets of then, and is not written again."""
+        """A batch that was appended before gets its offsets and timestamp of then, and is not written again."""
         producer = {"producer_id": 7, "producer_epoch": 0}
         first = harness.append(b"a", b"b", **producer, base_sequence=0)
         harness.append(b"c", **producer, base_sequence=2)
-        assert harness.append(b"a", b"b", **producer, base_sequence=0) == first._replace(duplicate=True)
+        assert harness.append(b"a", b"b", **producer, base_sequence=0) == first._replace(
+            log_append_time_ms=START_MS, duplicate=True
+        )
         assert harness.log.log_end_offset == 3
 
     def test_sequence_gap(self, harness):

@@ -22,13 +22,13 @@ import errno
 import os
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["ColdRead", "Entry", "File", "FileLock", "FileSlice", "Files"]
 
@@ -113,17 +113,22 @@ class File:
     descriptor stays open, and so does a deleted file until its last pin is gone.
     """
 
-    __slots__ = ("descriptor", "is_detached", "path", "pins", "was_used")
+    __slots__ = ("descriptor", "is_detached", "location", "pins", "was_used")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, location: Path | str) -> None:
+        self.location = location
         self.descriptor = -1
         self.pins = 0
         self.was_used = False
         self.is_detached = False
 
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return Path(self.location)
+
     def __repr__(self) -> str:
-        return f"<File {self.path} descriptor={self.descriptor} pins={self.pins}>"
+        return f"<File {self.location} descriptor={self.descriptor} pins={self.pins}>"
 
 
 class FileSlice:
@@ -300,7 +305,7 @@ class Files:
         """How many descriptors handles keep open."""
         return len(self._open)
 
-    def handle(self, path: Path) -> File:
+    def handle(self, path: Path | str) -> File:
         """A handle of a file that is opened when it is first used; no I/O."""
         return File(path)
 
@@ -323,13 +328,13 @@ class Files:
             return file.descriptor
         try:
             # Never O_CREAT: a file that somebody removed must not come back empty.
-            descriptor = self._open_descriptor(file.path, _OPEN_FLAGS)
+            descriptor = self._open_descriptor(file.location, _OPEN_FLAGS)
         except OSError as error:
             raise _failure("open", file.path, error) from error
         self._adopt(file, descriptor)
         return descriptor
 
-    def _open_descriptor(self, path: Path, flags: int) -> int:
+    def _open_descriptor(self, path: Path | str, flags: int) -> int:
         while True:
             try:
                 return os.open(path, flags, 0o644)

@@ -41,7 +41,7 @@ class IndexFile:
         "file",
     )
 
-    def __init__(self, files: Files, path: Path, entry_size: int, *, size: int | None) -> None:
+    def __init__(self, files: Files, path: Path | str, entry_size: int, *, size: int | None) -> None:
         """`size` is the file's size in bytes, None if it does not exist yet."""
         self._files = files
         self._entry_size = entry_size

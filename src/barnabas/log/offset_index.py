@@ -39,7 +39,7 @@ class OffsetIndex:
 
     __slots__ = ("_base_offset", "entries")
 
-    def __init__(self, files: Files, path: Path, base_offset: int, *, size: int | None = None) -> None:
+    def __init__(self, files: Files, path: Path | str, base_offset: int, *, size: int | None = None) -> None:
         self._base_offset = base_offset
         self.entries = IndexFile(files, path, ENTRY_SIZE, size=size)
 

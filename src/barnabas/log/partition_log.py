@@ -68,7 +68,7 @@ class AppendResult(NamedTuple):
     """Where batches went.
 
     `log_append_time_ms` is -1 if the records keep their producer's timestamps. `duplicate` says that the batch had been
-    appended before, and that the offsets are those of that time.
+    appended before, and that offsets and timestamp are those of that time.
     """
 
     first_offset: int

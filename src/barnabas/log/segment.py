@@ -12,6 +12,7 @@ Source: `LogSegment` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from array import array
@@ -48,6 +49,8 @@ MAX_RELATIVE_OFFSET = 2**31 - 1
 SCAN_BYTES = 8192
 TAIL_BATCHES = 64
 """How many of the newest batches are remembered with their positions; half of them are dropped at a time."""
+
+RECENT_MS = 10_000
 
 # Base offset, batch length, last offset delta of a batch header.
 _PLACE = struct.Struct(">qi11xi")
@@ -123,14 +126,14 @@ class Segment:
             found = entries.get(suffix)
             return found.size if found else None
 
-        self.offset_index = OffsetIndex(
-            files, self._path(INDEX_SUFFIX), base_offset, size=size_of(INDEX_SUFFIX)
-        )
+        # Thousands of these are made when a broker starts, and joining `Path`s is most of what that would cost.
+        stem = f"{directory}{os.sep}{base_offset:020d}"
+        self.offset_index = OffsetIndex(files, stem + INDEX_SUFFIX, base_offset, size=size_of(INDEX_SUFFIX))
         self.time_index = TimeIndex(
-            files, self._path(TIME_INDEX_SUFFIX), base_offset, size=size_of(TIME_INDEX_SUFFIX)
+            files, stem + TIME_INDEX_SUFFIX, base_offset, size=size_of(TIME_INDEX_SUFFIX)
         )
         self.transaction_index = TransactionIndex(
-            files, self._path(TRANSACTION_INDEX_SUFFIX), base_offset, size=size_of(TRANSACTION_INDEX_SUFFIX)
+            files, stem + TRANSACTION_INDEX_SUFFIX, base_offset, size=size_of(TRANSACTION_INDEX_SUFFIX)
         )
         self._max_timestamp: TimestampOffset | None = None
         self._first_timestamp_ms: int | None = None
@@ -152,14 +155,11 @@ class Segment:
         cls, files: Files, directory: Path, base_offset: int, *, entries: Mapping[str, Entry], now_ms: int
     ) -> Segment:
         """The segment of these files (suffix to directory entry); reads nothing."""
-        file = files.handle(directory / segment_file_name(base_offset, LOG_SUFFIX))
+        file = files.handle(f"{directory}{os.sep}{base_offset:020d}{LOG_SUFFIX}")
         return cls(files, directory, base_offset, file=file, entries=entries, now_ms=now_ms)
 
     def __repr__(self) -> str:
         return f"<Segment {self.file.path} {self.size} bytes>"
-
-    def _path(self, suffix: str) -> Path:
-        return self.directory / segment_file_name(self.base_offset, suffix)
 
     def configure(self, config: LogConfig, jitter_ms: int) -> None:
         """Takes over the settings that decide when to roll and how dense the indexes are.
@@ -299,9 +299,10 @@ class Segment:
             position += at
         return None
 
-    def is_recent(self, position: int) -> bool:
+    def is_recent(self, position: int, now_ms: int) -> bool:
         """Whether what lies at `position` was appended so lately that it is sure to be in the page cache."""
-        return bool(self._tail_positions) and position >= self._tail_positions[0]
+        positions = self._tail_positions
+        return len(positions) > 0 and position >= positions[0] and now_ms - self.modified_ms < RECENT_MS
 
     def headers(self, position: int = 0, *, wait: bool = True) -> Iterator[tuple[int, BatchHeader]]:
         """Position and header of each batch from `position`, where one begins; DecodeError where there is none."""

@@ -49,7 +49,7 @@ class TimeIndex:
 
     __slots__ = ("_base_offset", "_last", "entries")
 
-    def __init__(self, files: Files, path: Path, base_offset: int, *, size: int | None = None) -> None:
+    def __init__(self, files: Files, path: Path | str, base_offset: int, *, size: int | None = None) -> None:
         self._base_offset = base_offset
         self._last: TimestampOffset | None = None
         self.entries = IndexFile(files, path, ENTRY_SIZE, size=size)

@@ -52,7 +52,7 @@ class TransactionIndex:
 
     __slots__ = ("_base_offset", "_entries", "_files", "_size", "file")
 
-    def __init__(self, files: Files, path: Path, base_offset: int, *, size: int | None = None) -> None:
+    def __init__(self, files: Files, path: Path | str, base_offset: int, *, size: int | None = None) -> None:
         self._files = files
         self._base_offset = base_offset
         self._size = size
