@@ -136,8 +136,7 @@ class _Attempt:
                     may_block=may_block,
                 )
             except ColdRead:
-                for region in regions:
-                    region.release()
+                _release(regions)
                 raise
             except KafkaError as error:
                 tell_now = True
@@ -177,8 +176,7 @@ class _Attempt:
             read.append((fetched, answer))
         self.partitions = partitions
         if not tell_now and size_bytes < request.min_bytes:
-            for region in regions:
-                region.release()
+            _release(regions)
             return None
         return self._answer(read)
 
@@ -204,3 +202,8 @@ class _Attempt:
             aborted_transactions=[] if error.code in _UNKNOWN else None,
             records=_NO_RECORDS,
         )
+
+
+def _release(regions: list[FileRegion]) -> None:
+    for region in regions:
+        region.release()
