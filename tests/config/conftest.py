@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests.config.kafka_oracle import KafkaConfigOracle
 
@@ -52,4 +54,15 @@ def kafka_with_settings(tmp_path):
             *admin.incremental_alter_configs([changes]).values(),
         ):
             future.result(30)
+        deadline = time.monotonic() + 30
+        while not _in_force(admin, ConfigResource(ResourceType.BROKER, "1"), dynamic):
+            assert time.monotonic() < deadline, "Apache Kafka does not take its dynamic settings over"
+            time.sleep(0.05)
         yield kafka, dynamic
+
+
+def _in_force(admin, broker, settings):
+    """Whether the broker answers with these settings: it follows the controller, which answered first."""
+    (future,) = admin.describe_configs([broker], request_timeout=30).values()
+    found = future.result()
+    return all(found[name].value == value for name, value in settings.items())

@@ -26,9 +26,9 @@ from barnabas.errors import ErrorCode, KafkaError
             "^INVALID_REQUEST: Invalid value 5x for configuration log.retention.ms: Not a",
         ),
         (
-            {"listeners": "PLAINTEXT://:1"},
+            {"cordoned.log.dirs": "/x"},
             False,
-            r"default cluster level, broker id must be specified: \[listeners\]$",
+            r"default cluster level, broker id must be specified: \[cordoned\.log\.dirs\]$",
         ),
         ({"listener.name.x.ssl.keystore.type": "PEM"}, False, "broker id must be specified"),
         ({"log.roll.ms": "0"}, True, "log.roll.ms must be greater than or equal to 1"),
@@ -48,7 +48,7 @@ def test_what_may_not_change_is_refused_with_kafkas_words(configs, per_broker, c
     [
         ({"log.retention.ms": "-7", "plug.in.key": "x"}, True),
         ({"log.retention.ms": "5"}, False),
-        ({"listeners": "PLAINTEXT://:1"}, True),
+        ({"cordoned.log.dirs": "/x"}, True),
         ({"listener.name.x.ssl.keystore.location": "x"}, True),
         ({"listener.name.x.max.connections": "1"}, False),
         ({"leader.replication.throttled.rate": "5"}, False),

@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         metavar="FORMAT",
         default="value",
-        help=f"value, json, all, or a template with {', '.join(f'{{{name}}}' for name in FIELDS)} (value)",
+        help=f"how to print a record: value, json, all, or a template with {', '.join(f'{{{name}}}' for name in FIELDS)} (value)",
     )
     parser.add_argument(
         "--null", metavar="TEXT", default="null", help="text for a key or value that is null (null)"

@@ -110,8 +110,8 @@ _KEYS = (
       "Share of uncompacted bytes in a log at which the cleaner takes it on.",
       between(0, 1), effective=False),
     ConfigKey("cleanup.policy", LIST, ("delete",), MEDIUM,
-      "What becomes of old records: delete (by retention), compact (the newest of each key stays), both, or nothing when "
-      "empty.",
+      "What becomes of old records: delete (by retention), compact (the newest of each key stays; nothing is compacted yet), "
+      "both, or nothing when empty.",
       list_of("compact", "delete", empty_allowed=True)),
     ConfigKey("unclean.leader.election.enable", BOOLEAN, False, MEDIUM,
       "Whether a replica that is not in sync may lead when no other can, at the price of acknowledged records.",

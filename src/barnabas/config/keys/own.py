@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from barnabas.config.definition import (
-    CLUSTER_WIDE,
     HIGH,
     INT,
     LONG,
@@ -28,7 +27,7 @@ KEYS = (
     ConfigKey("barnabas.durability", STRING, FSYNC_WHEN_ALONE, HIGH,
       "When a record is on disk before it is acknowledged: never (page-cache, as Kafka), when acks=all finds no other "
       "in-sync copy (fsync-when-alone), or always (fsync-always).",
-      one_of(*DURABILITIES), CLUSTER_WIDE),
+      one_of(*DURABILITIES)),
     ConfigKey("barnabas.pipelined.requests.per.connection", INT, 100, MEDIUM,
       "Requests of one connection that may wait for their answers at once; more are left unread in the socket.",
       at_least(1)),

@@ -39,7 +39,7 @@ KEYS = (
       at_least(1), effective=False),
     ConfigKey("transaction.max.timeout.ms", INT, 900_000, HIGH,
       "Transaction timeout that a producer may ask for at most.",
-      at_least(1)),
+      at_least(1), effective=False),
     ConfigKey("transaction.abort.timed.out.transaction.cleanup.interval.ms", INT, 10_000, LOW,
       "How often transactions that took too long are looked for and aborted.",
       at_least(1), effective=False),

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from tools import reference
+
+from barnabas.cli import COMMANDS
+from barnabas.config.group import GROUP_KEYS
+from barnabas.config.keys import BROKER_KEYS
+from barnabas.config.removed import REMOVED
+from barnabas.config.topic import TOPIC_KEYS
+from barnabas.handlers.registry import HANDLERS
+from barnabas.metrics import METRICS
+from barnabas.wire.apis import APIS
+
+
+def test_the_pages_are_up_to_date():
+    """docs/reference says what the code says; `python -m tools.reference` writes it."""
+    assert reference.stale() == []
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("configuration.md", [*BROKER_KEYS, *REMOVED]),
+        ("topic-configuration.md", TOPIC_KEYS),
+        ("group-configuration.md", GROUP_KEYS),
+        ("metrics.md", [metric.name for metric in METRICS]),
+        ("cli.md", [f"barnabas {name}" for name in COMMANDS]),
+    ],
+)
+def test_everything_has_its_line(page, names):
+    """Nothing is left out of a page."""
+    text = reference.PAGES[page]()
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_api_has_its_line():
+    """Every API of a broker is served or named as not served, and what is served says what it does."""
+    text = reference.PAGES["apis.md"]()
+    for key, api in APIS.items():
+        if "broker" in api.listeners:
+            assert len(re.findall(rf"^\| {key} \| {api.name} \|", text, re.MULTILINE)) == 1
+    for key in HANDLERS:
+        assert re.search(rf"^\| {key} \|[^|]+\|[^|]+\|[^|]+\| \w.*\. \|$", text, re.MULTILINE), APIS[key].name
+
+
+def test_tables_are_whole():
+    """Every line of a table has as many cells as its heading."""
+    for name, page in reference.PAGES.items():
+        width = None
+        for line in page().splitlines():
+            if line.startswith("|"):
+                cells = len(re.findall(r"(?<!\\)\|", line))
+                assert cells == (width := width or cells), (name, line)
+            else:
+                width = None
+
+
+def test_a_page_that_is_out_of_date_fails_the_check(tmp_path, monkeypatch, capsys):
+    """--check names the page and fails; without it the page is written, and the check passes."""
+    monkeypatch.setattr(reference, "DIRECTORY", tmp_path)
+    assert reference.main(["--check"]) == 1
+    assert "docs/reference/cli.md is not up to date" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert reference.main([]) == 0
+    assert reference.main(["--check"]) == 0
+    (tmp_path / "cli.md").write_text("something else")
+    assert reference.main(["--check"]) == 1
