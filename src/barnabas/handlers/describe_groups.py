@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.authorized_operations import GROUP_OPERATIONS
 from barnabas.wire.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ __all__ = ["API_KEY", "error_response", "handle"]
 API_KEY = 15
 
 _OPERATIONS_FROM = 3
-
-# Without an authorizer everyone may do everything that can be done with a group. Each bit is the number of an AclOperation.
-_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS = 3, 6, 8, 10, 11
-_ALL_OPERATIONS = sum(
-    1 << operation for operation in (_READ, _DELETE, _DESCRIBE, _DESCRIBE_CONFIGS, _ALTER_CONFIGS)
-)
 
 _DescribedGroup = DescribeGroupsResponse.DescribedGroup
 
@@ -48,7 +43,7 @@ def handle(
             and request.include_authorized_operations
             and described.error_code == ErrorCode.NONE
         ):
-            described.authorized_operations = _ALL_OPERATIONS
+            described.authorized_operations = GROUP_OPERATIONS
         groups.append(described)
     return DescribeGroupsResponse(groups=groups)
 

@@ -7,8 +7,9 @@ which the client has reached it.
     0   groups             1   key type: 0 groups, 1 transactions; error message      3   flexible
     4   several keys (KIP-699)      5   TRANSACTION_ABORTABLE (KIP-890)               6   key type 2: share groups (KIP-932)
 
-Deliberately not done: transactions and share groups are not served yet; their coordinators are refused with INVALID_REQUEST and
-a message, as Kafka does for share groups where those are turned off. A retriable error would have clients wait for nothing.
+Deliberately not done yet: transactions and share groups. Their coordinators are refused with UNSUPPORTED_VERSION and INVALID_REQUEST
+(as Kafka does where share groups are turned off), which clients do not try again: a retriable error would have them wait
+for nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.addresses import address_of
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ API_KEY = 10
 _SEVERAL_KEYS_FROM = 4
 _GROUP, _TRANSACTION, _SHARE = 0, 1, 2
 _NOT_SERVED = {
-    _TRANSACTION: "Transactions are not served by this version of Barnabas.",
-    _SHARE: "Share groups are not served by this version of Barnabas.",
+    _TRANSACTION: (ErrorCode.UNSUPPORTED_VERSION, "transactions are not supported yet"),
+    _SHARE: (ErrorCode.INVALID_REQUEST, "share groups are not supported yet"),
 }
 _NO_NODE = -1
 
@@ -57,10 +59,8 @@ def _find(
 ) -> _Coordinator | asyncio.Future[_Coordinator]:
     def find() -> int | asyncio.Future[int]:
         if key_type != _GROUP:
-            raise KafkaError(
-                ErrorCode.INVALID_REQUEST,
-                _NOT_SERVED.get(key_type, f"Unknown coordinator type received: {key_type}"),
-            )
+            unknown = (ErrorCode.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
+            raise KafkaError(*_NOT_SERVED.get(key_type, unknown))
         return broker.group_coordinator.coordinator_id(key)
 
     def refuse(error: KafkaError) -> _Coordinator:
@@ -69,23 +69,23 @@ def _find(
 
     def found(node_id: int) -> _Coordinator:
         node = broker.image.brokers.get(node_id)
-        endpoint = None if node is None else node.endpoints.get(context.connection.listener_name)
-        if endpoint is None:
+        address = None if node is None else address_of(node, context.connection)
+        if address is None:
             return refuse(
                 KafkaError(
                     ErrorCode.COORDINATOR_NOT_AVAILABLE,
                     f"broker {node_id} has no listener {context.connection.listener_name}",
                 )
             )
-        host, port = endpoint if endpoint[0] else context.connection.local_address
-        return _Coordinator(key=key, node_id=node_id, host=host, port=port, error_message=None)
+        host, port = address
+        return _Coordinator(key=key, node_id=node_id, host=host, port=port, error_message="")
 
     return settle(find, then=found, refuse=refuse)
 
 
 def _refused(key: str, error: KafkaError) -> _Coordinator:
     return _Coordinator(
-        key=key, node_id=_NO_NODE, port=_NO_NODE, error_code=error.code, error_message=error.message
+        key=key, node_id=_NO_NODE, port=_NO_NODE, error_code=error.code, error_message=error.message or ""
     )
 
 
@@ -95,7 +95,7 @@ def _shaped(coordinators: list[_Coordinator], version: int) -> FindCoordinatorRe
     (only,) = coordinators
     return FindCoordinatorResponse(
         error_code=only.error_code,
-        error_message=only.error_message,
+        error_message=only.error_message or None,
         node_id=only.node_id,
         host=only.host,
         port=only.port,

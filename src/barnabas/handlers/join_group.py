@@ -49,8 +49,10 @@ def handle(
 
 
 def _shaped(response: JoinGroupResponse, version: int) -> JoinGroupResponse:
-    if response.protocol_name is None and version < _NULLABLE_PROTOCOL_FROM:
-        response.protocol_name = ""
+    if version < _NULLABLE_PROTOCOL_FROM:
+        response.protocol_name = response.protocol_name or ""
+    else:
+        response.protocol_name = response.protocol_name or None
     return response
 
 

@@ -49,11 +49,11 @@ def handle(
     def refuse(error: KafkaError) -> OffsetCommitResponse:
         broker.log_refusal(context, f"group {request.group_id}", error)
         response = error_response(request, version, error)
-        response.topics += refused
+        _merge(response.topics, refused)
         return response
 
     def complete(response: OffsetCommitResponse) -> OffsetCommitResponse:
-        response.topics += refused
+        _merge(response.topics, refused)
         return response
 
     return settle(
@@ -104,6 +104,16 @@ def _refused(topic: _RequestTopic, partitions: list[_RequestPartition], code: Er
             for partition in partitions
         ],
     )
+
+
+def _merge(topics: list[_ResponseTopic], refused: list[_ResponseTopic]) -> None:
+    """Adds refusals; a topic stands in an answer once."""
+    known = {topic.name: topic for topic in topics}
+    for topic in refused:
+        if topic.name in known:
+            known[topic.name].partitions += topic.partitions
+        else:
+            topics.append(topic)
 
 
 def error_response(request: OffsetCommitRequest, version: int, error: KafkaError) -> OffsetCommitResponse:

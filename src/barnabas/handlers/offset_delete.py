@@ -33,7 +33,7 @@ def handle(
     refused = _take_out_unknown(broker.image, request)
 
     def complete(response: OffsetDeleteResponse) -> OffsetDeleteResponse:
-        response.topics += refused
+        _merge(response.topics, refused)
         return response
 
     def refuse(error: KafkaError) -> OffsetDeleteResponse:
@@ -72,6 +72,16 @@ def _take_out_unknown(image: MetadataImage, request: OffsetDeleteRequest) -> lis
             ]
     request.topics = [topic for topic in request.topics if topic.partitions]
     return refused
+
+
+def _merge(topics: list[_ResponseTopic], refused: list[_ResponseTopic]) -> None:
+    """Adds refusals; a topic stands in an answer once."""
+    known = {topic.name: topic for topic in topics}
+    for topic in refused:
+        if topic.name in known:
+            known[topic.name].partitions += topic.partitions
+        else:
+            topics.append(topic)
 
 
 def error_response(request: OffsetDeleteRequest, version: int, error: KafkaError) -> OffsetDeleteResponse:

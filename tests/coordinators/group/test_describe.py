@@ -31,9 +31,9 @@ def groups(coordinator):
 def test_groups_are_listed_with_state_and_type(groups):
     """A simple group has no protocol type."""
     assert listed(groups) == {
-        "live": ("consumer", "Stable", "Classic"),
-        "left": ("connect", "Empty", "Classic"),
-        "simple": ("", "Empty", "Classic"),
+        "live": ("consumer", "Stable", "classic"),
+        "left": ("connect", "Empty", "classic"),
+        "simple": ("", "Empty", "classic"),
     }
 
 

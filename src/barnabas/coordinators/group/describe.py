@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSIC", "GroupFilter", "describe", "describe_missing", "listed"]
 
-CLASSIC = "Classic"
+CLASSIC = "classic"
 _NOT_FOUND_FROM = 6
 
 
@@ -62,7 +62,7 @@ class GroupFilter:
 
     def matches(self, group: ClassicGroup) -> bool:
         """Whether the group is asked for."""
-        if self._types and CLASSIC.lower() not in self._types:
+        if self._types and CLASSIC not in self._types:
             return False
         return not self._states or group.state.value.lower() in self._states
 
