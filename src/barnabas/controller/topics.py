@@ -111,7 +111,8 @@ def _limit_partitions(config: BrokerConfig, topics: Iterable[NewTopic]) -> None:
         if topic.assignments:
             total += len(topic.assignments)
         else:
-            total += config["num.partitions"] if topic.partition_count == DEFAULT else topic.partition_count
+            count = config["num.partitions"] if topic.partition_count == DEFAULT else topic.partition_count
+            total += max(0, count)
     if total > PARTITIONS_MAX:
         raise KafkaError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
 
