@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections import Counter
+from pathlib import Path
 
 from barnabas.config.topic import LogConfig
 from barnabas.log.files import Files
@@ -12,9 +14,6 @@ from barnabas.log.producer_state import ProducerSettings
 from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START_MS = 1_700_000_000_000
 
@@ -129,3 +128,43 @@ class LogHarness:
 
     def names(self, suffix=""):
         return [name for name in self.files.list_directory(self.directory) if name.endswith(suffix)]
+
+
+class CountingFiles(Files):
+    """Notes which files are opened, and how many bytes of which are read."""
+
+    def __init__(self, max_open=1000, *, opened=None, read=None):
+        super().__init__(max_open)
+        self.opened_names = [] if opened is None else opened
+        self.bytes_read = Counter() if read is None else read
+
+    def private(self):
+        return CountingFiles(opened=self.opened_names, read=self.bytes_read)
+
+    def forget(self):
+        self.opened_names.clear()
+        self.bytes_read.clear()
+
+    def _open_descriptor(self, path, flags):
+        self.opened_names.append(Path(path).name)
+        return super()._open_descriptor(path, flags)
+
+    @contextlib.contextmanager
+    def opened(self, path):
+        self.opened_names.append(path.name)
+        with super().opened(path) as file:
+            yield file
+
+    def read_at(self, file, position, count, *, wait=True):
+        data = super().read_at(file, position, count, wait=wait)
+        self.bytes_read[file.path.suffix] += len(data)
+        return data
+
+    def read_into(self, file, position, view):
+        count = super().read_into(file, position, view)
+        self.bytes_read[file.path.suffix] += count
+        return count
+
+    def read_file(self, path):
+        self.opened_names.append(path.name)
+        return super().read_file(path)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError, StorageError
+from barnabas.errors import DecodeError, KafkaError, StorageError
 from barnabas.log.file_names import (
     CLEANED_SUFFIX,
     DELETED_SUFFIX,
@@ -283,14 +283,14 @@ def _recover(
         segment = segments[index]
         start = find_recovery_start(segment, loaded.recovery_point)
         if index == first:
-            replay_from = producers.truncate_and_reload(start_offset, max(start.offset, start_offset), now_ms)
-            if replay_from < start.offset:
-                try:
-                    replay_producers(segments[: first + 1], producers, replay_from, start.offset)
-                except DecodeError as error:
-                    logger.warning("The producers of %s are known only in part: %s", directory, error)
+            # Below the recovery point all is on the disk, so that a snapshot up to there is right.
+            known = max(start_offset, start.offset, loaded.recovery_point)
+            _load_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
         producers.map_end_offset = max(start.offset, producers.map_end_offset)
         recovered = recover_segment(segment, start, producers=producers, epochs=epochs)
+        if recovered.next_offset < producers.map_end_offset:
+            end_offset = max(recovered.next_offset, start_offset)
+            _load_producers(producers, segments[: index + 1], start_offset, end_offset, end_offset, now_ms)
         producers.take_snapshot(sync=False)
         if recovered.truncated_bytes:
             dropped = segments[index + 1 :]
@@ -311,6 +311,28 @@ def _recover(
     loaded.producers_are_loaded = True
 
 
+def _load_producers(
+    producers: ProducerState,
+    segments: list[Segment],
+    log_start_offset: int,
+    end_offset: int,
+    replay_to: int,
+    now_ms: int,
+) -> None:
+    """Loads the latest snapshot up to `end_offset`, and replays what lies between it and `replay_to`."""
+    replay_from = producers.truncate_and_reload(log_start_offset, end_offset, now_ms)
+    if replay_from >= replay_to:
+        return
+    first = max(
+        (index for index, segment in enumerate(segments) if segment.base_offset <= replay_from), default=0
+    )
+    try:
+        replay_producers(segments[first:], producers, replay_from, replay_to)
+    except (DecodeError, KafkaError) as error:
+        logger.warning("The producers of %s are known only in part: %s", producers.directory, error)
+    producers.map_end_offset = replay_to
+
+
 def _rebuild_indexes(
     private: Files, directory: Path, config: LogConfig, found: SegmentFiles, now_ms: int
 ) -> bool:
@@ -322,12 +344,8 @@ def _rebuild_indexes(
             continue
         segment = _open(private, directory, config, base_offset, found, now_ms)
         logger.warning("%s: %s, rebuilding the indexes", segment.file.path, fault)
-        aborted = segment.transaction_index.entries() if segment.transaction_index.is_plausible() else []
         is_last = base_offset == max(found)
         recovered = recover_segment(segment, cut=is_last)
-        for transaction in aborted:
-            if transaction.last_offset < recovered.next_offset or not is_last:
-                segment.transaction_index.append(transaction)
         if recovered.truncated_bytes:
             logger.error(
                 "%s is damaged though it was closed cleanly: %s; the last %d bytes are %s",

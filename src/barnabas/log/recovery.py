@@ -165,7 +165,7 @@ def recover_segment(
     Args:
         segment: to be recovered.
         start: where to begin; None for the beginning.
-        producers: is brought up to the segment's end, if given; it must stand at the start.
+        producers: is brought up to the segment's end, if given, from where it stands; the transaction index is as well.
         epochs: gets the leader epochs that it lacks, if given.
         cut: whether to cut off what follows the last good batch; if not, it is only not in the indexes.
 
@@ -176,11 +176,12 @@ def recover_segment(
         start = RecoveryStart(0, segment.base_offset, 0)
         segment.offset_index.clear()
         segment.time_index.clear()
-        segment.transaction_index.clear()
     else:
         segment.offset_index.entries.truncate(start.index_entries)
         segment.time_index.truncate_to(start.offset)
-        segment.transaction_index.truncate_to(start.offset)
+    segment.transaction_index.drop_damaged()
+    if producers is not None:
+        segment.transaction_index.truncate_to(producers.map_end_offset)
     with segment.files.opened(segment.file.path) as file:
         scan = _Scan(segment, file, start, producers, epochs)
         try:
@@ -197,7 +198,7 @@ def recover_segment(
     segment.set_end(scan.next_offset, scan.max_timestamp, scan.valid_bytes - scan.indexed_position)
     segment.write_indexes()
     if producers is not None:
-        producers.map_end_offset = scan.next_offset
+        producers.map_end_offset = max(scan.next_offset, producers.map_end_offset)
     return RecoveredSegment(scan.next_offset, truncated_bytes, scan.reason)
 
 
@@ -247,6 +248,7 @@ class _Scan:
         """Walks over the whole batches in the first `filled` bytes; returns the size of the one that does not fit."""
         segment = self.segment
         producers = self.producers
+        replay_from = 0 if producers is None else producers.map_end_offset
         unpack = HEADER_STRUCT.unpack_from
         base_offset_of_segment = segment.base_offset
         interval = segment.index_interval_bytes
@@ -280,7 +282,7 @@ class _Scan:
                     f"where {next_offset} is due"
                 )
                 break
-            if producer_id >= 0 and producers is not None:
+            if producer_id >= 0 and producers is not None and base_offset >= replay_from:
                 replay_batch(BatchHeader._make(fields), view[at:end], producers, segment)
             if timestamp_ms > highest_ms:
                 highest_ms = timestamp_ms

@@ -121,17 +121,18 @@ class TransactionIndex:
             del entries[keep:]
             self._size = keep * ENTRY_SIZE
 
-    def clear(self) -> None:
-        """Drops all entries."""
-        if self._size:
-            self._files.truncate(self.file, 0)
-            self._size = 0
-        self._entries = []
-
-    def is_plausible(self) -> bool:
-        """Whether the file's content makes sense."""
-        try:
-            self._load()
-        except StorageError:
-            return False
-        return True
+    def drop_damaged(self) -> None:
+        """Drops what does not make sense, from the first such entry on."""
+        if not self._size or self._entries is not None:
+            return
+        data = self._files.read_at(self.file, 0, self._size)
+        whole = len(data) // ENTRY_SIZE
+        while True:
+            try:
+                self._entries = self._decode(data[: whole * ENTRY_SIZE])
+                break
+            except StorageError:
+                whole -= 1
+        if whole * ENTRY_SIZE != self._size:
+            self._size = whole * ENTRY_SIZE
+            self._files.truncate(self.file, self._size)
