@@ -316,11 +316,30 @@ async def test_the_broker_epoch_of_the_last_stop_is_known(tmp_path):
     broker = Broker(tmp_path, 2)
     async with broker.running(clean=False) as logs:
         assert logs.previous_broker_epoch == -1
+        for partition in range(2):
+            logs.create("orders", partition, IDS[0], CONFIG)
         await logs.close(clean=True, broker_epoch=17)
     async with broker.running(clean=False) as logs:
         assert logs.previous_broker_epoch == 17
+        logs.get("orders", 0)
+        logs.get("orders", 1)
     async with broker.running() as logs:
         assert logs.previous_broker_epoch == -1
+
+
+@scenario
+async def test_a_start_that_fails_leaves_a_clean_directory_clean(tmp_path):
+    """As long as no log was opened, giving up puts the marker back; the next start need not recover anything."""
+    broker = Broker(tmp_path)
+    async with broker.running() as logs:
+        append(logs.create("orders", 0, IDS[0], CONFIG))
+    async with broker.running(clean=False) as logs:
+        assert logs.was_clean
+    async with broker.running(clean=False) as logs:
+        assert logs.was_clean
+        logs.get("orders", 0)
+    async with broker.running() as logs:
+        assert not logs.was_clean
 
 
 @scenario

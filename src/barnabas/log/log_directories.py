@@ -521,7 +521,8 @@ class LogDirectories:
         """Stop the background work and let the directories go.
 
         With `clean` everything is synced and the logs are closed; the marker that spares the next start their recovery is
-        written last, in each directory where all of that worked.
+        written last, in each directory where all of that worked. Without it (a start that failed) the marker is put back
+        where nothing has been opened yet.
         """
         await self._upkeep.close()
         await self._deletions.close()
@@ -533,6 +534,8 @@ class LogDirectories:
                     directory.write_clean_shutdown(broker_epoch)
                 except OSError as error:
                     self.take_offline(directory.path, error)
+        else:
+            self._put_markers_back()
         self._executor.shutdown()
         self._unlock()
 
@@ -552,6 +555,14 @@ class LogDirectories:
                     hosted.log.close()
                 except OSError as error:
                     self.take_offline(hosted.directory.path, error)
+
+    def _put_markers_back(self) -> None:
+        for directory in self.online:
+            if directory.is_clean and all(hosted.log is None for hosted in directory.hosted.values()):
+                try:
+                    directory.write_clean_shutdown(directory.broker_epoch)
+                except OSError as error:
+                    self.take_offline(directory.path, error)
 
     @staticmethod
     def _write_checkpoints(directory: LogDirectory) -> None:

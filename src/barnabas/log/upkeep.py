@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from concurrent.futures import Executor
 
+    from barnabas.config.topic import LogConfig
     from barnabas.log.log_directories import LogDirectories
     from barnabas.log.log_directory import HostedLog, LogDirectory
 
@@ -34,6 +35,7 @@ FLUSH_INTERVAL_MAX_MS = 1000
 
 _INTERVAL_MIN_MS = 10
 _SLICE_SECONDS = 0.002
+_LOOK_UP_COUNT = 50
 
 
 class Upkeep:
@@ -111,34 +113,48 @@ class Upkeep:
 
     async def apply_retention(self) -> None:
         """Delete what is past its retention; a log that nobody has opened since the start is opened for it and closed again."""
-        directories = self._directories
+        closed = []
         async for hosted in self._in_slices():
-            log = hosted.log
-            try:
-                if log is not None:
-                    log.apply_retention(directories.clock.now_ms())
-                elif await self._may_have_expired(hosted) and directories.is_hosted(hosted):
-                    directories.with_log(hosted, lambda log: log.apply_retention(directories.clock.now_ms()))
-            except StorageError as error:
-                logger.warning("retention of %s: %s", hosted.path, error)
+            if hosted.log is None:
+                closed.append(hosted)
+            else:
+                self._apply_retention(hosted)
+        for first in range(0, len(closed), _LOOK_UP_COUNT):
+            some = closed[first : first + _LOOK_UP_COUNT]
+            configs = [self._directories.log_config(hosted.topic) for hosted in some]
+            for hosted in await self._loop.run_in_executor(self._executor, self._may_expire, some, configs):
+                if self._directories.is_hosted(hosted) and not hosted.directory.is_offline:
+                    self._apply_retention(hosted)
+                await asyncio.sleep(0)
 
-    async def _may_have_expired(self, hosted: HostedLog) -> bool:
-        """Whether a log that is not open has anything to delete; looks at file sizes only."""
-        config = self._directories.log_config(hosted.topic)
-        if not config.deletes_by_retention or (config.retention_ms < 0 and config.retention_bytes < 0):
-            return False
-        size = await self._loop.run_in_executor(self._executor, self._directories.size_bytes, hosted)
-        if config.retention_ms < 0:
-            return size > config.retention_bytes
-        return size > 0
+    def _apply_retention(self, hosted: HostedLog) -> None:
+        now_ms = self._directories.clock.now_ms()
+        try:
+            self._directories.with_log(hosted, lambda log: log.apply_retention(now_ms))
+        except StorageError as error:
+            logger.warning("retention of %s: %s", hosted.path, error)
+
+    def _may_expire(self, some: list[HostedLog], configs: list[LogConfig]) -> list[HostedLog]:
+        """Which logs that are not open may have something to delete, by their sizes; for a worker thread."""
+        found = []
+        for hosted, config in zip(some, configs, strict=True):
+            if not config.deletes_by_retention or (config.retention_ms < 0 and config.retention_bytes < 0):
+                continue
+            try:
+                size = self._directories.size_bytes(hosted)
+            except OSError:
+                continue  # deleted meanwhile, or its disk fails, which whoever needs the log will notice
+            if size > (0 if config.retention_ms >= 0 else config.retention_bytes):
+                found.append(hosted)
+        return found
 
     async def flush_due(self) -> None:
         """Sync what is due by `flush.ms`, and segments that were closed since the last sync."""
         now_ms = self._directories.clock.now_ms()
         group_commit = self._directories.group_commit
-        async for hosted in self._in_slices():
-            log = hosted.log
-            if log is None or log.recovery_point >= log.log_end_offset:
+        dirty = [log for log in self._directories.all() if log.recovery_point < log.log_end_offset]
+        for log in dirty:
+            if log.is_offline:
                 continue
             if now_ms - log.last_flushed_ms >= log.config.flush_ms:
                 group_commit.flush(log)
