@@ -57,8 +57,9 @@ class AppendedBatch(NamedTuple):
 class ProducerEntry:
     """The last appends of one producer id.
 
-    `batches` holds the last five batches of the current epoch, oldest first. `transaction_first_offset` is -1
-    while no transaction is open; `last_timestamp_ms` is that of the last batch or marker, which decides expiry.
+    `batches` holds the last five batches of the current epoch, oldest first, and `next_sequence` is the number that
+    follows them. `transaction_first_offset` is -1 while no transaction is open; `last_timestamp_ms` is that of the last
+    batch or marker, which decides expiry.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class ProducerEntry:
         "coordinator_epoch",
         "epoch",
         "last_timestamp_ms",
+        "next_sequence",
         "producer_id",
         "transaction_first_offset",
     )
@@ -86,6 +88,7 @@ class ProducerEntry:
         self.last_timestamp_ms = last_timestamp_ms
         self.transaction_first_offset = transaction_first_offset
         self.batches: list[AppendedBatch] = [] if last_batch is None else [last_batch]
+        self.next_sequence = (self.last_sequence + 1) % SEQUENCE_COUNT
 
     @property
     def last_sequence(self) -> int:
@@ -111,16 +114,20 @@ class ProducerEntry:
 
     def add_batch(self, epoch: int, batch: AppendedBatch) -> None:
         """Remember a batch; a new epoch forgets those of the one before."""
-        self.set_epoch(epoch)
-        if len(self.batches) == BATCHES_REMEMBERED:
-            del self.batches[0]
-        self.batches.append(batch)
-        self.last_timestamp_ms = batch.timestamp_ms
+        if epoch != self.epoch:
+            self.set_epoch(epoch)
+        batches = self.batches
+        if len(batches) == BATCHES_REMEMBERED:
+            del batches[0]
+        batches.append(batch)
+        last_sequence, _, _, self.last_timestamp_ms = batch
+        self.next_sequence = (last_sequence + 1) % SEQUENCE_COUNT
 
     def set_epoch(self, epoch: int) -> None:
         """Move to an epoch; another one than before forgets the remembered batches."""
         if epoch != self.epoch:
             self.batches.clear()
+            self.next_sequence = 0
             self.epoch = epoch
 
     def __repr__(self) -> str:
@@ -237,9 +244,8 @@ def check_sequence(
                 f"(the epoch before was {entry.epoch})",
             )
         return
-    last_sequence = entry.last_sequence
-    if sequence != (last_sequence + 1) % SEQUENCE_COUNT:
+    if sequence != entry.next_sequence:
         raise KafkaError(
             ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-            f"Producer {producer_id} sent sequence number {sequence} to {topic_partition} after {last_sequence}",
+            f"Producer {producer_id} sent sequence number {sequence} to {topic_partition} after {entry.last_sequence}",
         )

@@ -37,6 +37,7 @@ from barnabas.log.producer_snapshot import (
     snapshot_file_name,
     snapshot_offset,
 )
+from barnabas.records.batch import CONTROL_FLAG, TRANSACTIONAL_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_TRANSACTIONAL_OR_CONTROL = TRANSACTIONAL_FLAG | CONTROL_FLAG
+_new = tuple.__new__
 
 LATE_TRANSACTION_MS = 5 * 60 * 1000
 """How long after its time-out a transaction without a marker counts as hanging."""
@@ -167,6 +171,15 @@ class ProducerState:
         """
         producer_id = header.producer_id
         entry = self._producers.get(producer_id)
+        if (
+            entry is not None
+            and header.base_sequence == entry.next_sequence
+            and header.producer_epoch == entry.epoch
+            and not header.attributes & _TRANSACTIONAL_OR_CONTROL
+            and entry.transaction_first_offset < 0
+            and not self._verifications
+        ):
+            return None  # what nearly all batches of idempotent producers are: the next one
         if origin is Origin.REPLICATION:
             if entry is not None and header.producer_epoch < entry.epoch:
                 logger.warning(
@@ -245,28 +258,26 @@ class ProducerState:
         """
         producer_id = header.producer_id
         entry = self._producers.get(producer_id)
-        if header.is_control and marker is None:
+        flags = header.attributes & _TRANSACTIONAL_OR_CONTROL
+        if flags & CONTROL_FLAG and marker is None:
             return None  # compaction emptied it: the whole transaction is gone from the log
         if first_offset is None:
             first_offset = header.base_offset
         if entry is None:
             entry = self._producers[producer_id] = ProducerEntry(producer_id)
-        is_transactional = header.is_transactional
-        if is_transactional and self._verifications:
+        if flags and self._verifications:
             self._verifications.pop(producer_id, None)
         if marker is not None:
             return self._complete_transaction(entry, header.producer_epoch, first_offset, marker)
         offset_delta = header.last_offset_delta
+        timestamp_ms = header.max_timestamp if max_timestamp_ms is None else max_timestamp_ms
         entry.add_batch(
             header.producer_epoch,
-            AppendedBatch(
-                header.last_sequence,
-                first_offset + offset_delta,
-                offset_delta,
-                header.max_timestamp if max_timestamp_ms is None else max_timestamp_ms,
+            _new(
+                AppendedBatch, (header.last_sequence, first_offset + offset_delta, offset_delta, timestamp_ms)
             ),
         )
-        if is_transactional and entry.transaction_first_offset < 0:
+        if flags and entry.transaction_first_offset < 0:
             entry.transaction_first_offset = first_offset
             self._ongoing[first_offset] = producer_id
             self._find_first_unstable_offset()
