@@ -173,6 +173,15 @@ async def test_a_late_answer_closes_the_connection(played, loop):
     await connection.wait_closed()
 
 
+async def test_an_answer_in_time_stops_its_clock(played, loop):
+    """The time of a request that was answered closes nothing later."""
+    async with await played.connect() as connection:
+        await connection.send(metadata(), timeout_ms=250)
+        end = loop.time() + 0.3
+        await eventually(lambda: loop.time() > end)
+        assert connection.is_open
+
+
 async def test_a_lost_connection_fails_what_is_under_way(played, loop):
     """When the other side goes, requests under way fail with NETWORK_EXCEPTION."""
     played.is_silent = True

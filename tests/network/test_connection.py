@@ -419,6 +419,15 @@ def test_closing_releases_what_waits(harness, tmp_path):
     assert not it.connection.outgoing
 
 
+def test_closing_forgets_requests_put_aside(harness):
+    """Requests that had to wait are uncounted when the connection ends."""
+    it = harness(pipelined_requests_max=1)
+    it.receive(frames([b"park a", b"echo 1"]))
+    assert it.memory.used_bytes == 10
+    it.connection.close()
+    assert it.memory.used_bytes == 0
+
+
 def test_regions_and_bytes_leave_in_order(harness, tmp_path):
     """An answer made of bytes and file regions is one frame; a region is released when its last byte has left."""
     it = harness()
@@ -439,8 +448,20 @@ def test_a_zero_length_frame_is_a_frame(harness):
     it.connection._dispatch = lambda _, frame: seen.append(bytes(frame))
     for byte in b"\x00\x00\x00\x00":
         it.receive(bytes([byte]))
+    assert seen == [b""]
     it.receive(b"\x00\x00\x00\x00")
     assert seen == [b"", b""]
+
+
+def test_the_buffer_of_a_long_request_is_given_back(harness):
+    """After a long request was handled, its buffer serves the next one."""
+    it = harness()
+    stream = frame(b"echo " + b"z" * 100_000)
+    for _ in range(3):
+        it.receive(stream[:50_000])
+        assert it.memory._kept == []
+        it.receive(stream[50_000:])
+        assert len(it.memory._kept) == 1
 
 
 def test_a_dispatcher_may_close_the_connection(harness):

@@ -18,6 +18,7 @@ from barnabas.errors import ConfigError
 from barnabas.metrics import Registry
 from barnabas.network import channel as channel_module
 from barnabas.network import listener as listener_module
+from barnabas.network import socket_server as socket_server_module
 from barnabas.network.endpoints import Endpoint
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.socket_server import SocketServer
@@ -127,6 +128,7 @@ def site(loop):
         assert site.server.connection_count == 0
         assert site.server.quotas.total == 0
         assert site.server.memory.used_bytes == 0
+        assert not site.server.memory._waiting
 
 
 async def test_requests_are_answered_in_order(site, loop):
@@ -284,6 +286,17 @@ async def test_a_half_closed_client_gets_its_answers(site, loop):
     await eventually(lambda: site.server.connection_count == 0)
 
 
+async def test_a_half_closed_client_is_not_kept_forever(site, loop, monkeypatch):
+    """An answer that does not come in time keeps no half-closed connection open."""
+    monkeypatch.setattr(socket_server_module, "END_MS_MAX", 20)
+    site.start()
+    client = await site.connect()
+    await client.send(frame(b"park a"))
+    client.sock.shutdown(socket.SHUT_WR)
+    assert await client.is_at_end()
+    assert site.server.connection_count == 0
+
+
 async def test_a_client_that_goes_cuts_its_waiting_short(site, loop):
     """When the client has gone, what waits for it is told, and the connection ends."""
     site.start()
@@ -427,7 +440,7 @@ async def test_running_out_of_files_pauses_accepting(site, loop, caplog, monkeyp
     listener.resume()
     client = await site.connect()
     assert await client.ask(b"echo 1") == b"echo 1"
-    assert caplog.text.count("Too many open files") == 2
+    assert caplog.text.count("Too many open files; trying again in 0.05 s") == 2
     assert len(attempts) <= 5
 
 
@@ -446,6 +459,40 @@ async def test_bytes_in_flight_are_limited(site, loop):
     assert len(await big.answer()) == 200_005
     assert await small.answer() == b"echo small"
     assert await between.answer() == b"echo between"
+
+
+async def test_no_request_begins_in_the_shadow_of_another(site, loop):
+    """While memory is exhausted, who completes a request does not begin the next one along with it."""
+    site.start(queued_request_bytes_max=100_000)
+    small, big = await site.connect(), await site.connect()
+    first, second, long = (frame(b"echo " + b"z" * size) for size in (10_000, 50_000, 200_000))
+    await small.send(first[:5_000])
+    await eventually(lambda: site.server.memory.used_bytes == 10_005)
+    await big.send(long[:5_000])
+    await eventually(lambda: site.server.memory.used_bytes == 210_010)
+    await small.send(first[5_000:] + second[:40_000])
+    assert len(await small.answer()) == 10_005
+    await eventually(lambda: site.server.memory._waiting)
+    assert site.server.memory.used_bytes == 200_005
+    await big.send(long[5_000:])
+    assert len(await big.answer()) == 200_005
+    await small.send(second[40_000:])
+    assert len(await small.answer()) == 50_005
+
+
+async def test_who_is_closed_waits_for_nothing(site, loop):
+    """A connection that is closed while it waits for memory leaves no trace."""
+    site.start(queued_request_bytes_max=100_000, idle_ms_max=60_000)
+    waiting, liar = await site.connect(), await site.connect()
+    await liar.send(struct.pack(">i", 90_000_000))
+    await eventually(lambda: site.server.memory.is_exhausted)
+    site.clock.ms += 1
+    await liar.send(b"z")
+    await waiting.send(frame(b"echo 1"))
+    await eventually(lambda: site.server.memory._waiting)
+    site.clock.ms += 60_000
+    await eventually(lambda: site.server.close_idle() or site.server.connection_count == 1)
+    assert not site.server.memory._waiting
 
 
 async def test_memory_of_a_lost_client_is_free_again(site, loop):
@@ -498,6 +545,44 @@ async def test_cold_regions_are_warmed_in_a_thread(site, loop, tmp_path):
         (2 * window, len(content) - 2 * window),
     ]
     assert region.released == 1
+
+
+async def test_each_cold_region_is_warmed(site, loop, tmp_path):
+    """That one region is warm says nothing of the next."""
+    site.start()
+    regions = [ScriptedRegion(tmp_path / str(number), b"0123456789", is_cold=True) for number in range(3)]
+    client = await site.connect()
+    for number, region in enumerate(regions):
+        site.dispatch.regions[b"%d" % number] = region
+    await client.send(frames([b"region 0", b"region 1", b"region 2"]))
+    for _ in regions:
+        assert await client.answer() == b"<0123456789>"
+    assert [region.warmed for region in regions] == [[(0, 10)]] * 3
+
+
+async def test_a_fast_reader_leaves_turns_to_others(site, loop, tmp_path, monkeypatch):
+    """However fast a client reads, one turn of the loop sends it only so much."""
+    monkeypatch.setattr(channel_module, "SENT_PER_TURN_BYTES_MAX", 20_000)
+    monkeypatch.setattr(channel_module, "REGION_WINDOW_BYTES", 10_000)
+    portions = []
+    original = channel_module.Channel._send
+
+    def send(self, leave_bytes):
+        before = self.connection.outgoing.pending_bytes
+        try:
+            original(self, leave_bytes)
+        finally:
+            portions.append(before - self.connection.outgoing.pending_bytes)
+
+    monkeypatch.setattr(channel_module.Channel, "_send", send)
+    site.start()
+    content = bytes(range(256)) * 2_000
+    site.dispatch.regions[b"r"] = ScriptedRegion(tmp_path / "r", content)
+    client = await site.connect()
+    await client.send(frame(b"region r"))
+    assert await client.answer() == b"<" + content + b">"
+    assert sum(portions) == len(content) + 6
+    assert max(portions) < 30_010
 
 
 async def test_a_region_is_not_released_while_a_thread_reads_it(site, loop, tmp_path):

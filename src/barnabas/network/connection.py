@@ -187,14 +187,7 @@ class Connection:
                 self.filled(0)
             return
         self._end_frame()
-        if self._is_saturated:
-            # Saturated while the frame was arriving. Copied (rare) to hold one kind of backlog only.
-            whole = bytearray(LENGTH_BYTES + len(buffer))
-            LENGTH.pack_into(whole, 0, len(buffer))
-            whole[LENGTH_BYTES:] = buffer
-            self._put_aside(memoryview(whole))
-        else:
-            self._dispatch_one(buffer)
+        self._dispatch_one(buffer)
         self._memory.give(buffer)
 
     def receive(self, data: memoryview) -> None:
@@ -206,11 +199,8 @@ class Connection:
             data = data[count:]
         if not len(data) or self.state is not State.OPEN:
             return
-        if self._backlog is not None:
-            # The frame that has just ended had to be put aside, and what follows it goes behind it.
-            self._put_aside(memoryview(bytearray().join((self._backlog, data))))
-        else:
-            self._dispatch_frames(data, is_backlog=False)
+        assert self._backlog is None, "bytes were given that were not wanted"
+        self._dispatch_frames(data, is_backlog=False)
 
     def _dispatch_frames(self, data: memoryview, *, is_backlog: bool) -> None:
         """Dispatch the whole frames in `data`, keep the rest."""
@@ -341,8 +331,6 @@ class Connection:
                     return
                 del answers[0]
                 self._encode(first)
-                if self.state is State.FLUSHING:
-                    return
             else:
                 del answers[0]
                 self._waiting_bytes -= _size_of(first)
