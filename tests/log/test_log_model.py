@@ -216,22 +216,21 @@ class LogMachine(RuleBasedStateMachine):
     def lose_power(self, data):
         """What was not flushed is there in part only; the file may also have grown without its bytes."""
         log = self.log
-        lost = [found for found in self.batches if found.next_offset > log.recovery_point]
         log.retire()
         self.copies += 1
         directory = self.root / f"copy-{self.copies}" / "orders-0"
         shutil.copytree(self.harness.directory, directory)
         newest = max(directory.glob("*.log"))
-        in_active = [found for found in lost if found.base_offset >= int(newest.stem)]
-        unsynced = sum(len(found.data) for found in in_active)
+        in_active = [found for found in self.batches if found.base_offset >= int(newest.stem)]
+        unsynced = sum(len(found.data) for found in in_active if found.next_offset > log.recovery_point)
+        content = newest.read_bytes()
+        assert content == b"".join(found.data for found in in_active)
         torn = data.draw(st.integers(0, unsynced), label="torn bytes")
-        size = newest.stat().st_size
-        with newest.open("r+b") as file:
-            file.truncate(size - torn)
-        with newest.open("ab") as file:
-            file.write(data.draw(st.sampled_from([b"", b"\0" * 200, b"garbage" * 20]), label="tail"))
-        for name in data.draw(st.sets(st.sampled_from([".index", ".timeindex"])), label="spoiled indexes"):
-            index = newest.with_suffix(name)
+        content = content[: len(content) - torn]
+        content += data.draw(st.sampled_from([b"", b"\0" * 200, b"garbage" * 20]), label="tail")
+        newest.write_bytes(content)
+        for suffix in data.draw(st.sets(st.sampled_from([".index", ".timeindex"])), label="spoiled indexes"):
+            index = newest.with_suffix(suffix)
             if index.exists():
                 kept = index.read_bytes()
                 index.write_bytes(kept[: len(kept) // 2] + b"\0" * 40)
@@ -239,25 +238,15 @@ class LogMachine(RuleBasedStateMachine):
         self.harness.log = self.harness.open(
             clean=False, recovery_point=log.recovery_point, log_start_offset=log.log_start_offset
         )
-        kept = (
-            size
-            - torn
-            - sum(
-                len(found.data)
-                for found in self.batches
-                if found.base_offset >= int(newest.stem) and found not in in_active
-            )
-        )
+        position = 0
         for found in in_active:
-            kept -= len(found.data)
-            if kept < 0:
+            if content[position : position + len(found.data)] != found.data:
+                # All from here on is lost (a tail of zeros may have made the last batch whole again).
                 self.batches = [other for other in self.batches if other.base_offset < found.base_offset]
-                self.end = self.batches[-1].next_offset if self.batches else self.end
+                self.end = max(self._model_end(int(newest.stem)), self.start)
+                self._forget_sequence()
                 break
-        self.end = self.log.log_end_offset if not torn else max(self._model_end(int(newest.stem)), self.start)
-        self.start = self.log.log_start_offset
-        if torn:
-            self._forget_sequence()
+            position += len(found.data)
 
     def _model_end(self, base_offset):
         return max([base_offset, *(found.next_offset for found in self.batches)])
