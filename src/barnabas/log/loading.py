@@ -70,10 +70,12 @@ class LoadedLog:
         recovery_point: everything below is on the disk.
         epochs: the leader epochs; None if the file is still to be read.
         producers_are_loaded: whether the producer state stands at the log end offset already.
+        is_repaired: whether files were changed.
     """
 
     __slots__ = (
         "epochs",
+        "is_repaired",
         "log_end_offset",
         "log_start_offset",
         "producers_are_loaded",
@@ -88,6 +90,7 @@ class LoadedLog:
         self.recovery_point = 0
         self.epochs: LeaderEpochs | None = None
         self.producers_are_loaded = False
+        self.is_repaired = False
 
 
 def load_log(
@@ -126,8 +129,10 @@ def load_log(
         if not clean:
             _recover(private, directory, config, producers, found, loaded, log_start_offset, now_ms)
             found, _ = _list_segments(files, directory)
+            loaded.is_repaired = True
         if _rebuild_indexes(private, directory, config, found, now_ms):
             found, _ = _list_segments(files, directory)
+            loaded.is_repaired = True
         end_offset = _end_offset(private, directory, found, loaded, now_ms, clean=clean)
     finally:
         private.close()

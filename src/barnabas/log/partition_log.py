@@ -109,6 +109,7 @@ class PartitionLog:
         "_clock",
         "_config",
         "_directory_is_dirty",
+        "_end_when_synced",
         "_epochs",
         "_failure",
         "_files",
@@ -177,6 +178,8 @@ class PartitionLog:
         self._snapshot_position = 0
         self._truncations = 0
         self._log_append_time = False
+        # Where the log ended, and how often it had been truncated, when all its files were known to be on the disk.
+        self._end_when_synced = None if loaded.is_repaired else (loaded.log_end_offset, 0)
         self.config = config
 
     @classmethod
@@ -1039,12 +1042,18 @@ class PartitionLog:
             if self._producers_are_loaded:
                 self._producers.map_end_offset = self.log_end_offset
                 self._take_snapshot()
-            if sync and (self.has_unflushed or self._unsynced_paths):
-                self._unsynced_paths += [
+            if sync and self._end_when_synced != (self.log_end_offset, self._truncations):
+                flush = self.start_flush() or Flush(self._files, self.log_end_offset, self._truncations)
+                flush.paths += [
+                    *self._unsynced_paths,
                     active.offset_index.entries.file.path,
                     active.time_index.entries.file.path,
                 ]
-                self.flush()
+                flush.directory = self.directory
+                try:
+                    flush.run()
+                finally:
+                    self.finish_flush(flush)
             epochs = self._epochs
             if epochs is not None and epochs.is_dirty:
                 self._files.replace_file(self.directory / LEADER_EPOCHS_FILE_NAME, epochs.encode(), sync=sync)
