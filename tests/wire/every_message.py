@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from barnabas.wire import messages
 
-__all__ = ["CLASSES", "VERSIONS", "layouts"]
+__all__ = ["CLASSES", "VERSIONS", "few_examples", "layouts"]
+
+
+few_examples = settings(
+    max_examples=6,
+    deadline=None,
+    database=None,
+    derandomize=bool(os.environ.get("CI")),
+    # What is wrong in a layout is wrong in many versions: shrinking each failure would take minutes.
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+"""For tests that are repeated for every message and version."""
 
 
 def _classes():

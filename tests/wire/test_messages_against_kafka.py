@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, settings
-from tests.wire.every_message import VERSIONS
+from hypothesis import given
+from tests.wire.every_message import VERSIONS, few_examples
 from tests.wire.values import as_json, messages
 
 pytestmark = pytest.mark.oracle
-
-_SETTINGS = settings(
-    max_examples=6,
-    deadline=None,
-    database=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.mark.parametrize(("cls", "version"), VERSIONS)
@@ -26,7 +16,7 @@ def test_kafka_reads_and_writes_the_same_bytes(cls, version, definitions, kafka_
     definition = definitions[cls.__name__]
     kafka = kafka_of(cls, version)
 
-    @_SETTINGS
+    @few_examples
     @given(messages(cls, definition, version))
     def check(message):
         data = message.encode(version)

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from kio.serial import entity_reader, entity_writer
-from tests.wire.every_message import CLASSES
+from tests.wire.every_message import CLASSES, few_examples
 from tests.wire.kio_values import ENTITIES, pairs
-
-_SETTINGS = settings(
-    max_examples=6,
-    deadline=None,
-    database=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=list(HealthCheck),
-)
 
 _OURS = {cls.__name__: cls for cls in CLASSES}
 
@@ -31,7 +22,7 @@ def test_kio_writes_and_reads_the_same_bytes(entity, version):
     ours = _OURS[entity.__name__]
     write, read = entity_writer(entity), entity_reader(entity)
 
-    @_SETTINGS
+    @few_examples
     @given(pairs(entity, ours))
     def check(pair):
         theirs, message = pair

@@ -8,6 +8,7 @@ is carried over: names, types, versions, tags and defaults are.
     python -m tools.codegen --check    say whether the committed files are what the definitions give
 
 Reading order: `definitions` (jars to plain dictionaries), `schema` (dictionaries to a model, and the lower
-versions of an older Kafka merged into it), `decoding` and `encoding` (a function per wire layout),
-`classes` (a class per message), `package` (which file holds what), `__main__`.
+versions of an older Kafka merged into it), `messages` (which jars, which versions), `source` (Python under
+construction), `decoding` and `encoding` (a function per wire layout), `classes` (a class per message),
+`package` (which file holds what), `__main__`.
 """
