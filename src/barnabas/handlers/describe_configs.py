@@ -129,9 +129,11 @@ def _client_metrics(broker: BrokerServices, name: str, keys: Collection[str]) ->
     for key, (default, kind, sentence) in CLIENT_METRICS_DEFAULTS.items():
         if keys and key not in keys:
             continue
-        value = settings.get(key, default)
-        source = ConfigSource.CLIENT_METRICS_CONFIG if key in settings else ConfigSource.DEFAULT_CONFIG
-        chain = (ConfigSynonym(key, value, source),)
+        value, source = default, ConfigSource.DEFAULT_CONFIG
+        chain: tuple[ConfigSynonym, ...] = ()
+        if key in settings:
+            value, source = settings[key], ConfigSource.CLIENT_METRICS_CONFIG
+            chain = (ConfigSynonym(key, value, source),)
         entries.append(ConfigEntry(key, value, False, source, False, chain, kind, sentence))
     return entries
 

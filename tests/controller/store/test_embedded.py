@@ -1,4 +1,5 @@
 import asyncio
+import random
 
 import pytest
 from tests.controller.one_node import embedded_store
@@ -267,6 +268,7 @@ async def test_left_over_and_index_files_are_removed(tmp_path, loop):
         (directory / name).write_bytes(b"x")
     await opened(tmp_path)
     assert {path.name for path in directory.iterdir()} == {
+        ".lock",
         "00000000000000000000.log",
         "leader-epoch-checkpoint",
         "partition.metadata",
@@ -279,3 +281,37 @@ async def test_a_directory_that_cannot_be_read_is_named(tmp_path, loop):
     (tmp_path / DIRECTORY_NAME).write_bytes(b"a file in the place of the directory")
     with pytest.raises(StorageError, match=DIRECTORY_NAME):
         await opened(tmp_path)
+
+
+async def test_two_brokers_do_not_share_a_log(tmp_path, loop):
+    """The second one is refused with the remedy, and may have it when the first is gone."""
+    store, _ = await opened(tmp_path / "new")
+    await store.append([setting(1)])
+    with pytest.raises(StorageError, match=r"in use by another broker.*metadata.log.dir"):
+        await opened(tmp_path / "new")
+    await store.close()
+    with pytest.raises(StorageError, match="is closed"):
+        await store.append([setting(2)])
+    store, follower = await opened(tmp_path / "new")
+    assert set(follower.image.topic_config("t")) == {"key-1"}
+    await store.close()
+
+
+async def test_wherever_a_crash_cuts_the_log_whole_operations_survive(tmp_path, loop):
+    """Every change that fits before the cut is there as a whole; nothing of a later one is."""
+    store, follower = await opened(tmp_path)
+    path = log_file(tmp_path)
+    states = [(0, {})]
+    for number in range(12):
+        await store.append([setting(number), setting(number + 100)] * (number % 3 + 1))
+        states.append((path.stat().st_size, dict(follower.image.configs)))
+    await store.close()
+    content = path.read_bytes()
+    chance = random.Random(7)
+    for size in [*(end for end, _ in states), *(chance.randrange(len(content)) for _ in range(60))]:
+        directory = tmp_path / f"cut-{size}"
+        (directory / DIRECTORY_NAME).mkdir(parents=True, exist_ok=True)
+        (directory / DIRECTORY_NAME / path.name).write_bytes(content[:size])
+        store, follower = await opened(directory)
+        assert follower.image.configs == [state for end, state in states if end <= size][-1]
+        await store.close()

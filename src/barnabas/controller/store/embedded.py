@@ -265,5 +265,6 @@ class EmbeddedStore:
                 await asyncio.sleep(0)
             else:
                 await asyncio.wait([waiting])
+        self._failure = StorageError(f"the metadata log in {self._log.directory} is closed")
         self._threads.shutdown()
         self._log.close()

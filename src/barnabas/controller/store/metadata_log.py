@@ -3,6 +3,7 @@
     00000000000000000000.log                    record batches from offset 0 on
     00000000000000004242.log                    ... from offset 4242 on; appended to
     00000000000000004242-0000000003.checkpoint  a snapshot of everything below offset 4242, written in epoch 3
+    .lock                                       held while a broker uses the directory
     partition.metadata                          the id of the metadata topic
     leader-epoch-checkpoint                     which epoch began at which offset
     quorum-state                                who leads; for Apache Kafka, should it ever take the directory over
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from barnabas.log.files import File, Files
+    from barnabas.log.files import File, FileLock, Files
 
 __all__ = ["DIRECTORY_NAME", "LoadedLog", "MetadataLog"]
 
@@ -84,6 +85,7 @@ class MetadataLog:
         "_active_size",
         "_files",
         "_is_new",
+        "_lock",
         "_segments",
         "_snapshots",
         "directory",
@@ -101,6 +103,7 @@ class MetadataLog:
         self._active_base = 0
         self._active_size = 0
         self._is_new = False
+        self._lock: FileLock | None = None
         self.size_since_snapshot = 0
         self.snapshot_size = 0
         self.last_timestamp_ms = -1
@@ -116,6 +119,7 @@ class MetadataLog:
         try:
             return self._load()
         except OSError as error:
+            self.close()
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"cannot read the metadata log in {self.directory}: {error}") from error
@@ -156,9 +160,16 @@ class MetadataLog:
 
     def _find_files(self) -> None:
         files = self._files
-        if not files.exists(self.directory):
-            files.make_directory(self.directory)
-            files.sync_directory(self.directory.parent)
+        for directory in (self.directory.parent, self.directory):
+            if not files.exists(directory):
+                files.make_directory(directory)
+                files.sync_directory(directory.parent)
+        try:
+            self._lock = files.lock(self.directory / ".lock")
+        except BlockingIOError:
+            raise StorageError(
+                f"{self.directory} is in use by another broker; give this one another metadata.log.dir"
+            ) from None
         for name in files.list_directory(self.directory):
             if match := _SEGMENT.fullmatch(name):
                 self._segments.append(int(match[1]))
@@ -339,10 +350,13 @@ class MetadataLog:
             self._files.delete(path)
 
     def close(self) -> None:
-        """Closes the file that is appended to."""
+        """Closes the file that is appended to, and lets another broker have the directory."""
         if self._active is not None:
             self._files.detach(self._active)
             self._active = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _segment_path(self, base: int) -> Path:
         return self.directory / f"{base:020d}.log"
