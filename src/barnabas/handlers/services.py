@@ -69,7 +69,6 @@ class BrokerServices:
         """What this broker knows of the cluster now; never changes once read, a later read may give a newer one."""
         return self.controller.image
 
-
     def log_refusal(self, context: RequestContext, subject: str, error: Exception) -> None:
         """Writes a log line that says why a request is refused, with the client's id."""
         self.refusals.write(context, subject, error)
