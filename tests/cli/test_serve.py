@@ -74,15 +74,15 @@ def test_options_are_settings():
 
 def test_the_ready_line_says_what_one_needs():
     """Version, addresses, data directory, node and the time it took, for eyes and for programs."""
-    addresses = [("localhost", 9092), ("::1", 1)]
+    addresses = [("localhost", 9092), ("::1", 1), ("", 2)]
     line = ready_line(addresses, BrokerConfig({"log.dirs": "/a b"}))
     assert re.fullmatch(
-        rf'Barnabas is ready: version={__version__} address=localhost:9092,\[::1\]:1 data="/a b" node=1 start_ms=\d+',
+        rf'Barnabas is ready: version={__version__} address=localhost:9092,\[::1\]:1,0\.0\.0\.0:2 data="/a b" node=1 start_ms=\d+',
         line,
     )
     fields = json.loads(ready_line(addresses, BrokerConfig({"barnabas.log.format": "json", "log.dirs": "x"})))
     assert fields["event"] == "ready"
-    assert fields["address"] == "localhost:9092,[::1]:1"
+    assert fields["address"] == "localhost:9092,[::1]:1,0.0.0.0:2"
     assert fields["data"].startswith("/")
 
 

@@ -129,9 +129,7 @@ def ready_line(addresses: Iterable[tuple[str, int]], config: BrokerConfig) -> st
 
     fields = {
         "version": __version__,
-        "address": ",".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses
-        ),
+        "address": ",".join(map(_shown, addresses)),
         "data": ",".join(os.path.abspath(path) for path in config["log.dirs"]),  # noqa: PTH100 - a slow import
         "node": config["node.id"],
         "start_ms": age_ms(),
@@ -141,6 +139,11 @@ def ready_line(addresses: Iterable[tuple[str, int]], config: BrokerConfig) -> st
 
         return json.dumps({"event": "ready", **fields})
     return "Barnabas is ready: " + " ".join(pair(key, value) for key, value in fields.items())
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - said, not bound
 
 
 def _warn(config: BrokerConfig) -> None:
