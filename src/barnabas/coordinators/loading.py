@@ -16,6 +16,8 @@ from barnabas.records.control import decode_end_marker
 from barnabas.records.record import iterate_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from barnabas.clock import Clock
     from barnabas.coordinators.shard import Shard
     from barnabas.records.batch import BatchHeader
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadSummary", "load"]
 
 LOAD_SLICE_MS = 5.0
+RECORDS_BETWEEN_LOOKS = 200
 
 
 @dataclass(slots=True)
@@ -51,7 +54,6 @@ async def load(partition: Partition, shard: Shard, *, chunk_bytes: int, clock: C
     log = partition.log
     summary = LoadSummary()
     start = offset = log.log_start_offset
-    slice_ends_ms = clock.monotonic_ms() + LOAD_SLICE_MS
     while offset < log.log_end_offset:
         found = log.read(offset, chunk_bytes, up_to_offset=log.log_end_offset, min_one_batch=True)
         if found.region is None:
@@ -63,26 +65,30 @@ async def load(partition: Partition, shard: Shard, *, chunk_bytes: int, clock: C
             data = await loop.run_in_executor(None, found.region.read)
         finally:
             found.region.release()
-        slice_ends_ms = clock.monotonic_ms() + LOAD_SLICE_MS
         before = offset
+        slice_ends_ms = clock.monotonic_ms() + LOAD_SLICE_MS
         for position, header in iterate_headers(data):
             try:
-                summary.record_count += _replay_batch(shard, data, position, header, start)
+                for count in _replay(shard, data, position, header, start):
+                    summary.record_count += count
+                    if clock.monotonic_ms() >= slice_ends_ms:
+                        await asyncio.sleep(0)
+                        slice_ends_ms = clock.monotonic_ms() + LOAD_SLICE_MS
             except DecodeError as error:
                 raise DecodeError(
                     f"{partition.topic}-{partition.index}, batch at offset {header.base_offset}: {error}"
                 ) from error
             summary.size_bytes += header.size_bytes
             offset = max(offset, header.next_offset)
-            if clock.monotonic_ms() >= slice_ends_ms:
-                await asyncio.sleep(0)
-                slice_ends_ms = clock.monotonic_ms() + LOAD_SLICE_MS
         if offset == before:
             raise DecodeError(f"{partition.topic}-{partition.index}: no batch at offset {offset}")
     return summary
 
 
-def _replay_batch(shard: Shard, data: bytes, position: int, header: BatchHeader, start_offset: int) -> int:
+def _replay(
+    shard: Shard, data: bytes, position: int, header: BatchHeader, start_offset: int
+) -> Iterator[int]:
+    """Replays a batch; gives how many records that were, a few hundred at a time."""
     if not check_crc(data, position):
         raise DecodeError("the checksum is wrong")
     producer_id, producer_epoch = header.producer_id, header.producer_epoch
@@ -92,12 +98,17 @@ def _replay_batch(shard: Shard, data: bytes, position: int, header: BatchHeader,
             marker = decode_end_marker(key, value)
             if marker is not None:
                 shard.replay_end_transaction_marker(producer_id, producer_epoch, committed=marker.is_commit)
-        return 0
+        yield 0
+        return
     count = 0
     for offset, _, key, value, _ in records:
-        if offset >= start_offset:
-            if key is None:
-                raise DecodeError(f"the record at offset {offset} has no key")
-            shard.replay(offset, producer_id, producer_epoch, key, value)
-            count += 1
-    return count
+        if offset < start_offset:
+            continue
+        if key is None:
+            raise DecodeError(f"the record at offset {offset} has no key")
+        shard.replay(offset, producer_id, producer_epoch, key, value)
+        count += 1
+        if count == RECORDS_BETWEEN_LOOKS:
+            yield count
+            count = 0
+    yield count

@@ -148,6 +148,21 @@ def test_coming_back_while_members_join_takes_the_place(coordinator, members):
     assert first.joined.leader == first.member_id
 
 
+def test_coming_back_before_the_first_sync_is_no_reason_to_rebalance(coordinator):
+    """Who is waited for to sync is known under the new id; nobody is removed for the old one."""
+    a = Client(coordinator, "a", instance="i-a", session_timeout_ms=300_000, rebalance_timeout_ms=20_000)
+    b = Client(coordinator, "b", instance="i-b", session_timeout_ms=300_000, rebalance_timeout_ms=20_000)
+    a.join()
+    b.join()
+    a.join()
+    a.sync([(a, b"a"), (b, b"b")])
+    again = restarted(b, session_timeout_ms=300_000)
+    again.join()
+    assert again.sync().response.assignment == b"b"
+    coordinator.advance(100_000)
+    assert a.heartbeat() is again.heartbeat() is ErrorCode.NONE
+
+
 def test_a_rebalance_that_overtakes_the_write_answers_the_member(coordinator, members):
     """The member that came back is part of the next generation and waits for that."""
     a, b = members

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.coordinators.group.offsets import CommittedOffset
-from barnabas.coordinators.group.records import offset_commit_record, offset_tombstone
+from barnabas.coordinators.group.records import OffsetRecordWriter, offset_tombstone
 from barnabas.coordinators.group.state import GroupState
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
@@ -85,6 +85,7 @@ def commit_offsets(
     for topic in request.topics:
         name = topic.name
         topic_id = topic.topic_id
+        writer = OffsetRecordWriter(group_id, name)
         partitions = []
         for partition in topic.partitions:
             index = partition.partition_index
@@ -102,7 +103,7 @@ def commit_offsets(
                     expire_ms,
                     topic_id,
                 )
-                records.append(offset_commit_record(group_id, name, index, offset))
+                records.append(writer.record(index, offset))
             partitions.append(_CommitResponsePartition(partition_index=index, error_code=error))
         topics.append(_CommitResponseTopic(name=name, topic_id=topic_id, partitions=partitions))
     return OffsetCommitResponse(topics=topics), records

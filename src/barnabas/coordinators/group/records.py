@@ -14,7 +14,8 @@ Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kaf
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import DecodeError
 from barnabas.wire.messages.group.group_metadata_key import GroupMetadataKey
@@ -33,6 +34,7 @@ __all__ = [
     "GROUP_METADATA",
     "LEGACY_OFFSET_COMMIT",
     "OFFSET_COMMIT",
+    "OffsetRecordWriter",
     "RecordType",
     "decode_key",
     "decode_value",
@@ -52,10 +54,12 @@ OFFSET_COMMIT_VALUE_VERSION = 4
 OFFSET_COMMIT_VALUE_VERSION_WITH_EXPIRY = 1
 
 _INT16 = struct.Struct(">h")
+_INT32 = struct.Struct(">i")
+_OFFSET_VALUE_START = struct.Struct(">hqi")
+_OFFSET_AND_EPOCH_SIZE = 12
 _OFFSET_COMMIT_PREFIX = _INT16.pack(OFFSET_COMMIT)
 _GROUP_METADATA_PREFIX = _INT16.pack(GROUP_METADATA)
 _GROUP_VALUE_PREFIX = _INT16.pack(GROUP_METADATA_VALUE_VERSION)
-_OFFSET_VALUE_PREFIX = _INT16.pack(OFFSET_COMMIT_VALUE_VERSION)
 _OFFSET_VALUE_PREFIX_WITH_EXPIRY = _INT16.pack(OFFSET_COMMIT_VALUE_VERSION_WITH_EXPIRY)
 _NO_EXPIRY = -1
 
@@ -112,8 +116,41 @@ def offset_commit_record(
     group_id: str, topic: str, partition: int, offset: CommittedOffset
 ) -> CoordinatorRecord:
     """Commits an offset."""
+    return OffsetRecordWriter(group_id, topic).record(partition, offset)
+
+
+class OffsetRecordWriter:
+    """Writes the offsets that a group commits for one topic.
+
+    Consumers commit many partitions at once, and what differs between their records is a few fixed bytes: the partition at
+    the end of the key, and at the beginning of the value, after the version, offset and leader epoch.
+    """
+
+    __slots__ = ("_key_start", "_rest", "_rest_of")
+
+    def __init__(self, group_id: str, topic: str) -> None:
+        self._key_start = _offset_key(group_id, topic, 0)[: -_INT32.size]
+        self._rest_of: tuple[Any, ...] | None = None
+        self._rest = b""
+
+    def record(self, partition: int, offset: CommittedOffset) -> CoordinatorRecord:
+        """The record for one partition."""
+        key = self._key_start + _INT32.pack(partition)
+        if offset.expire_timestamp_ms is not None:
+            version = OFFSET_COMMIT_VALUE_VERSION_WITH_EXPIRY
+            return key, _OFFSET_VALUE_PREFIX_WITH_EXPIRY + _offset_value(offset).encode(version)
+        rest_of = offset[2:6]
+        if rest_of != self._rest_of:
+            self._rest_of = rest_of
+            self._rest = _offset_value(offset).encode(OFFSET_COMMIT_VALUE_VERSION)[_OFFSET_AND_EPOCH_SIZE:]
+        return key, _OFFSET_VALUE_START.pack(
+            OFFSET_COMMIT_VALUE_VERSION, offset.offset, offset.leader_epoch
+        ) + self._rest
+
+
+def _offset_value(offset: CommittedOffset) -> OffsetCommitValue:
     expire_ms = offset.expire_timestamp_ms
-    value = OffsetCommitValue(
+    return OffsetCommitValue(
         offset=offset.offset,
         leader_epoch=offset.leader_epoch,
         metadata=offset.metadata,
@@ -121,11 +158,6 @@ def offset_commit_record(
         expire_timestamp=_NO_EXPIRY if expire_ms is None else expire_ms,
         topic_id=offset.topic_id,
     )
-    if expire_ms is None:
-        encoded = _OFFSET_VALUE_PREFIX + value.encode(OFFSET_COMMIT_VALUE_VERSION)
-    else:
-        encoded = _OFFSET_VALUE_PREFIX_WITH_EXPIRY + value.encode(OFFSET_COMMIT_VALUE_VERSION_WITH_EXPIRY)
-    return _offset_key(group_id, topic, partition), encoded
 
 
 def offset_tombstone(group_id: str, topic: str, partition: int) -> CoordinatorRecord:
@@ -140,8 +172,9 @@ def _offset_key(group_id: str, topic: str, partition: int) -> bytes:
 # ----- reading
 
 
+@lru_cache(maxsize=16_384)
 def decode_key(key: bytes) -> RecordType:
-    """What a record is about; DecodeError for bytes that are no key."""
+    """What a record is about; DecodeError for bytes that are no key. Not to be changed: the same keys come again and again."""
     try:
         (number,) = _INT16.unpack_from(key)
     except struct.error:
