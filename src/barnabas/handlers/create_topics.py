@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from barnabas.config.describe import describe_topic
 from barnabas.controller.topics import NewTopic
 from barnabas.errors import KafkaError
-from barnabas.handlers.replies import after, codes
+from barnabas.handlers.replies import after, brief, codes
 from barnabas.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def handle(
     def answer(created: list[CreatedTopic] | KafkaError) -> CreateTopicsResponse:
         if isinstance(created, KafkaError):
             code, message = codes(created)
-            broker.log_refusal(context, ",".join(topic.name for topic in topics), created)
+            broker.log_refusal(context, brief(topic.name for topic in topics), created)
             return CreateTopicsResponse(
                 topics=[
                     _Result(name=name, error_code=code, error_message=message)

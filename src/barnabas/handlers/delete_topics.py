@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.handlers.replies import after, codes
+from barnabas.handlers.replies import after, brief, codes
 from barnabas.metadata.identifiers import ZERO_ID
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 
@@ -42,7 +42,7 @@ def handle(
         error = KafkaError(ErrorCode.TOPIC_DELETION_DISABLED, "Topic deletion is disabled.")
         if version < 3:
             error = KafkaError(ErrorCode.INVALID_REQUEST, "Topic deletion is disabled.")
-        broker.log_refusal(context, ",".join(state.name or state.topic_id.hex() for state in states), error)
+        broker.log_refusal(context, brief(state.name or state.topic_id.hex() for state in states), error)
         return DeleteTopicsResponse(
             responses=[_result(state.name, state.topic_id, error) for state in states]
         )

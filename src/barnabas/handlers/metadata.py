@@ -23,6 +23,7 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.handlers.addresses import address_of
 from barnabas.handlers.authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from barnabas.handlers.offline_replicas import offline_replicas
+from barnabas.handlers.replies import brief
 from barnabas.metadata.identifiers import INTERNAL_TOPICS, ZERO_ID
 from barnabas.metadata.image import NO_LEADER
 from barnabas.metadata.topic_names import is_valid_topic_name
@@ -65,7 +66,7 @@ def handle(
             try:
                 creating = broker.controller.create_missing_topics(missing)
             except KafkaError as error:
-                broker.log_refusal(context, ",".join(missing), error)
+                broker.log_refusal(context, brief(missing), error)
             else:
                 return _answer_when_created(broker, context, request, names, creating)
     return _answer(broker, context, request, names)
@@ -85,7 +86,7 @@ async def _answer_when_created(
                 refused[name] = error
                 broker.log_refusal(context, name, error)
     except KafkaError as error:
-        broker.log_refusal(context, ",".join(names), error)
+        broker.log_refusal(context, brief(names), error)
     return _answer(broker, context, request, names, refused)
 
 

@@ -8,11 +8,11 @@ from barnabas.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from barnabas.handlers.services import BrokerServices
 
-__all__ = ["after", "codes"]
+__all__ = ["after", "brief", "codes"]
 
 Result = TypeVar("Result")
 Response = TypeVar("Response")
@@ -25,11 +25,22 @@ _WORDS = {
 }
 
 
+_SHOWN_NAMES = 3
+_SHOWN_LENGTH = 249
+
+
 def codes(error: KafkaError | None) -> tuple[int, str | None]:
     """Code and message as they stand in an answer; (0, None) for no error."""
     if error is None:
         return 0, None
     return error.code, error.message or _WORDS.get(error.code)
+
+
+def brief(names: Iterable[str]) -> str:
+    """A few names for a log line, however many there are."""
+    every = list(names)
+    shown = ",".join(name[:_SHOWN_LENGTH] for name in every[:_SHOWN_NAMES])
+    return shown if len(every) <= _SHOWN_NAMES else f"{shown} and {len(every) - _SHOWN_NAMES} more"
 
 
 def after(
