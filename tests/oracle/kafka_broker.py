@@ -59,7 +59,8 @@ class KafkaBroker:
         self.directory = directory
         self.version = version
         self.node_id = node_id
-        self.cluster_id = cluster_id or base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        # Never with a dash in front, which Kafka's tool takes for an option.
+        self.cluster_id = cluster_id or base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")
         self.jvm_options = tuple(jvm_options)
         self.data_directory = directory / "data"
         self.log_file = directory / "kafka.log"
@@ -67,7 +68,6 @@ class KafkaBroker:
         self.config = dict(config or {})
         self.process: subprocess.Popen[bytes] | None = None
         self._classpath = kafka_jars(version)
-        self._formatted = False
 
     @property
     def bootstrap(self) -> str:
@@ -75,22 +75,20 @@ class KafkaBroker:
         return f"127.0.0.1:{self.port}"
 
     def format(self) -> None:
-        """Prepare the log directories with Kafka's own tool, once."""
-        if self._formatted:
-            return
+        """Prepare the log directories with Kafka's own tool, unless they are in use already."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if (self.data_directory / "meta.properties").exists():
+            return
         self._write_properties(free_port(), free_port())
         run_java(
             "kafka.tools.StorageTool",
             ["format", "--ignore-formatted", "-t", self.cluster_id, "-c", str(self._properties)],
             version=self.version,
         )
-        self._formatted = True
 
     def adopt(self, data_directory: Path) -> None:
         """Go on with a copy of a data directory instead of an empty one."""
         shutil.copytree(data_directory, self.data_directory)
-        self._formatted = True
 
     def start(self) -> None:
         """Start it and wait until it answers a Metadata request with itself."""

@@ -1,4 +1,4 @@
-"""Topics written by Apache Kafka, with what its consumers read from them."""
+"""Writes topics with an ordinary client and reads them back, at Apache Kafka and at Barnabas."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tests.broker_process import wait_until
 
 if TYPE_CHECKING:
     from tests.oracle.kafka_broker import KafkaBroker
@@ -17,6 +18,20 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 SEGMENT_BYTES = 1_048_576
 
 Record = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
+
+
+COORDINATOR_COMES = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+
+
+class At:
+    """A broker by its address, as the writers and readers of `kafka_data` know it."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
 
 
 @dataclass
@@ -34,13 +49,13 @@ class KafkaTopic:
     times: dict[int, int]
 
 
-def create_topic(kafka: KafkaBroker, name: str, **settings: str) -> None:
+def create_topic(kafka: KafkaBroker | At, name: str, **settings: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     config = {key.replace("_", "."): value for key, value in settings.items()}
     admin.create_topics([NewTopic(name, 1, 1, config=config)])[name].result(30)
 
 
-def produce(kafka: KafkaBroker, topic: str, count: int, *, value_bytes: int = 500, **settings) -> None:
+def produce(kafka: KafkaBroker | At, topic: str, count: int, *, value_bytes: int = 500, **settings) -> None:
     """Records with every odd thing that a record can have."""
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "enable.idempotence": True, "linger.ms": 5, **settings}
@@ -67,7 +82,7 @@ def fill_topic(producer: Producer, topic: str, count: int, value_bytes: int = 50
             producer.poll(0)
 
 
-def read_all(kafka: KafkaBroker, topic: str, *, isolation: str = "read_uncommitted") -> list[Record]:
+def read_all(kafka: KafkaBroker | At, topic: str, *, isolation: str = "read_uncommitted") -> list[Record]:
     """Every record up to the end of the partition, as a consumer sees it."""
     consumer = Consumer(
         {
@@ -103,7 +118,7 @@ def read_all(kafka: KafkaBroker, topic: str, *, isolation: str = "read_uncommitt
         consumer.close()
 
 
-def describe(kafka: KafkaBroker, name: str) -> KafkaTopic:
+def describe(kafka: KafkaBroker | At, name: str) -> KafkaTopic:
     """What Apache Kafka serves of a topic."""
     records = read_all(kafka, name)
     consumer = Consumer(
@@ -123,3 +138,38 @@ def describe(kafka: KafkaBroker, name: str) -> KafkaTopic:
     finally:
         consumer.close()
     return KafkaTopic(name, records, read_all(kafka, name, isolation="read_committed"), start, end, times)
+
+
+def committed_of(consumer, partition):
+    """What a group committed; None while the broker that has just started finds its coordinator."""
+    try:
+        return consumer.committed([partition], timeout=30)
+    except KafkaException as error:
+        if error.args[0].code() in COORDINATOR_COMES:
+            return None
+        raise
+
+
+def read_in_group(broker, count, topic="events"):
+    """Where the group `readers` goes on, after which it reads and commits `count` records."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "readers",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+        }
+    )
+    try:
+        partition = TopicPartition(topic, 0)
+        (committed,) = wait_until(lambda: committed_of(consumer, partition), what="a coordinator")
+        start = max(committed.offset, 0)
+        consumer.assign([TopicPartition(topic, 0, start)])
+        messages = []
+        while len(messages) < count:
+            messages += consumer.consume(count - len(messages), 30)
+        assert [message.offset() for message in messages] == list(range(start, start + count))
+        consumer.commit(offsets=[TopicPartition(topic, 0, start + count)], asynchronous=False)
+        return start
+    finally:
+        consumer.close()

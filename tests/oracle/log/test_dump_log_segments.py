@@ -7,7 +7,9 @@ import re
 import struct
 
 import pytest
+from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_jars import run_java
+from tests.oracle.log.kafka_data import At, create_topic, produce, read_in_group
 from tests.oracle.log.our_data import CONFIG, Writer, log_directories
 
 from barnabas.config.topic import LogConfig
@@ -200,3 +202,21 @@ def test_transaction_log_decoder(tmp_path):
     printed = dump(paths, "--transaction-log-decoder")
     for expected in ("payments", "77", "orders"):
         assert expected in printed, printed
+
+
+def test_internal_logs_of_a_running_broker(tmp_path):
+    """What a broker wrote of its own accord, metadata and a group's offsets, is read by Kafka's decoders."""
+    broker = BrokerProcess(tmp_path, settings={"offsets.topic.num.partitions": "1"})
+    with broker:
+        here = At(broker.bootstrap_server)
+        create_topic(here, "events", retention_ms="123456789")
+        produce(here, "events", 20)
+        assert read_in_group(here, 10) == 0
+        assert broker.stop() == 0
+    data = broker.data_directory
+    printed = dump(sorted((data / "__cluster_metadata-0").glob("*.log")), "--cluster-metadata-decoder")
+    for expected in ("TOPIC_RECORD", '"name":"events"', "PARTITION_RECORD", "CONFIG_RECORD", "123456789"):
+        assert expected in printed, printed
+    printed = dump(sorted((data / "__consumer_offsets-0").glob("*.log")), "--offsets-decoder")
+    assert '"group":"readers","topic":"events","partition":0' in printed, printed
+    assert '"offset":10' in printed, printed
