@@ -5,19 +5,6 @@ import re
 import time
 
 import pytest
-from tests.broker_process import BrokerProcess
-from tests.coordinators.group.conversation import Coordinator, fetched
-from tests.coordinators.test_against_kafka import (
-    UUID,
-    join,
-    leave,
-    offset_commit,
-    prepare,
-    stable_member,
-)
-from tests.oracle.kafka_broker import kafka_broker
-from tests.oracle.kafka_jars import run_java
-from tests.wire_client import WireClient
 
 from barnabas.coordinators.group.records import decode_key, decode_value
 from barnabas.records.record import iterate_records
@@ -25,6 +12,13 @@ from barnabas.wire.messages.delete_groups import DeleteGroupsRequest
 from barnabas.wire.messages.group.group_metadata_key import GroupMetadataKey
 from barnabas.wire.messages.group.group_metadata_value import GroupMetadataValue
 from barnabas.wire.messages.group.offset_commit_value import OffsetCommitValue
+from tests.broker_process import BrokerProcess
+from tests.coordinators.group.conversation import Coordinator, fetched
+from tests.coordinators.requests import join, leave, offset_commit
+from tests.coordinators.test_against_kafka import UUID, prepare, stable_member
+from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.kafka_jars import run_java
+from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 

@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.coordinators.internal_topic import TOPIC, Notes, internal_topic, put
-from tests.event_loops import eventually
 
 from barnabas.coordinators.runtime import CoordinatorRuntime
 from barnabas.coordinators.shard import CoordinatorResult
@@ -13,6 +11,8 @@ from barnabas.log.origin import Origin
 from barnabas.records.builder import build_batch
 from barnabas.records.control import build_end_marker
 from barnabas.replication.partition import Durability
+from tests.coordinators.internal_topic import TOPIC, Notes, internal_topic, put
+from tests.event_loops import eventually
 
 
 async def answered(outcome):

@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 
 TOPIC_CREATION_TIMEOUT_S = 5.0
+MEMBER_NAME_BYTES_MAX = 32_000
 _LOAD_CHUNK_BYTES_MAX = 1_048_576
 
 
@@ -125,9 +126,10 @@ class GroupCoordinator:
         self._count_partitions(image)
         if delta.changed_configs:
             self._configure()
-        for topic_id, topic in delta.deleted_topics.items():
+        if delta.deleted_topics:
+            topics = {topic.name: topic_id for topic_id, topic in delta.deleted_topics.items()}
             for hosted in self.runtime:
-                hosted.run_unasked(partial(_forget_topic, topic=topic.name, topic_id=topic_id))
+                hosted.run_unasked(lambda shard, _: shard.on_topics_deleted(topics))
 
     def _count_partitions(self, image: MetadataImage) -> None:
         topic = image.topics.get(CONSUMER_OFFSETS_TOPIC)
@@ -215,10 +217,14 @@ class GroupCoordinator:
             client_address: Its IP address.
 
         Raises:
-            KafkaError: INVALID_GROUP_ID, INVALID_SESSION_TIMEOUT, or that of `CoordinatorRuntime.shard_for`.
+            KafkaError: INVALID_GROUP_ID, INVALID_SESSION_TIMEOUT, INVALID_REQUEST for a name that is too long, or that of
+                `CoordinatorRuntime.shard_for`.
         """
         settings = self._settings
         _check_group_id(request.group_id)
+        client_id = client_id or ""
+        member_name = request.group_instance_id or client_id
+        _check_member_name(member_name)
         session_timeout_ms = request.session_timeout_ms
         shortest_ms = settings.group_min_session_timeout_ms
         longest_ms = settings.group_max_session_timeout_ms
@@ -230,14 +236,13 @@ class GroupCoordinator:
         if version == 0:
             request.rebalance_timeout_ms = session_timeout_ms
         hosted = self._shard(request.group_id)
-        client_id = client_id or ""
         waiter: asyncio.Future[JoinGroupResponse] = self._loop.create_future()
         joining = Joining(
-            request=request,
+            request,
             version=version,
             client_id=client_id,
             client_host=f"/{client_address}",
-            new_member_id=f"{request.group_instance_id or client_id}-{self._random_uuid()}",
+            new_member_id=f"{member_name}-{self._random_uuid()}",
             waiter=waiter,
         )
         return _parked(hosted, waiter, lambda shard, now: shard.join(joining, now))
@@ -396,13 +401,18 @@ class GroupCoordinator:
         return sum(group.state is state for hosted in self.runtime for group in hosted.shard.groups.values())
 
 
-def _forget_topic(shard: GroupShard, _: Now, *, topic: str, topic_id: bytes) -> CoordinatorResult[None]:
-    return shard.on_topic_deleted(topic, topic_id)
-
-
 def _check_group_id(group_id: str) -> None:
     if not group_id:
         raise KafkaError(ErrorCode.INVALID_GROUP_ID, "the group id is empty")
+
+
+def _check_member_name(name: str) -> None:
+    """Member ids are made of the name and a random part, and have to fit into records, too."""
+    size = len(name.encode())
+    if size > MEMBER_NAME_BYTES_MAX:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST, f"a name of {size} bytes is longer than {MEMBER_NAME_BYTES_MAX}"
+        )
 
 
 def _parked(

@@ -1,4 +1,5 @@
 import pytest
+
 from tests.coordinators.group.conversation import Coordinator
 
 

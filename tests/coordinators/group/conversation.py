@@ -167,7 +167,7 @@ class Client:
             reason=reason,
         )
         joining = Joining(
-            request=request,
+            request,
             version=self.version,
             client_id=self.name,
             client_host="/127.0.0.1",

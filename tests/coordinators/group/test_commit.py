@@ -1,6 +1,12 @@
 """Committing, fetching and deleting offsets."""
 
 import pytest
+
+from barnabas.coordinators.group.offsets import CommittedOffset
+from barnabas.coordinators.group.records import offset_commit_record
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.wire.messages.offset_delete import OffsetDeleteRequest
+from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from tests.coordinators.group.conversation import (
     WALL_START_MS,
     Client,
@@ -9,12 +15,6 @@ from tests.coordinators.group.conversation import (
     fetched,
     stable_group,
 )
-
-from barnabas.coordinators.group.offsets import CommittedOffset
-from barnabas.coordinators.group.records import offset_commit_record
-from barnabas.errors import ErrorCode, KafkaError
-from barnabas.wire.messages.offset_delete import OffsetDeleteRequest
-from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 
 TOPIC_ID = bytes(range(16))
 

@@ -1,10 +1,10 @@
 """What administrators are told, and deleting of groups."""
 
 import pytest
-from tests.coordinators.group.conversation import Client, commit, fetched, stable_group
 
 from barnabas.coordinators.group.describe import GroupFilter
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, commit, fetched, stable_group
 
 
 def listed(coordinator, states=(), types=()):

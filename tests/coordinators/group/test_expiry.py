@@ -1,6 +1,8 @@
 """Offsets and groups do not stay for ever (KIP-211)."""
 
 import pytest
+
+from barnabas.errors import ErrorCode
 from tests.coordinators.group.conversation import (
     WALL_START_MS,
     Client,
@@ -10,8 +12,6 @@ from tests.coordinators.group.conversation import (
     stable_group,
 )
 from tests.coordinators.group.test_commit import TOPIC_ID, replay_in_transaction, subscription
-
-from barnabas.errors import ErrorCode
 
 DAY_MS = 86_400_000
 
@@ -84,6 +84,13 @@ def test_a_retention_of_the_clients_own_counts(coordinator):
     assert coordinator.group() is None
 
 
+def test_a_retention_without_end_is_possible(coordinator):
+    """The time at which it ends would be past what a timestamp can say."""
+    commit(coordinator, 1, version=2, retention_time_ms=2**63 - 1)
+    coordinator.advance(3 * DAY_MS)
+    assert fetched(coordinator) == {("t", 0): 1}
+
+
 def test_a_commit_time_of_the_clients_own_counts(coordinator):
     """OffsetCommit 1 has a timestamp for each partition."""
     commit(coordinator, 1, version=1, commit_timestamp=WALL_START_MS - DAY_MS)
@@ -130,7 +137,7 @@ def test_a_deleted_topic_takes_its_offsets_along(coordinator):
     commit(coordinator, 3, partition=2, topic_id=b"n" * 16)
     commit(coordinator, 4, topic="u")
     commit(coordinator, 5, group="billing")
-    coordinator.run(coordinator.shard.on_topic_deleted("t", TOPIC_ID))
+    coordinator.run(coordinator.shard.on_topics_deleted({"t": TOPIC_ID, "none": bytes(16)}))
     assert fetched(coordinator) == {("t", 2): 3, ("u", 0): 4}
     assert fetched(coordinator, group="billing") == {}
 

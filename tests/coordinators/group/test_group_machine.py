@@ -3,10 +3,10 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.coordinators.group.conversation import Client, Coordinator, commit, fetched, leave
 
 from barnabas.coordinators.group.state import GroupState
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, Coordinator, commit, fetched, leave
 
 PROTOCOLS = st.lists(
     st.tuples(st.sampled_from(["range", "sticky", "own"]), st.sampled_from([b"", b"1", b"2"])),

@@ -1,9 +1,9 @@
 """Signs of life, and what happens without them."""
 
 import pytest
-from tests.coordinators.group.conversation import Client, stable_group
 
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, stable_group
 
 
 def test_a_silent_member_is_removed_after_its_session_timeout(coordinator):

@@ -1,9 +1,9 @@
 """Who may join, under which id, and what that does to the group."""
 
 import pytest
-from tests.coordinators.group.conversation import Client, Coordinator, stable_group
 
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, Coordinator, stable_group
 
 
 def test_a_first_member_gets_an_id_and_then_leads_at_once(coordinator):

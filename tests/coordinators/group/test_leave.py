@@ -1,8 +1,7 @@
 """Members go."""
 
-from tests.coordinators.group.conversation import Client, leave, stable_group
-
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, leave, stable_group
 
 
 def test_a_member_that_leaves_makes_the_others_rebalance(coordinator):

@@ -1,8 +1,7 @@
 """Waiting for members to rejoin, and going on without those who do not."""
 
-from tests.coordinators.group.conversation import Client, Coordinator, stable_group
-
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, Coordinator, stable_group
 
 
 def test_members_that_do_not_rejoin_in_time_are_removed(coordinator):

@@ -1,9 +1,9 @@
 """Static members keep their place over a restart (KIP-345, KIP-814)."""
 
 import pytest
-from tests.coordinators.group.conversation import Client, stable_group
 
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, stable_group
 
 
 @pytest.fixture

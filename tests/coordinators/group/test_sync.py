@@ -1,9 +1,9 @@
 """The assignment: handed in by the leader, handed out once it is committed."""
 
 import pytest
-from tests.coordinators.group.conversation import Client, Coordinator, stable_group
 
 from barnabas.errors import ErrorCode
+from tests.coordinators.group.conversation import Client, Coordinator, stable_group
 
 
 @pytest.fixture

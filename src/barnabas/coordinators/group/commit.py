@@ -29,6 +29,7 @@ _NO_GENERATION = -1
 _DEFAULT_RETENTION = -1
 _DEFAULT_TIMESTAMP = -1
 _INVALID_OFFSET = -1
+_LONG_MAX = 2**63 - 1
 
 _CommitResponseTopic = OffsetCommitResponse.OffsetCommitResponseTopic
 _CommitResponsePartition = OffsetCommitResponse.OffsetCommitResponsePartition
@@ -79,7 +80,7 @@ def commit_offsets(
     group_id = request.group_id
     metadata_max_length = settings.offset_metadata_max_bytes
     retention_ms = request.retention_time_ms
-    expire_ms = None if retention_ms == _DEFAULT_RETENTION else now_ms + retention_ms
+    expire_ms = None if retention_ms == _DEFAULT_RETENTION else min(now_ms + retention_ms, _LONG_MAX)
     records: list[CoordinatorRecord] = []
     topics = []
     for topic in request.topics:

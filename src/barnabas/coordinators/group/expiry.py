@@ -17,11 +17,13 @@ from barnabas.coordinators.group.records import group_tombstone, offset_tombston
 from barnabas.coordinators.group.state import GroupState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from barnabas.coordinators.group.group import ClassicGroup
     from barnabas.coordinators.group.offsets import CommittedOffset, Offsets
     from barnabas.coordinators.shard import CoordinatorRecord
 
-__all__ = ["expire_group", "topic_deleted"]
+__all__ = ["expire_group", "topics_deleted"]
 
 
 def expire_group(
@@ -74,12 +76,14 @@ def _is_expired(offset: CommittedOffset, since_empty_ms: int | None, now_ms: int
     return now_ms - since_ms >= retention_ms
 
 
-def topic_deleted(offsets: Offsets, topic: str, topic_id: bytes) -> list[CoordinatorRecord]:
-    """Tombstones for all offsets of a topic that is gone. A later topic of the same name keeps its own."""
-    records: list[CoordinatorRecord] = []
+def topics_deleted(offsets: Offsets, topics: Mapping[str, bytes]) -> list[CoordinatorRecord]:
+    """Tombstones for all offsets of topics (ids by name) that are gone. A later topic of the same name keeps its own."""
+    found: dict[tuple[str, str, int], None] = {}
     for table in (offsets.committed, *offsets.pending.values()):
         for group_id in table.groups():
-            for partition, offset in table.of_group(group_id).get(topic, {}).items():
-                if offset.is_for(topic_id):
-                    records.append(offset_tombstone(group_id, topic, partition))
-    return records
+            of_group = table.of_group(group_id)
+            for topic in of_group.keys() & topics.keys():
+                for partition, offset in of_group[topic].items():
+                    if offset.is_for(topics[topic]):
+                        found[group_id, topic, partition] = None
+    return [offset_tombstone(*key) for key in found]

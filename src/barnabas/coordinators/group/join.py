@@ -7,7 +7,6 @@ id: when it comes back without a member id it takes its old place under a new on
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from barnabas.coordinators.group.member import Member, Protocols
@@ -40,7 +39,6 @@ _MEMBER_ID_REQUIRED_FROM = 4
 _SKIP_ASSIGNMENT_FROM = 9
 
 
-@dataclass(frozen=True, slots=True)
 class Joining:
     """A JoinGroup request with what the coordinator adds to it.
 
@@ -51,19 +49,30 @@ class Joining:
         client_host: Where it comes from, as Kafka writes it.
         new_member_id: The id that it gets if it needs one.
         waiter: Gets the answer.
+        protocols: What the member supports, the best first.
     """
 
-    request: JoinGroupRequest
-    version: int
-    client_id: str
-    client_host: str
-    new_member_id: str
-    waiter: Any
+    __slots__ = ("client_host", "client_id", "new_member_id", "protocols", "request", "version", "waiter")
 
-    @property
-    def protocols(self) -> Protocols:
-        """What the member supports, the best first."""
-        return tuple([(protocol.name, protocol.metadata) for protocol in self.request.protocols])
+    def __init__(
+        self,
+        request: JoinGroupRequest,
+        *,
+        version: int,
+        client_id: str,
+        client_host: str,
+        new_member_id: str,
+        waiter: Any,
+    ) -> None:
+        self.request = request
+        self.version = version
+        self.client_id = client_id
+        self.client_host = client_host
+        self.new_member_id = new_member_id
+        self.waiter = waiter
+        self.protocols: Protocols = tuple(
+            [(protocol.name, protocol.metadata) for protocol in request.protocols]
+        )
 
     @property
     def reason(self) -> str:

@@ -20,7 +20,7 @@ from barnabas.coordinators.group.commit import (
 from barnabas.coordinators.group.counters import GroupCounters
 from barnabas.coordinators.group.describe import GroupFilter, describe, describe_missing, listed
 from barnabas.coordinators.group.effects import Effects
-from barnabas.coordinators.group.expiry import expire_group, topic_deleted
+from barnabas.coordinators.group.expiry import expire_group, topics_deleted
 from barnabas.coordinators.group.group import NEVER, ClassicGroup
 from barnabas.coordinators.group.heartbeat import heartbeat
 from barnabas.coordinators.group.join import UNKNOWN_MEMBER, Joining, join
@@ -44,7 +44,7 @@ from barnabas.wire.messages.leave_group import LeaveGroupResponse
 from barnabas.wire.messages.sync_group import SyncGroupResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from barnabas.coordinators.group.settings import GroupSettings
     from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord, Now
@@ -176,9 +176,9 @@ class GroupShard:
         self.counters.deletions.add(len(records))
         return CoordinatorResult(response, records)
 
-    def on_topic_deleted(self, topic: str, topic_id: bytes) -> CoordinatorResult[None]:
-        """Removes all offsets of a topic that is gone."""
-        return CoordinatorResult(None, topic_deleted(self.offsets, topic, topic_id))
+    def on_topics_deleted(self, topics: Mapping[str, bytes]) -> CoordinatorResult[None]:
+        """Removes all offsets of topics (ids by name) that are gone."""
+        return CoordinatorResult(None, topics_deleted(self.offsets, topics))
 
     # ----- administration
 
