@@ -10,11 +10,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import raw
 from bench.brokers import Barnabas, Kafka, cpu_s, rss_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEGABYTE = 1_000_000
 
@@ -35,7 +38,7 @@ class Row:
         cells = []
         for broker in ("barnabas", "kafka"):
             figures = self.figures[broker]
-            cells.append(f"{statistics.median(figures):,.2f} ({min(figures):,.2f}–{max(figures):,.2f})")
+            cells.append(f"{statistics.median(figures):,.2f} ({min(figures):,.2f}-{max(figures):,.2f})")
         return f"| {self.name} | {self.unit} | {cells[0]} | {cells[1]} | {ratio:.2f} |"
 
 
@@ -47,7 +50,7 @@ class Table:
         self.rows.setdefault(name, Row(name, unit, more_is_better=more_is_better)).add(broker, figure)
 
     def print(self) -> None:
-        print("| what | unit | barnabas: median (min–max) | Apache Kafka 4.3 | times ahead |")
+        print("| what | unit | barnabas: median (min-max) | Apache Kafka 4.3 | times ahead |")
         print("|---|---|---|---|---|")
         for row in self.rows.values():
             print(row.line(), flush=True)
@@ -60,10 +63,21 @@ def measured(broker, work: Callable[[], float]) -> tuple[float, float]:
     return figure, cpu_s(broker.pid) - before
 
 
-def produce(broker, table: Table, topic: str, label: str, *, partitions: int, records: int, size_bytes: int, total_mb: int) -> None:
+def produce(
+    broker,
+    table: Table,
+    topic: str,
+    label: str,
+    *,
+    partitions: int,
+    records: int,
+    size_bytes: int,
+    total_mb: int,
+) -> None:
     raw.create_topic(broker.port, topic, partitions)
     frames = [
-        raw.produce_frame(topic, partition, records=records, size_bytes=size_bytes) for partition in range(partitions)
+        raw.produce_frame(topic, partition, records=records, size_bytes=size_bytes)
+        for partition in range(partitions)
     ]
     count = max(1, total_mb * MEGABYTE // len(frames[0]))
     connections = min(partitions, 4)
@@ -80,7 +94,9 @@ def produce(broker, table: Table, topic: str, label: str, *, partitions: int, re
     table.add(broker.name, f"fetch {label}, CPU", "s/GB", cpu / megabytes / 0.9 * 1000, more_is_better=False)
 
 
-def requests(broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int, acks: int) -> None:
+def requests(
+    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int, acks: int
+) -> None:
     raw.create_topic(broker.port, topic, 1)
     frame = raw.produce_frame(topic, 0, records=1, size_bytes=100, acks=acks)
     raw.pump(broker.port, [frame], count // 5, connections=connections, depth=depth)
@@ -93,8 +109,12 @@ def requests(broker, table: Table, topic: str, label: str, *, connections: int, 
 
     seconds, cpu = measured(broker, work)
     latencies.sort()
-    table.add(broker.name, f"one-record produces, {label}", "requests/s", count / seconds, more_is_better=True)
-    table.add(broker.name, f"one-record produces, {label}, CPU", "µs each", cpu / count * 1e6, more_is_better=False)
+    table.add(
+        broker.name, f"one-record produces, {label}", "requests/s", count / seconds, more_is_better=True
+    )
+    table.add(
+        broker.name, f"one-record produces, {label}, CPU", "µs each", cpu / count * 1e6, more_is_better=False
+    )
     for name, place in (("p50", 0.5), ("p99", 0.99)):
         table.add(
             broker.name,
@@ -134,12 +154,50 @@ def one_round(make, directory: Path, table: Table) -> None:
         time.sleep(1)
         table.add(broker.name, "memory after start", "MB", rss_mb(broker.pid), more_is_better=False)
         requests(broker, table, "one", "1 connection ping-pong", connections=1, depth=1, count=10_000, acks=1)
-        requests(broker, table, "pipe", "1 connection pipelined", connections=1, depth=32, count=50_000, acks=1)
+        requests(
+            broker, table, "pipe", "1 connection pipelined", connections=1, depth=32, count=50_000, acks=1
+        )
         requests(broker, table, "many", "32 connections", connections=32, depth=1, count=50_000, acks=1)
-        requests(broker, table, "durable", "32 connections, acks=all (default durability)", connections=32, depth=1, count=30_000, acks=-1)
-        produce(broker, table, "big", "1 kB records, 1 partition", partitions=1, records=900, size_bytes=1000, total_mb=1000)
-        produce(broker, table, "small", "100 B records, 1 partition", partitions=1, records=150, size_bytes=100, total_mb=500)
-        produce(broker, table, "wide", "1 kB records, 100 partitions", partitions=100, records=100, size_bytes=1000, total_mb=1000)
+        requests(
+            broker,
+            table,
+            "durable",
+            "32 connections, acks=all (default durability)",
+            connections=32,
+            depth=1,
+            count=30_000,
+            acks=-1,
+        )
+        produce(
+            broker,
+            table,
+            "big",
+            "1 kB records, 1 partition",
+            partitions=1,
+            records=900,
+            size_bytes=1000,
+            total_mb=1000,
+        )
+        produce(
+            broker,
+            table,
+            "small",
+            "100 B records, 1 partition",
+            partitions=1,
+            records=150,
+            size_bytes=100,
+            total_mb=500,
+        )
+        produce(
+            broker,
+            table,
+            "wide",
+            "1 kB records, 100 partitions",
+            partitions=100,
+            records=100,
+            size_bytes=1000,
+            total_mb=1000,
+        )
         table.add(broker.name, "memory after load", "MB", rss_mb(broker.pid), more_is_better=False)
     finally:
         broker.stop()

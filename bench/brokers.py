@@ -52,7 +52,9 @@ class Barnabas:
         line = self.process.stdout.readline()
         found = _READY.search(line)
         if not found:
-            raise SystemExit(f"barnabas did not start: {line!r}\n{(self.directory / 'broker.log').read_text()}")
+            raise SystemExit(
+                f"barnabas did not start: {line!r}\n{(self.directory / 'broker.log').read_text()}"
+            )
         self.port = int(found[1])
         self.start_s = time.perf_counter() - started
 

@@ -21,7 +21,9 @@ _LENGTH = struct.Struct(">i")
 
 def frame(api_key: int, version: int, message, *, flexible: bool, correlation_id: int = 1) -> bytes:
     """A whole request frame."""
-    header = struct.pack(">hhih", api_key, version, correlation_id, 5) + b"bench" + (b"\0" if flexible else b"")
+    header = (
+        struct.pack(">hhih", api_key, version, correlation_id, 5) + b"bench" + (b"\0" if flexible else b"")
+    )
     body = message.encode(version)
     return _LENGTH.pack(len(header) + len(body)) + header + body
 
@@ -96,7 +98,9 @@ def produce_frame(topic: str, partition: int, *, records: int, size_bytes: int, 
     return frame(0, 7, request, flexible=False)
 
 
-def pump(port: int, frames: list[bytes], count: int, *, connections: int, depth: int) -> tuple[float, list[float]]:
+def pump(
+    port: int, frames: list[bytes], count: int, *, connections: int, depth: int
+) -> tuple[float, list[float]]:
     """Sends `count` requests over `connections`, at most `depth` under way on each; gives seconds and latencies (s)."""
     poll = select.epoll()
     states = {}

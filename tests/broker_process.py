@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ class BrokerProcess:
     def log_tail(self, size_bytes: int = 5000) -> str:
         return self.log_path.read_text()[-size_bytes:] if self.log_path.exists() else ""
 
-    def __enter__(self) -> BrokerProcess:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_) -> None:

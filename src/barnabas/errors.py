@@ -246,5 +246,5 @@ class StorageError(BarnabasError, OSError):
     """A log directory failed and is offline; the message names the file and what was done."""
 
 
-class CloseConnection(BarnabasError):
+class CloseConnection(BarnabasError):  # noqa: N818 - an order, not a fault of ours
     """The request has no error answer, so the connection is closed; the message says why, for the log."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.oracle.kafka_broker import kafka_broker
-from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
 
 from barnabas.client.broker_connection import connect
 from barnabas.errors import ErrorCode
@@ -14,6 +12,8 @@ from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
 
 pytestmark = pytest.mark.oracle
 

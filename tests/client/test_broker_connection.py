@@ -7,7 +7,6 @@ import os
 import struct
 
 import pytest
-from tests.event_loops import eventually
 
 from barnabas.client.broker_connection import ClientLimits, connect
 from barnabas.clock import SystemClock
@@ -23,6 +22,7 @@ from barnabas.wire.messages.api_versions import ApiVersionsResponse
 from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.metadata import MetadataRequest, MetadataResponse
+from tests.event_loops import eventually
 
 API_VERSIONS, FETCH, METADATA = 18, 1, 3
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+
+from barnabas.errors import DecodeError, EncodeError
 from tools.codegen.classes import describe_versions
 from tools.codegen.package import api_table, message_modules
 from tools.codegen.schema import parse_message
-
-from barnabas.errors import DecodeError, EncodeError
 
 
 def _field(name, kind, versions="0+", **more):

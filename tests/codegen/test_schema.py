@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tools.codegen.schema import NEVER, Array, Kind, merge, parse_message, snake_case
 
 

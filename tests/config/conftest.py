@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from tests.config.kafka_oracle import KafkaConfigOracle
 
 
@@ -30,6 +31,7 @@ def kafka_with_settings(tmp_path):
         NewTopic,
         ResourceType,
     )
+
     from tests.oracle.kafka_broker import kafka_broker
 
     static = {

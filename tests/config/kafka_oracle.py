@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote_plus, unquote_plus
 
 import pytest
+
 from tests.oracle.kafka_jars import kafka_jars
 
 __all__ = ["KafkaConfigOracle"]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from tools import reference
 
 from barnabas.cli import COMMANDS
 from barnabas.config.group import GROUP_KEYS
@@ -13,6 +12,7 @@ from barnabas.config.topic import TOPIC_KEYS
 from barnabas.handlers.registry import HANDLERS
 from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
+from tools import reference
 
 
 def test_the_pages_are_up_to_date():

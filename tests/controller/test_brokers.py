@@ -1,8 +1,8 @@
 import pytest
-from tests.controller.cluster import DIRECTORY, after, broker, image_of, topic
 
 from barnabas.controller.brokers import BrokerRegistration, register_broker, unfence_broker
 from barnabas.errors import ErrorCode, KafkaError
+from tests.controller.cluster import DIRECTORY, after, broker, image_of, topic
 
 REGISTRATION = BrokerRegistration(
     1, b"i" * 16, {"PLAINTEXT": ("", 9092), "TLS": ("h", 9093)}, {"TLS": 1}, "rack", (DIRECTORY,)

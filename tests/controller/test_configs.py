@@ -1,5 +1,4 @@
 import pytest
-from tests.controller.cluster import after, config, image_of, topic
 
 from barnabas.controller.configs import (
     ConfigChange,
@@ -8,6 +7,7 @@ from barnabas.controller.configs import (
     incremental_alter_configs,
 )
 from barnabas.errors import ErrorCode
+from tests.controller.cluster import after, config, image_of, topic
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)

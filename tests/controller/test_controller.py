@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-from tests.controller.one_node import open_controller
 
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.configs import ConfigChange, ConfigReplacement
@@ -10,6 +9,7 @@ from barnabas.controller.topics import NewTopic
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.files import Files
 from barnabas.metadata.features import INITIAL_FEATURES
+from tests.controller.one_node import open_controller
 
 
 class FailingFiles(Files):

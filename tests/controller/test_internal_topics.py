@@ -1,8 +1,8 @@
 import pytest
-from tests.controller.cluster import broker, config, image_of
 
 from barnabas.controller.internal_topics import automatic_topic
 from barnabas.controller.topics import NewTopic
+from tests.controller.cluster import broker, config, image_of
 
 
 def test_a_topic_of_a_client_has_the_defaults():

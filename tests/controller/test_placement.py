@@ -4,10 +4,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.controller.cluster import broker
 
 from barnabas.controller.placement import place
 from barnabas.errors import ErrorCode, KafkaError
+from tests.controller.cluster import broker
 
 
 def placed(brokers, partition_count, replication_factor, seed=0):

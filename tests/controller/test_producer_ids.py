@@ -1,7 +1,6 @@
 import asyncio
 
 import pytest
-from tests.controller.cluster import after, image_of
 
 from barnabas.controller.producer_ids import (
     BLOCK_SIZE,
@@ -10,6 +9,7 @@ from barnabas.controller.producer_ids import (
     allocate_producer_ids,
 )
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from tests.controller.cluster import after, image_of
 
 
 def test_blocks_follow_one_another():

@@ -1,12 +1,12 @@
 import random
 
 import pytest
-from tests.controller.cluster import DIRECTORY, after, broker, config, image_of, topic
 
 from barnabas.controller.partitions import MorePartitions, create_partitions
 from barnabas.controller.topics import NewTopic, create_topics, delete_topics
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.identifiers import UNASSIGNED_DIRECTORY
+from tests.controller.cluster import DIRECTORY, after, broker, config, image_of, topic
 
 ONE = image_of(topics=[topic("orders"), topic("a.b")])
 

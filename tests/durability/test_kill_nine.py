@@ -74,7 +74,12 @@ class _LoadingProducer(threading.Thread):
 
 def _read_all(bootstrap_server: str) -> list[list[str]]:
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap_server, "group.id": "check", "enable.auto.commit": False, "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap_server,
+            "group.id": "check",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
     )
     found: list[list[str]] = [[] for _ in range(PARTITIONS)]
     for partition in range(PARTITIONS):
@@ -114,7 +119,8 @@ def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
             before = [producer.acknowledged_count() for producer in producers]
             wait_until(
                 lambda before=before: all(
-                    producer.acknowledged_count() > count for producer, count in zip(producers, before, strict=True)
+                    producer.acknowledged_count() > count
+                    for producer, count in zip(producers, before, strict=True)
                 ),
                 60,
                 "progress of every producer",
@@ -136,7 +142,9 @@ def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
     assert [failure for producer in producers for failure in producer.failures] == []
     for partition, values in enumerate(found):
         for producer in producers:
-            sequences = [int(value.partition(":")[2]) for value in values if value.startswith(f"{producer.number}:")]
+            sequences = [
+                int(value.partition(":")[2]) for value in values if value.startswith(f"{producer.number}:")
+            ]
             lost = producer.acknowledged[partition] - set(sequences)
             assert not lost, f"lost {len(lost)} acknowledged records of partition {partition}, seed {seed}"
             assert len(set(sequences)) == len(sequences), f"doubled in partition {partition}, seed {seed}"

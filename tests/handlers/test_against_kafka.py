@@ -7,8 +7,6 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.handlers.node import Node, running
-from tests.oracle.kafka_broker import kafka_broker
 
 from barnabas.wire.message import Structure
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest
@@ -24,6 +22,8 @@ from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterCon
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.list_config_resources import ListConfigResourcesRequest
 from barnabas.wire.messages.metadata import MetadataRequest
+from tests.handlers.node import Node, running
+from tests.oracle.kafka_broker import kafka_broker
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
 

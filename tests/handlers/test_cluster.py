@@ -1,11 +1,11 @@
 """DescribeCluster and DescribeLogDirs."""
 
 import pytest
-from tests.handlers.node import running
 
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.describe_cluster import DescribeClusterRequest
 from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest
+from tests.handlers.node import running
 
 
 async def create(node, name, partitions):

@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-from tests.handlers.node import running
 
 from barnabas.handlers.logger_levels import levels
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest
@@ -11,6 +10,7 @@ from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.describe_configs import DescribeConfigsRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from barnabas.wire.messages.list_config_resources import ListConfigResourcesRequest
+from tests.handlers.node import running
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND = 0, 1, 2

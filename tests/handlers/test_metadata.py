@@ -1,13 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from tests.controller.cluster import broker, image_of, topic
-from tests.handlers.node import running
 
 from barnabas.handlers.metadata import _answer
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
+from tests.controller.cluster import broker, image_of, topic
+from tests.handlers.node import running
 
 NO_LEADER = 5
 

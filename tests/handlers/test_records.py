@@ -1,7 +1,6 @@
 """DeleteRecords and InitProducerId."""
 
 import pytest
-from tests.handlers.node import running
 
 from barnabas.records.builder import build_batch
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
@@ -9,6 +8,7 @@ from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests.handlers.node import running
 
 
 async def create(node, name, **settings):

@@ -1,12 +1,12 @@
 """CreateTopics, DeleteTopics, CreatePartitions and DescribeTopicPartitions."""
 
 import pytest
-from tests.handlers.node import running
 
 from barnabas.wire.messages.create_partitions import CreatePartitionsRequest
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
+from tests.handlers.node import running
 
 Config = CreateTopicsRequest.CreatableTopicConfig
 

@@ -9,13 +9,13 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.network.scripted import ScriptedDispatch, ScriptedRegion, context, frame, frames, unframe
 
 from barnabas.errors import CloseConnection
 from barnabas.network import connection as connection_module
 from barnabas.network.connection import Connection, State
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.request_memory import RequestMemory
+from tests.network.scripted import ScriptedDispatch, ScriptedRegion, context, frame, frames, unframe
 
 
 class Harness:

@@ -8,13 +8,13 @@ import urllib.error
 import urllib.request
 
 import pytest
-from tests.event_loops import eventually
 
 from barnabas.clock import SystemClock
 from barnabas.errors import ConfigError
 from barnabas.metrics import Registry
 from barnabas.network import metrics_endpoint as module
 from barnabas.network.metrics_endpoint import MetricsEndpoint
+from tests.event_loops import eventually
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ import struct
 import threading
 
 import pytest
-from tests.event_loops import eventually
-from tests.network.scripted import ScriptedDispatch, ScriptedRegion, frame, frames
 
 from barnabas.errors import ConfigError
 from barnabas.metrics import Registry
@@ -22,6 +20,8 @@ from barnabas.network import socket_server as socket_server_module
 from barnabas.network.endpoints import Endpoint
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.socket_server import SocketServer
+from tests.event_loops import eventually
+from tests.network.scripted import ScriptedDispatch, ScriptedRegion, frame, frames
 
 
 class SteppedClock:

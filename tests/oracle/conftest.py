@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_broker import kafka_broker
 from tests.wire_client import WireClient

@@ -8,12 +8,12 @@ import socket
 import struct
 
 import pytest
-from tests.oracle.conftest import differences
-from tests.wire_client import WireClient
 
 from barnabas.wire.apis import APIS
 from barnabas.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from barnabas.wire.messages.metadata import MetadataRequest
+from tests.oracle.conftest import differences
+from tests.wire_client import WireClient
 
 pytestmark = pytest.mark.oracle
 

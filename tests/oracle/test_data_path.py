@@ -8,7 +8,6 @@ import time
 import uuid
 
 import pytest
-from tests.oracle.conftest import differences
 
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
@@ -18,6 +17,7 @@ from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests.oracle.conftest import differences
 
 pytestmark = pytest.mark.oracle
 

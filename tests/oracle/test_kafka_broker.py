@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from confluent_kafka import Consumer, Producer
+
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
 

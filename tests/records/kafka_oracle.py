@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.oracle.kafka_jars import kafka_jars
 
 from barnabas.errors import ErrorCode
+from tests.oracle.kafka_jars import kafka_jars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

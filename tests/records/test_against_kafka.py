@@ -5,8 +5,6 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.records.kafka_oracle import describe
-from tests.records.strategies import codecs, record_lists
 
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.records.batch import (
@@ -22,6 +20,8 @@ from barnabas.records.compression import Codec
 from barnabas.records.control import build_end_marker
 from barnabas.records.record import iterate_records, uncompressed_records
 from barnabas.records.validation import validate_produced
+from tests.records.kafka_oracle import describe
+from tests.records.strategies import codecs, record_lists
 
 pytestmark = pytest.mark.oracle
 

@@ -8,11 +8,11 @@ import cramjam
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.records.strategies import codecs
 
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
 from barnabas.records import compression
 from barnabas.records.compression import Codec, compress, decompress
+from tests.records.strategies import codecs
 
 real_codecs = st.sampled_from(list(Codec)[1:])
 XERIAL = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"

@@ -6,7 +6,6 @@ import struct
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.records.strategies import codecs, record_lists
 
 from barnabas.errors import DecodeError, KafkaError
 from barnabas.records.batch import compute_crc, parse_header
@@ -20,6 +19,7 @@ from barnabas.records.record import (
     keyless_indexes,
     uncompressed_records,
 )
+from tests.records.strategies import codecs, record_lists
 
 PLAIN = [(0, 1000, b"k", b"v", ()), (0, 990, None, b"w", (("h", b"x"),))]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43, kafka_jars
 from tests.wire.kafka_oracle import KafkaOracle
 from tools.codegen.definitions import read_definitions

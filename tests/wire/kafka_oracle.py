@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.oracle.kafka_jars import kafka_jars
 
 __all__ = ["KafkaOracle"]

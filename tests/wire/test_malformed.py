@@ -8,11 +8,11 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.wire.every_message import CLASSES, layouts
-from tests.wire.samples import sample
 
 from barnabas.errors import DecodeError
 from barnabas.wire.messages.metadata import MetadataRequest
+from tests.wire.every_message import CLASSES, layouts
+from tests.wire.samples import sample
 
 _LYING_SIZES = [b"\x7f\xff\xff\xff", b"\x7f\xff", b"\xff\xff\xff\xff\x0f"]
 

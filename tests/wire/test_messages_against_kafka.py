@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+
 from tests.wire.every_message import VERSIONS, few_examples
 from tests.wire.values import as_json, messages
 

@@ -7,6 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from kio.serial import entity_reader, entity_writer
+
 from tests.wire.every_message import CLASSES, few_examples
 from tests.wire.kio_values import ENTITIES, pairs
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 
 from hypothesis import strategies as st
-from tools.codegen.schema import Array, Field, Kind, Message, Struct
 
 from barnabas.wire.primitives import uuid_to_text
+from tools.codegen.schema import Array, Field, Kind, Message, Struct
 
 __all__ = ["as_json", "messages"]
 

@@ -2,8 +2,6 @@ import asyncio
 import random
 
 import pytest
-from tests.controller.one_node import embedded_store
-from tests.event_loops import eventually
 
 from barnabas.controller.store.metadata_log import DIRECTORY_NAME
 from barnabas.errors import StorageError
@@ -13,6 +11,8 @@ from barnabas.metadata.image import MetadataImage
 from barnabas.wire.messages.metadata.begin_transaction_record import BeginTransactionRecord
 from barnabas.wire.messages.metadata.config_record import ConfigRecord
 from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
+from tests.controller.one_node import embedded_store
+from tests.event_loops import eventually
 
 
 class Follower:

@@ -5,16 +5,16 @@ import json
 import re
 
 import pytest
-from tests.controller.one_node import open_controller
-from tests.event_loops import eventually
-from tests.oracle.kafka_broker import kafka_broker
-from tests.oracle.kafka_jars import run_java
 
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.configs import ConfigChange
 from barnabas.controller.store.metadata_log import DIRECTORY_NAME
 from barnabas.controller.topics import NewTopic
 from barnabas.metadata.identifiers import random_id
+from tests.controller.one_node import open_controller
+from tests.event_loops import eventually
+from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.kafka_jars import run_java
 
 pytestmark = pytest.mark.oracle
 
