@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.log.harness import START_MS, LogHarness, batch
 
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.log import batch_scan, index_file, partition_log, recovery, segment
+from barnabas.log import batch_scan, index_file, recovery, segment, tracked_log
 from barnabas.log.files import Files
 from barnabas.records.batch import parse_header
+from tests.log.harness import START_MS, LogHarness, batch
 
 # So small that a few appends cross every boundary that a big log crosses.
 SMALL = {
@@ -27,7 +27,7 @@ SMALL = {
     (segment, "SCAN_BYTES"): 100,
     (batch_scan, "CHUNK_BYTES"): 100,
     (recovery, "BUFFER_BYTES"): 200,
-    (partition_log, "SNAPSHOT_INTERVAL_BYTES"): 300,
+    (tracked_log, "SNAPSHOT_INTERVAL_BYTES"): 300,
 }
 
 

@@ -3,15 +3,15 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from tests.log.harness import CountingFiles, LogHarness, batch
 
 from barnabas.errors import StorageError
-from barnabas.log import partition_log, recovery
+from barnabas.log import recovery, tracked_log
 from barnabas.log.origin import Origin
 from barnabas.log.recovery import find_recovery_start, recover_segment
 from barnabas.log.segment import Segment
 from barnabas.records.batch import parse_header, set_base_offset_and_epoch
 from barnabas.records.control import build_end_marker
+from tests.log.harness import CountingFiles, LogHarness, batch
 
 LOG = "00000000000000000000.log"
 
@@ -161,7 +161,7 @@ class TestRecoveryPoint:
 
     def test_recovery_begins_there(self, harness, monkeypatch):
         """Of a segment that was flushed, only what came after the last flush is read again."""
-        monkeypatch.setattr(partition_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
+        monkeypatch.setattr(tracked_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
         self.fill(harness, 500)
         harness.log.flush()
         self.fill(harness, 10)
@@ -177,7 +177,7 @@ class TestRecoveryPoint:
 
     def test_damage_below_it_is_not_looked_for(self, harness, monkeypatch):
         """What is known to be on the disk is not read again: that is what the recovery point is for."""
-        monkeypatch.setattr(partition_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
+        monkeypatch.setattr(tracked_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
         self.fill(harness, 100)
         harness.log.flush()
         spoil(harness, 100, b"\xff")
@@ -188,7 +188,7 @@ class TestRecoveryPoint:
     @pytest.mark.parametrize("content", [None, b"", b"\0" * 240, b"\0" * 7])
     def test_indexes_that_were_not_synced(self, harness, monkeypatch, suffix, content):
         """An index that a power failure left empty or full of zeros is rebuilt."""
-        monkeypatch.setattr(partition_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
+        monkeypatch.setattr(tracked_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
         self.fill(harness, 100)
         harness.log.flush()
         self.fill(harness, 5)
@@ -209,7 +209,7 @@ class TestRecoveryPoint:
 
     def test_an_index_entry_that_points_nowhere(self, harness, monkeypatch):
         """If the entry from which recovery would begin is not that of a batch, it begins at the beginning."""
-        monkeypatch.setattr(partition_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
+        monkeypatch.setattr(tracked_log, "SNAPSHOT_INTERVAL_BYTES", 2000)
         self.fill(harness, 100)
         harness.log.flush()
         path = harness.directory / LOG.replace(".log", ".index")

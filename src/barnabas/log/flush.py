@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from barnabas.log.files import File, Files
+    from barnabas.log.segments import Segments
 
-__all__ = ["Flush"]
+__all__ = ["Flush", "FlushState"]
 
 
 class Flush:
@@ -62,3 +63,94 @@ class Flush:
         if self.directory is not None:
             files.sync_directory(self.directory)
         self.is_done = True
+
+
+class FlushState:
+    """What of one log is not on the disk yet, besides its batches.
+
+    Attributes:
+        snapshot_position: up to where in the active segment the last snapshot of the producers reaches.
+    """
+
+    __slots__ = (
+        "_directory_is_dirty",
+        "_end_when_synced",
+        "_files",
+        "_paths",
+        "_truncations",
+        "snapshot_position",
+    )
+
+    def __init__(self, files: Files, synced_end_offset: int | None) -> None:
+        """`synced_end_offset` is the log end offset if all files are known to be on the disk, else None."""
+        self._files = files
+        self._truncations = 0
+        self._end_when_synced = None if synced_end_offset is None else (synced_end_offset, 0)
+        self._directory_is_dirty = True
+        self._paths: list[Path] = []
+        self.snapshot_position = 0
+
+    def is_untouched(self, log_end_offset: int) -> bool:
+        """Whether nothing at all was written since all files were known to be on the disk."""
+        return self._end_when_synced == (log_end_offset, self._truncations)
+
+    def on_new_segment(self) -> None:
+        """A segment was created."""
+        self._directory_is_dirty = True
+        self.snapshot_position = 0
+
+    def on_new_file(self, path: Path) -> None:
+        """A file was written that the next flush is to cover."""
+        self._directory_is_dirty = True
+        self._paths.append(path)
+
+    def on_truncation(self, active_size: int) -> None:
+        """The log was truncated; the active segment has so many bytes now."""
+        self._truncations += 1
+        self.snapshot_position = min(self.snapshot_position, active_size)
+
+    def begin(self, log_end_offset: int) -> Flush:
+        """An empty flush."""
+        return Flush(self._files, log_end_offset, self._truncations)
+
+    def add_segments(self, flush: Flush, segments: Segments, start_offset: int, up_to: int | None) -> None:
+        """Adds the batches from `start_offset` on; segments that begin at `up_to` or later are left out.
+
+        Raises:
+            StorageError: a file cannot be opened.
+        """
+        for segment in segments.starting_at(start_offset):
+            if up_to is not None and segment.base_offset >= up_to:
+                flush.offset = segment.base_offset
+                break
+            self._files.pin(segment.file)
+            flush.handles.append(segment.file)
+            if segment is not segments.active:
+                flush.paths.append(segment.offset_index.entries.file.path)
+                flush.paths.append(segment.time_index.entries.file.path)
+            transactions = segment.transaction_index
+            if transactions.is_dirty:
+                transactions.is_dirty = False
+                flush.paths.append(transactions.file.path)
+
+    def add_files(self, flush: Flush, directory: Path) -> None:
+        """Adds whatever else was written since the last flush."""
+        flush.paths += self._paths
+        self._paths = []
+        if self._directory_is_dirty or flush.epochs is not None:
+            flush.directory = directory
+            self._directory_is_dirty = False
+
+    def finish(self, flush: Flush) -> bool:
+        """Ends a flush; whether the recovery point may move up to its offset.
+
+        It may not if the log was truncated meanwhile: what was appended anew since then is not on the disk.
+        """
+        for file in flush.handles:
+            self._files.unpin(file)
+        flush.handles = []
+        if not flush.is_done:
+            self._paths += flush.paths
+            self._directory_is_dirty |= flush.directory is not None
+            return False
+        return flush.truncations == self._truncations

@@ -351,6 +351,8 @@ def _rebuild_indexes(
         logger.warning("%s: %s, rebuilding the indexes", segment.file.path, fault)
         is_last = base_offset == max(found)
         recovered = recover_segment(segment, cut=is_last)
+        for entries_file in (segment.offset_index.entries.file, segment.time_index.entries.file):
+            private.sync_file(entries_file.path)
         if recovered.truncated_bytes:
             logger.error(
                 "%s is damaged though it was closed cleanly: %s; the last %d bytes are %s",

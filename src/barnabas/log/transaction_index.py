@@ -48,9 +48,13 @@ class TransactionIndex:
 
     Args:
         size: the file's size in bytes, None if it does not exist.
+
+    Attributes:
+        file: the handle.
+        is_dirty: whether it was changed since it was last synced; whoever syncs it takes that back.
     """
 
-    __slots__ = ("_base_offset", "_entries", "_files", "_size", "file")
+    __slots__ = ("_base_offset", "_entries", "_files", "_size", "file", "is_dirty")
 
     def __init__(self, files: Files, path: Path | str, base_offset: int, *, size: int | None = None) -> None:
         self._files = files
@@ -58,6 +62,7 @@ class TransactionIndex:
         self._size = size
         self._entries: list[AbortedTransaction] | None = None if size else []
         self.file: File = files.handle(path)
+        self.is_dirty = False
 
     @property
     def exists(self) -> bool:
@@ -77,6 +82,7 @@ class TransactionIndex:
         entries = self._load()
         self._files.write_at(self.file, self._size, _ENTRY.pack(VERSION, *transaction))
         self._size += ENTRY_SIZE
+        self.is_dirty = True
         entries.append(transaction)
 
     def entries(self) -> list[AbortedTransaction]:
@@ -120,6 +126,7 @@ class TransactionIndex:
             self._files.truncate(self.file, keep * ENTRY_SIZE)
             del entries[keep:]
             self._size = keep * ENTRY_SIZE
+            self.is_dirty = True
 
     def drop_damaged(self) -> None:
         """Drops what does not make sense, from the first such entry on."""

@@ -1,0 +1,370 @@
+"""The segments of one partition on one disk: what a log is before anybody knows of producers and epochs.
+
+`PartitionLog` builds on it. Here: offsets, settings, failure, reading, search by time, deletion of old segments.
+
+Source: `LocalLog` of Apache Kafka 4.3.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from barnabas.errors import DecodeError, ErrorCode, KafkaError, StorageError
+from barnabas.log.recovery import recover_segment
+from barnabas.log.segment import Segment, roll_jitter_ms
+from barnabas.log.segments import Segments, rename_to_deleted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from barnabas.clock import Clock
+    from barnabas.config.topic import LogConfig
+    from barnabas.log.files import Files, FileSlice
+    from barnabas.log.loading import LoadedLog
+    from barnabas.log.transaction_index import AbortedTransaction
+
+__all__ = ["LocalLog", "ReadResult"]
+
+logger = logging.getLogger(__name__)
+
+_new = tuple.__new__
+
+
+class ReadResult(NamedTuple):
+    """What a read found.
+
+    `region` is None if there was nothing to read; whoever gets it releases it. It begins at `position` in the segment
+    with the base offset `segment_base_offset`, and holds no record at or above `end_offset`.
+    """
+
+    region: FileSlice | None
+    end_offset: int
+    segment_base_offset: int
+    position: int
+
+
+class LocalLog:
+    """The segments of one partition; see the module.
+
+    Attributes:
+        directory: where the files lie; whoever renames it calls `retire` before and sets it after.
+        log_start_offset: the first offset that can be read.
+        log_end_offset: the offset that the next record gets.
+        recovery_point: everything below is on the disk.
+    """
+
+    __slots__ = (
+        "_active",
+        "_clock",
+        "_config",
+        "_failure",
+        "_files",
+        "_has_aborted",
+        "_log_append_time",
+        "_name",
+        "_on_failure",
+        "_schedule_deletion",
+        "_segments",
+        "directory",
+        "log_end_offset",
+        "log_start_offset",
+        "recovery_point",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        config: LogConfig,
+        files: Files,
+        clock: Clock,
+        loaded: LoadedLog,
+        *,
+        schedule_deletion: Callable[[list[Path], int], None] | None,
+        on_failure: Callable[[Any, StorageError], None] | None,
+    ) -> None:
+        self._name = name
+        self.directory = directory
+        self.log_start_offset = loaded.log_start_offset
+        self.log_end_offset = loaded.log_end_offset
+        self.recovery_point = loaded.recovery_point
+        self._files = files
+        self._clock = clock
+        self._schedule_deletion = schedule_deletion or self._delete_now
+        self._on_failure = on_failure
+        self._failure: StorageError | None = None
+        self._segments = Segments(loaded.segments)
+        self._active = self._segments.active
+        self._has_aborted = any(not segment.transaction_index.is_empty for segment in self._segments)
+        self._log_append_time = False
+        self.config = config
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name} {self.log_start_offset}..{self.log_end_offset}>"
+
+    # ----- what it is
+
+    @property
+    def config(self) -> LogConfig:
+        """The topic's settings; a new one counts at once."""
+        return self._config
+
+    @config.setter
+    def config(self, config: LogConfig) -> None:
+        self._config = config
+        self._log_append_time = config.message_timestamp_type == "LogAppendTime"
+        self._configure(self._active)
+
+    def _configure(self, segment: Segment) -> None:
+        segment.configure(self._config, roll_jitter_ms(self._config, self._name, segment.base_offset))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of batches."""
+        return self._segments.size_bytes
+
+    @property
+    def active_base_offset(self) -> int:
+        """Where the active segment begins; segments below it get no more appends."""
+        return self._active.base_offset
+
+    def segment_base_offsets(self) -> list[int]:
+        """Where the segments begin, rising."""
+        return self._segments.base_offsets
+
+    # ----- failure
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the disk failed under it, or it is closed."""
+        return self._failure is not None
+
+    def fail(self, error: OSError) -> StorageError:
+        """Takes the log offline; returns what is to be raised."""
+        if self._failure is None:
+            if not isinstance(error, StorageError):
+                error = StorageError(f"log directory {self.directory} failed: {error}")
+            self._failure = error
+            if self._on_failure is not None:
+                self._on_failure(self, error)
+        return self._failure
+
+    def _check_online(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    # ----- the active segment
+
+    def _load_end(self, *, wait: bool = True) -> None:
+        """Looks at the end of the active segment after it was opened; what its closing had promised is checked there."""
+        active = self._active
+        if active.end_is_loaded:
+            return
+        try:
+            end_offset = active.load_end(wait=wait)
+        except DecodeError as error:
+            logger.error("%s does not end as it was closed: %s; recovering it", active.file.path, error)  # noqa: TRY400 - the message says it all
+            recovered = recover_segment(active)
+            end_offset = recovered.next_offset
+        if end_offset != self.log_end_offset:
+            logger.error(
+                "%s was closed at offset %d, but its batches end at %d: going on there",
+                active.file.path,
+                self.log_end_offset,
+                end_offset,
+            )
+            self.log_end_offset = max(end_offset, active.base_offset)
+            self.recovery_point = min(self.recovery_point, self.log_end_offset)
+
+    def _add_segment(self, base_offset: int, now_ms: int) -> None:
+        """Begins a new active segment; the one before gets the last entries of its indexes."""
+        self._active.become_inactive()
+        segment = Segment.create(self._files, self.directory, base_offset, now_ms=now_ms)
+        self._configure(segment)
+        self._segments.add(segment)
+        self._active = segment
+
+    # ----- reading
+
+    def read(
+        self,
+        start_offset: int,
+        max_bytes: int,
+        *,
+        up_to_offset: int,
+        min_one_batch: bool = True,
+        may_block: bool = True,
+    ) -> ReadResult:
+        """Finds the bytes from the batch that holds `start_offset` on, in one segment.
+
+        The region begins with a whole batch, may end within one, and never goes past `up_to_offset`.
+
+        Args:
+            start_offset: the first offset wanted.
+            max_bytes: how many bytes at most.
+            up_to_offset: where to stop (high watermark, last stable offset).
+            min_one_batch: whether a first batch of more than `max_bytes` is given whole, rather than nothing.
+            may_block: whether the search may wait for the disk.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE; CORRUPT_MESSAGE where there should be a batch and is none.
+            ColdRead: `may_block` is False, and the search needs something that is not in the page cache.
+            StorageError: the disk failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        segment: Segment | None = self._active
+        assert segment is not None
+        try:
+            if not segment.end_is_loaded:
+                self._load_end(wait=may_block)
+            log_end_offset = self.log_end_offset
+            if start_offset > log_end_offset or start_offset < self.log_start_offset:
+                raise KafkaError(
+                    ErrorCode.OFFSET_OUT_OF_RANGE,
+                    f"offset {start_offset} of {self._name} is not within {self.log_start_offset} to {log_end_offset}",
+                )
+            end_offset = min(up_to_offset, log_end_offset)
+            if start_offset >= end_offset:
+                return ReadResult(None, start_offset, segment.base_offset, 0)
+            if start_offset < segment.base_offset:
+                segment = self._segments.floor(start_offset)
+            while segment is not None:
+                place = segment.locate(start_offset, wait=may_block)
+                if place is not None:
+                    return self._read_segment(
+                        segment, place, max_bytes, end_offset, min_one_batch=min_one_batch, wait=may_block
+                    )
+                # After compaction a segment may end before the next one begins.
+                segment = self._segments.after(segment)
+        except OSError as error:
+            raise self.fail(error) from error
+        return ReadResult(None, start_offset, self._active.base_offset, 0)
+
+    def _read_segment(
+        self,
+        segment: Segment,
+        place: tuple[int, int],
+        max_bytes: int,
+        end_offset: int,
+        *,
+        min_one_batch: bool,
+        wait: bool,
+    ) -> ReadResult:
+        position, batch_size = place
+        limit = segment.size
+        if segment is self._active:
+            if end_offset < self.log_end_offset:
+                limit = self._position_of(segment, end_offset, wait=wait)
+        else:
+            following = self._segments.after(segment)
+            assert following is not None
+            if end_offset < following.base_offset:
+                limit = self._position_of(segment, end_offset, wait=wait)
+            else:
+                end_offset = following.base_offset
+        size = limit - position
+        if size > max_bytes:
+            if batch_size <= max_bytes:
+                size = max_bytes
+            elif min_one_batch:
+                size = min(size, batch_size)
+            else:
+                size = 0
+            if self._has_aborted:
+                indexed = segment.offset_index.offset_at(position + size, wait=wait)
+                if indexed is not None:
+                    end_offset = min(end_offset, indexed)
+        if size <= 0:
+            return ReadResult(None, end_offset, segment.base_offset, position)
+        is_warm = segment.is_recent(position, self._clock.now_ms())
+        region = self._files.region(segment.file, position, size, is_warm=is_warm)
+        return _new(ReadResult, (region, end_offset, segment.base_offset, position))
+
+    @staticmethod
+    def _position_of(segment: Segment, offset: int, *, wait: bool) -> int:
+        place = segment.locate(offset, wait=wait)
+        return segment.size if place is None else place.position
+
+    @property
+    def has_aborted_transactions(self) -> bool:
+        """Whether any transaction in the log was aborted."""
+        return self._has_aborted
+
+    def aborted_transactions(
+        self, start_offset: int, end_offset: int, up_to_offset: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Producer id and first offset of the aborted transactions that have records between two offsets.
+
+        `up_to_offset` is where the read stopped, if before `end_offset`. Raises StorageError.
+        """
+        self._check_online()
+        if up_to_offset is not None:
+            end_offset = min(end_offset, up_to_offset)
+        found: list[AbortedTransaction] = []
+        try:
+            for segment in self._segments.starting_at(start_offset):
+                if segment.transaction_index.collect(start_offset, end_offset, found):
+                    break
+        except OSError as error:
+            raise self.fail(error) from error
+        return [(transaction.producer_id, transaction.first_offset) for transaction in found]
+
+    # ----- timestamps
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
+        """Offset, timestamp and leader epoch of the first record with this timestamp or a later one; None if none has.
+
+        May decompress a batch. Raises KafkaError (CORRUPT_MESSAGE) or StorageError.
+        """
+        self._check_online()
+        try:
+            self._load_end()
+            for segment in self._segments:
+                if segment.size and segment.max_timestamp.timestamp_ms >= timestamp_ms:
+                    found = segment.find_timestamp(timestamp_ms, self.log_start_offset)
+                    if found is not None:
+                        return found
+        except OSError as error:
+            raise self.fail(error) from error
+        return None
+
+    def offset_of_max_timestamp(self) -> tuple[int, int, int] | None:
+        """Offset, timestamp and leader epoch of the first record with the highest timestamp; None if none has one.
+
+        May decompress a batch. Raises KafkaError (CORRUPT_MESSAGE) or StorageError.
+        """
+        self._check_online()
+        try:
+            self._load_end()
+            latest = max(self._segments, key=lambda segment: segment.max_timestamp.timestamp_ms)
+            return latest.find_max_timestamp()
+        except OSError as error:
+            raise self.fail(error) from error
+
+    # ----- deleting
+
+    def _delete_files(self, removed: list[Segment], others: list[Path]) -> None:
+        """Has the files of segments deleted that were taken out of the log, and other ones that belong to them."""
+        paths: list[Path] = []
+        for segment in removed:
+            paths += rename_to_deleted(self._files, segment)
+        self._has_aborted = any(not segment.transaction_index.is_empty for segment in self._segments)
+        self._schedule_deletion(paths + others, self._config.file_delete_delay_ms)
+
+    def _delete_now(self, paths: list[Path], delay_ms: int) -> None:
+        del delay_ms
+        for path in paths:
+            self._files.delete(path)
+
+    def retire(self) -> None:
+        """Closes the files, but for regions on their way to a socket.
+
+        Whoever still holds the log gets StorageError from then on; `on_failure` is not told, since nothing failed.
+        """
+        for segment in self._segments:
+            segment.detach()
+        if self._failure is None:
+            self._failure = StorageError(f"the log in {self.directory} is closed")
