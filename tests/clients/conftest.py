@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Self
 
 import pytest
+
 from tests.broker_process import BrokerProcess
 from tests.clients.peer import Peer
 from tests.clients.programs import CLIENTS, MissingToolError, program

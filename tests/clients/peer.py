@@ -117,7 +117,7 @@ class Job:
         end = time.monotonic() + deadline_s
         with self._changed:
             while True:
-                self._raise_failure()
+                self.raise_failure()
                 result = condition()
                 if result:
                     return result
@@ -127,7 +127,7 @@ class Job:
                         f"last events: {self.events[-5:]}\n{self.peer.log_tail()}"
                     )
 
-    def _raise_failure(self) -> None:
+    def raise_failure(self) -> None:
         if self.events and "failed" in self.events[-1]:
             failure = self.events[-1]
             raise JobFailedError(f"{self.peer.name}, {self.what}: {failure['failed']}", failure.get("code"))

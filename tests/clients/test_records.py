@@ -6,6 +6,7 @@ import random
 import secrets
 
 import pytest
+
 from tests.clients.peer import ReadRecord, encoded, read_record
 from tests.clients.programs import CLIENTS
 

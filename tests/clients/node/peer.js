@@ -242,7 +242,6 @@ async function member(job) {
     rebalanceTimeout: 20_000,
     heartbeatInterval: 300,
     maxWaitTimeInMs: 50,
-    metadataMaxAge: 1000,
   })
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     const assigned = Object.entries(payload.memberAssignment).flatMap(([topic, partitions]) =>

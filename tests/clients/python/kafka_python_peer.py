@@ -136,8 +136,10 @@ def member(job):
         session_timeout_ms=6000,
         heartbeat_interval_ms=300,
         fetch_max_wait_ms=50,
-        metadata_max_age_ms=1000,
     )
+    # It may hang for good when it joins before it knows the topics (seen with Apache Kafka as with us).
+    for topic in job["topics"]:
+        consumer.partitions_for_topic(topic)
     consumer.subscribe(job["topics"], listener=Listener(job, job["strategy"] == "cooperative-sticky"))
     try:
         while not job.stopping.is_set():
