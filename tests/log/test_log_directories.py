@@ -4,10 +4,10 @@ import asyncio
 import shutil
 
 import pytest
-from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import ConfigError, StorageError
+from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 
 @scenario

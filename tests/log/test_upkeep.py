@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 from barnabas.config.topic import LogConfig
+from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 HOUR_MS = 3_600_000
 
@@ -69,6 +69,20 @@ async def test_flush_ms(tmp_path):
         await logs._upkeep.flush_due()
         await until(lambda: eager.recovery_point == 1)
         assert lazy.recovery_point == 0
+
+
+@scenario
+async def test_flush_messages(tmp_path):
+    """A log with as many unsynced records as flush.messages is synced."""
+    broker = Broker(tmp_path)
+    async with broker.running() as logs:
+        log = logs.create("eager", 0, IDS[0], LogConfig(flush_messages=3))
+        append(log, 2)
+        await logs._upkeep.flush_due()
+        append(log)
+        await logs._upkeep.flush_due()
+        await until(lambda: log.recovery_point == 3)
+        assert logs.group_commit.sync_count == 1
 
 
 @scenario

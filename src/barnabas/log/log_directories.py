@@ -27,12 +27,11 @@ from typing import TYPE_CHECKING
 from barnabas.errors import ConfigError, StorageError
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
+from barnabas.log.directory_owner import settle_owner
 from barnabas.log.log_directory import HostedLog, LogDirectory
-from barnabas.log.meta_properties import MetaProperties, random_directory_id
 from barnabas.log.partition_log import PartitionLog
 from barnabas.log.producer_state import ProducerSettings
 from barnabas.log.upkeep import Upkeep
-from barnabas.wire.primitives import uuid_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +111,7 @@ class LogDirectories:
         try:
             for directory in self._directories.values():
                 self._take(directory)
-            self._check_owner(cluster_id)
+            self._settle_owner(cluster_id)
             deleted = []
             for directory in self.online:
                 try:
@@ -152,44 +151,22 @@ class LogDirectories:
             "directory."
         )
 
-    def _check_owner(self, cluster_id: str | None) -> None:
+    def _settle_owner(self, cluster_id: str | None) -> None:
         self._refuse_if_none_is_left()
-        node_id = self.config["node.id"]
-        found = cluster_id
-        for directory in self.online:
-            properties = directory.properties
-            if properties is None:
-                continue
-            if properties.node_id != node_id:
-                raise ConfigError(
-                    f"{directory.path} belongs to node {properties.node_id}, and this is node {node_id}; start it with "
-                    f"node.id={properties.node_id}, or give it another data directory."
-                )
-            if properties.cluster_id and found and properties.cluster_id != found:
-                raise ConfigError(
-                    f"{directory.path} belongs to cluster {properties.cluster_id}, and this broker to cluster {found}; give "
-                    "it another data directory."
-                )
-            found = found or properties.cluster_id
-        self.cluster_id = found or uuid_to_text(random_directory_id())
-        ids = {directory.properties.directory_id for directory in self.online if directory.properties}
-        if len(ids) < sum(directory.properties is not None for directory in self.online) and None not in ids:
-            raise ConfigError("two log directories have the same directory.id; one is a copy: move it away.")
-        for directory in self.online:
-            properties = directory.properties
-            if properties and properties.cluster_id and properties.directory_id:
+        owners = settle_owner(
+            {directory.path: directory.properties for directory in self.online},
+            node_id=self.config["node.id"],
+            cluster_id=cluster_id,
+        )
+        for path, properties in owners.items():
+            self.cluster_id = properties.cluster_id or ""
+            directory = self._directories[path]
+            if directory.properties == properties:
                 continue
             try:
-                directory.write_properties(
-                    MetaProperties(
-                        self.cluster_id,
-                        node_id,
-                        (properties and properties.directory_id) or random_directory_id(),
-                    )
-                )
+                directory.write_properties(properties)
             except OSError as error:
-                self.take_offline(directory.path, error)
-        self._refuse_if_none_is_left()
+                self.take_offline(path, error)
 
     async def recover(self) -> None:
         """Bring the logs of directories that were not closed in order to a sound end; they are open afterwards."""
@@ -207,7 +184,11 @@ class LogDirectories:
         if not waiting:
             return
         start_ms = self.clock.monotonic_ms()
-        logger.info("recovering %d logs of %s: it was not closed in order", len(waiting), directory.path)
+        logger.info(
+            "logs are recovered, they were not closed in order directory=%s logs=%d",
+            directory.path,
+            len(waiting),
+        )
         total = len(waiting)
         waiting.reverse()
         with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="log-recovery") as executor:
@@ -223,9 +204,9 @@ class LogDirectories:
 
             await asyncio.gather(*(recover_some() for _ in range(threads)))
         logger.info(
-            "recovered %d logs of %s in %d ms",
-            total,
+            "logs are sound directory=%s logs=%d milliseconds=%d",
             directory.path,
+            total,
             self.clock.monotonic_ms() - start_ms,
         )
 
@@ -273,7 +254,9 @@ class LogDirectories:
         directory.is_offline = True
         directory.error = error
         directory.is_clean = False
-        logger.error("log directory %s is offline with %d logs: %s", path, len(directory.hosted), error)
+        logger.error(
+            "log directory is offline directory=%s logs=%d reason=%s", path, len(directory.hosted), error
+        )
         failure = StorageError(f"{path} is offline: {error}")
         for hosted in directory.hosted.values():
             if hosted.log is not None and not hosted.log.is_offline:
@@ -526,6 +509,8 @@ class LogDirectories:
         """
         await self._upkeep.close()
         await self._deletions.close()
+        # A checkpoint that is still being written must not come after, or between, the ones below.
+        self._executor.shutdown()
         if clean:
             await self._close_logs()
             for directory in self.online:
@@ -536,7 +521,6 @@ class LogDirectories:
                     self.take_offline(directory.path, error)
         else:
             self._put_markers_back()
-        self._executor.shutdown()
         self._unlock()
 
     async def _close_logs(self) -> None:

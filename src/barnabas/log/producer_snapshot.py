@@ -23,6 +23,7 @@ Source: `ProducerSnapshot.json` (version 1) and `ProducerStateManager` of Apache
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,13 @@ from barnabas.records.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-__all__ = ["decode_snapshot", "encode_snapshot", "snapshot_file_name", "snapshot_offset"]
+    from barnabas.log.files import Files
+
+__all__ = ["ProducerSnapshots", "decode_snapshot", "encode_snapshot", "snapshot_file_name", "snapshot_offset"]
+
+logger = logging.getLogger(__name__)
 
 SNAPSHOT_SUFFIX = ".snapshot"
 VERSION = 1
@@ -123,3 +129,87 @@ def decode_snapshot(data: bytes) -> list[ProducerEntry]:
             )
         )
     return entries
+
+
+class ProducerSnapshots:
+    """The snapshot files of one partition. Creating one touches no file: `scan` says which there are."""
+
+    __slots__ = ("_files", "_offsets", "directory")
+
+    def __init__(self, directory: Path, files: Files) -> None:
+        self.directory = directory
+        self._files = files
+        self._offsets: set[int] = set()
+
+    @property
+    def offsets(self) -> list[int]:
+        """The offsets of the files, ascending."""
+        return sorted(self._offsets)
+
+    @property
+    def latest_offset(self) -> int | None:
+        """The offset of the latest file."""
+        return max(self._offsets, default=None)
+
+    def path(self, offset: int) -> Path:
+        """Where the snapshot of everything below `offset` lies, whether it exists or not."""
+        return self.directory / snapshot_file_name(offset)
+
+    def scan(self, names: Iterable[str] | None = None) -> None:
+        """Learn which files exist, from a listing of the directory (read here if not given)."""
+        if names is None:
+            names = self._files.list_directory(self.directory)
+        self._offsets = {offset for name in names if (offset := snapshot_offset(name)) is not None}
+
+    def write(self, offset: int, entries: Iterable[ProducerEntry], *, sync: bool) -> Path:
+        """Write a snapshot."""
+        path = self.path(offset)
+        self._files.write_file(path, encode_snapshot(entries), sync=sync)
+        self._offsets.add(offset)
+        return path
+
+    def load_latest(self) -> tuple[int, list[ProducerEntry]] | None:
+        """The latest snapshot that can be read: its offset and producers. Damaged ones are deleted."""
+        for offset in sorted(self._offsets, reverse=True):
+            path = self.path(offset)
+            try:
+                return offset, decode_snapshot(self._files.read_file(path))
+            except (DecodeError, FileNotFoundError) as error:
+                logger.warning("%s is not used and deleted: %s", path, error)
+                self.delete(offset)
+        return None
+
+    def delete(self, offset: int) -> None:
+        """Delete a file, if there is one."""
+        if offset in self._offsets:
+            self._offsets.discard(offset)
+            self._files.delete(self.path(offset))
+
+    def delete_outside(self, first_offset: int, last_offset: int) -> None:
+        """Delete the files at or below `first_offset` and those above `last_offset`."""
+        for offset in self.offsets:
+            if not first_offset < offset <= last_offset:
+                self.delete(offset)
+
+    def delete_strays(self, segment_base_offsets: Iterable[int]) -> None:
+        """Delete files that belong to no segment, except that of a clean shutdown after the last segment."""
+        bases = set(segment_base_offsets)
+        highest_base = max(bases, default=-1)
+        strays = sorted(self._offsets - bases)
+        keep = strays[-1] if strays and strays[-1] > highest_base else None
+        for offset in strays:
+            if offset != keep:
+                self.delete(offset)
+
+    def forget(self, offset: int) -> Path | None:
+        """Take a file out of use and rename it to `.deleted`, to be deleted later together with its segment."""
+        if offset not in self._offsets:
+            return None
+        self._offsets.discard(offset)
+        path = self.path(offset)
+        renamed = path.with_name(path.name + ".deleted")
+        try:
+            self._files.rename(path, renamed)
+        except FileNotFoundError:
+            return None
+        return renamed

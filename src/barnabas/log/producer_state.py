@@ -20,7 +20,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import DecodeError, ErrorCode, KafkaError
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.log.open_transactions import OpenTransactions
 from barnabas.log.origin import Origin
 from barnabas.log.producer_entry import (
     AppendedBatch,
@@ -31,12 +32,7 @@ from barnabas.log.producer_entry import (
     check_marker_epoch,
     check_sequence,
 )
-from barnabas.log.producer_snapshot import (
-    decode_snapshot,
-    encode_snapshot,
-    snapshot_file_name,
-    snapshot_offset,
-)
+from barnabas.log.producer_snapshot import ProducerSnapshots
 from barnabas.records.batch import CONTROL_FLAG, TRANSACTIONAL_FLAG
 
 if TYPE_CHECKING:
@@ -105,16 +101,12 @@ class ProducerState:
     """
 
     __slots__ = (
-        "_first_unstable_offset",
         "_last_snapshot_offset",
         "_log_start_offset",
-        "_ongoing",
         "_producers",
         "_snapshots",
-        "_unreplicated",
+        "_transactions",
         "_verifications",
-        "directory",
-        "files",
         "map_end_offset",
         "settings",
         "topic_partition",
@@ -123,8 +115,6 @@ class ProducerState:
     def __init__(
         self, directory: Path, files: Files, settings: ProducerSettings, *, topic_partition: str
     ) -> None:
-        self.directory = directory
-        self.files = files
         self.settings = settings
         self.topic_partition = topic_partition
         self.map_end_offset = 0
@@ -132,12 +122,17 @@ class ProducerState:
         self._log_start_offset = 0
         self._producers: dict[int, ProducerEntry] = {}
         self._verifications: dict[int, Verification] = {}
-        # First offset -> producer id, in ascending order: transactions begin at ever higher offsets.
-        self._ongoing: dict[int, int] = {}
-        # First offset -> marker's offset, in ascending order of the markers.
-        self._unreplicated: dict[int, int] = {}
-        self._first_unstable_offset: int | None = None
-        self._snapshots: set[int] = set()
+        self._transactions = OpenTransactions()
+        self._snapshots = ProducerSnapshots(directory, files)
+
+    @property
+    def directory(self) -> Path:
+        """Where the snapshots lie; whoever renames the directory sets it."""
+        return self._snapshots.directory
+
+    @directory.setter
+    def directory(self, directory: Path) -> None:
+        self._snapshots.directory = directory
 
     # Checks and changes along the log.
 
@@ -279,8 +274,7 @@ class ProducerState:
         )
         if flags and entry.transaction_first_offset < 0:
             entry.transaction_first_offset = first_offset
-            self._ongoing[first_offset] = producer_id
-            self._find_first_unstable_offset()
+            self._transactions.begin(first_offset, producer_id)
         return None
 
     def _complete_transaction(
@@ -293,15 +287,9 @@ class ProducerState:
         entry.transaction_first_offset = -1
         if first_offset < 0:
             return None  # nothing was written to this partition: no reader has to know
-        del self._ongoing[first_offset]
-        self._unreplicated[first_offset] = marker_offset
-        self._find_first_unstable_offset()
+        last_stable_offset = self._transactions.end(first_offset, marker_offset)
         return CompletedTransaction(
-            entry.producer_id,
-            first_offset,
-            marker_offset,
-            marker.is_abort,
-            next(iter(self._ongoing), marker_offset + 1),
+            entry.producer_id, first_offset, marker_offset, marker.is_abort, last_stable_offset
         )
 
     def begin_verification(
@@ -335,50 +323,32 @@ class ProducerState:
     @property
     def first_undecided_offset(self) -> int | None:
         """The first record of the oldest transaction without a marker."""
-        return next(iter(self._ongoing), None)
+        return self._transactions.first_undecided_offset
 
     @property
     def first_unstable_offset(self) -> int | None:
         """The first record that read_committed readers must not see yet, the high watermark aside."""
-        first = self._first_unstable_offset
+        first = self._transactions.first_unstable_offset
         return None if first is None else max(first, self._log_start_offset)
 
     def last_stable_offset(self, high_watermark: int) -> int:
         """Where read_committed readers stop."""
-        first = self._first_unstable_offset
+        first = self._transactions.first_unstable_offset
         if first is None or first >= high_watermark:
             return high_watermark
         return max(first, self._log_start_offset)
 
     def on_high_watermark(self, high_watermark: int) -> None:
         """The high watermark moved: transactions whose marker is below it are settled."""
-        if self._unreplicated:
-            self._forget_completed_below(high_watermark)
+        self._transactions.settle_below(high_watermark)
 
     def on_log_start_offset(self, log_start_offset: int) -> None:
         """The log start offset moved up."""
         self._log_start_offset = log_start_offset
-        self._forget_completed_below(log_start_offset)
+        self._transactions.settle_below(log_start_offset)
         self.map_end_offset = max(self.map_end_offset, log_start_offset)
-        self._last_snapshot_offset = max(self._snapshots, default=log_start_offset)
-
-    def _forget_completed_below(self, offset: int) -> None:
-        settled = []
-        for first_offset, marker_offset in self._unreplicated.items():
-            if marker_offset >= offset:
-                break
-            settled.append(first_offset)
-        for first_offset in settled:
-            del self._unreplicated[first_offset]
-        if settled:
-            self._find_first_unstable_offset()
-
-    def _find_first_unstable_offset(self) -> None:
-        first = next(iter(self._ongoing), None)
-        if self._unreplicated:
-            completed = min(self._unreplicated)
-            first = completed if first is None else min(first, completed)
-        self._first_unstable_offset = first
+        latest = self._snapshots.latest_offset
+        self._last_snapshot_offset = log_start_offset if latest is None else latest
 
     # The producers themselves.
 
@@ -390,7 +360,7 @@ class ProducerState:
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting all."""
-        return not self._producers and not self._unreplicated
+        return not self._producers and not self._transactions.has_unreplicated
 
     def entry(self, producer_id: int) -> ProducerEntry | None:
         """What is known of a producer."""
@@ -402,7 +372,7 @@ class ProducerState:
 
     def has_late_transaction(self, now_ms: int, transaction_timeout_ms: int) -> bool:
         """Whether the oldest open transaction is long past the longest time-out that a client may ask for."""
-        oldest = next(iter(self._ongoing.values()), None)
+        oldest = self._transactions.oldest_producer_id
         if oldest is None:
             return False
         started_ms = self._producers[oldest].last_timestamp_ms
@@ -432,66 +402,44 @@ class ProducerState:
 
     def scan(self, names: Iterable[str] | None = None) -> None:
         """Learn which snapshot files exist, from a listing of the directory (read here if not given)."""
-        if names is None:
-            names = self.files.list_directory(self.directory)
-        self._snapshots = {offset for name in names if (offset := snapshot_offset(name)) is not None}
+        self._snapshots.scan(names)
 
     @property
     def snapshot_offsets(self) -> list[int]:
         """The offsets of the snapshot files, ascending."""
-        return sorted(self._snapshots)
+        return self._snapshots.offsets
 
     @property
     def latest_snapshot_offset(self) -> int | None:
         """The offset of the latest snapshot file."""
-        return max(self._snapshots, default=None)
+        return self._snapshots.latest_offset
 
     def snapshot_path(self, offset: int) -> Path:
         """Where the snapshot of everything below `offset` lies, whether it exists or not."""
-        return self.directory / snapshot_file_name(offset)
+        return self._snapshots.path(offset)
 
     def take_snapshot(self, *, sync: bool) -> Path | None:
         """Write a snapshot at `map_end_offset` unless there is one; returns the new file.
 
         Without `sync` the caller sees to it that the file reaches the disk. A torn one is found out by its checksum.
         """
-        offset = self.map_end_offset
-        if offset <= self._last_snapshot_offset:
+        if self.map_end_offset <= self._last_snapshot_offset:
             return None
-        path = self.snapshot_path(offset)
-        self.files.write_file(path, encode_snapshot(self._producers.values()), sync=sync)
-        self._snapshots.add(offset)
-        self._last_snapshot_offset = offset
+        path = self._snapshots.write(self.map_end_offset, self._producers.values(), sync=sync)
+        self._last_snapshot_offset = self.map_end_offset
         return path
 
     def remove_stray_snapshots(self, segment_base_offsets: Iterable[int]) -> None:
         """Delete snapshots that belong to no segment, except the one of a clean shutdown after the last segment."""
-        bases = set(segment_base_offsets)
-        highest_base = max(bases, default=-1)
-        strays = sorted(self._snapshots - bases)
-        keep = strays[-1] if strays and strays[-1] > highest_base else None
-        for offset in strays:
-            if offset != keep:
-                self.delete_snapshot(offset)
+        self._snapshots.delete_strays(segment_base_offsets)
 
     def delete_snapshot(self, offset: int) -> None:
         """Delete a snapshot file, if there is one."""
-        if offset in self._snapshots:
-            self._snapshots.discard(offset)
-            self.files.delete(self.snapshot_path(offset))
+        self._snapshots.delete(offset)
 
     def forget_snapshot(self, offset: int) -> Path | None:
         """Take a snapshot out of use and rename it to `.deleted`, to be deleted later together with its segment."""
-        if offset not in self._snapshots:
-            return None
-        self._snapshots.discard(offset)
-        path = self.snapshot_path(offset)
-        renamed = path.with_name(path.name + ".deleted")
-        try:
-            self.files.rename(path, renamed)
-        except FileNotFoundError:
-            return None
-        return renamed
+        return self._snapshots.forget(offset)
 
     def truncate_and_reload(self, log_start_offset: int, log_end_offset: int, now_ms: int) -> int:
         """Come back to what was known at `log_end_offset`, by the latest snapshot that lies within the log.
@@ -500,53 +448,29 @@ class ProducerState:
             The offset from which the log must be read (with `check` and `update`, origin REPLICATION) up to
             `log_end_offset`; `map_end_offset` is there already, and it is `log_end_offset` if nothing has to be read.
         """
-        for offset in list(self._snapshots):
-            if offset > log_end_offset or offset <= log_start_offset:
-                self.delete_snapshot(offset)
+        self._snapshots.delete_outside(log_start_offset, log_end_offset)
         if log_end_offset == self.map_end_offset:
             self.on_log_start_offset(log_start_offset)
-            return self.map_end_offset
-        self._clear()
+            return log_end_offset
         self._log_start_offset = log_start_offset
-        self._load_latest_snapshot(log_start_offset, now_ms)
-        return self.map_end_offset
-
-    def _load_latest_snapshot(self, log_start_offset: int, now_ms: int) -> None:
-        for offset in sorted(self._snapshots, reverse=True):
-            path = self.snapshot_path(offset)
-            try:
-                entries = decode_snapshot(self.files.read_file(path))
-            except (DecodeError, FileNotFoundError) as error:
-                logger.warning("%s is not used and deleted: %s", path, error)
-                self.delete_snapshot(offset)
-                continue
-            self._load(entry for entry in entries if not self._is_idle(entry, now_ms))
-            self._last_snapshot_offset = self.map_end_offset = offset
-            return
-        self._last_snapshot_offset = self.map_end_offset = log_start_offset
-
-    def _load(self, entries: Iterable[ProducerEntry]) -> None:
-        self._producers = {entry.producer_id: entry for entry in entries}
-        self._ongoing = dict(
-            sorted(
-                (entry.transaction_first_offset, entry.producer_id)
-                for entry in self._producers.values()
-                if entry.transaction_first_offset >= 0
-            )
-        )
-        self._find_first_unstable_offset()
+        offset, entries = self._snapshots.load_latest() or (log_start_offset, [])
+        self._load(entry for entry in entries if not self._is_idle(entry, now_ms))
+        self._last_snapshot_offset = self.map_end_offset = offset
+        return offset
 
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Forget everything, with all snapshot files."""
-        for snapshot in list(self._snapshots):
-            self.delete_snapshot(snapshot)
-        self._clear()
+        for snapshot in self._snapshots.offsets:
+            self._snapshots.delete(snapshot)
+        self._load(())
         self._log_start_offset = offset
         self._last_snapshot_offset = 0
         self.map_end_offset = offset
 
-    def _clear(self) -> None:
-        self._producers.clear()
-        self._ongoing.clear()
-        self._unreplicated.clear()
-        self._first_unstable_offset = None
+    def _load(self, entries: Iterable[ProducerEntry]) -> None:
+        self._producers = {entry.producer_id: entry for entry in entries}
+        self._transactions.load(
+            (entry.transaction_first_offset, entry.producer_id)
+            for entry in self._producers.values()
+            if entry.transaction_first_offset >= 0
+        )

@@ -1,7 +1,7 @@
 """The background work on a broker's logs: each of its tasks wakes up at its own interval.
 
     retention      log.retention.check.interval.ms           deletes segments that are too old, or too much
-    flush          every second at least                     flush.ms, and segments that were closed since
+    flush          every second at least                     flush.messages, flush.ms, and segments closed since
     recovery       log.flush.offset.checkpoint.interval.ms   recovery-point-offset-checkpoint
     start          log.flush.start.offset.checkpoint...      log-start-offset-checkpoint
     high watermark replica.high.watermark.checkpoint...      replication-offset-checkpoint
@@ -149,14 +149,14 @@ class Upkeep:
         return found
 
     async def flush_due(self) -> None:
-        """Sync what is due by `flush.ms`, and segments that were closed since the last sync."""
+        """Sync what is due by `flush.messages` or `flush.ms`, and segments that were closed since the last sync."""
         now_ms = self._directories.clock.now_ms()
         group_commit = self._directories.group_commit
         dirty = [log for log in self._directories.all() if log.recovery_point < log.log_end_offset]
         for log in dirty:
             if log.is_offline:
                 continue
-            if now_ms - log.last_flushed_ms >= log.config.flush_ms:
+            if log.flush_due or now_ms - log.last_flushed_ms >= log.config.flush_ms:
                 group_commit.flush(log)
             elif log.recovery_point < log.active_base_offset:
                 group_commit.flush(log, log.active_base_offset)
