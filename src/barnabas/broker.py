@@ -137,6 +137,7 @@ class Broker:
             group_commit=self._group_commit,
             durability=config["barnabas.durability"],
             log_config=self._log_config,
+            loop=loop,
         )
         self._state = _RECOVERING
         await self._log_directories.recover()

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.replication.partition import Partition
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.log_directories import LogDirectories
+    from barnabas.log.partition_log import PartitionLog
     from barnabas.metadata.image import Topic
     from barnabas.metrics import Registry
 
 __all__ = ["Replicas"]
 
 logger = logging.getLogger(__name__)
+
+
+_BEGIN_SLICE_S = 0.002
+
+
+class _Unbegun(NamedTuple):
+    """A partition whose log is still to be begun."""
+
+    topic_id: bytes
+    is_new: bool
 
 
 class Replicas:
@@ -31,6 +43,7 @@ class Replicas:
         group_commit: The shared fsync that acknowledgements may wait for.
         durability: `barnabas.durability`.
         log_config: Gives the settings of a topic's logs by its name.
+        loop: Where new logs are begun, a few in each turn.
     """
 
     __slots__ = (
@@ -41,7 +54,9 @@ class Replicas:
         "_leadership_listeners",
         "_log_config",
         "_log_directories",
+        "_loop",
         "_node_id",
+        "_unbegun",
     )
 
     def __init__(
@@ -52,6 +67,7 @@ class Replicas:
         group_commit: GroupCommit,
         durability: str,
         log_config: Callable[[str], LogConfig],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._node_id = node_id
         self._log_directories = log_directories
@@ -60,6 +76,8 @@ class Replicas:
         self._log_config = log_config
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[bytes, dict[int, Partition]] = {}
+        self._loop = loop
+        self._unbegun: dict[tuple[str, int], _Unbegun] = {}
         self._leadership_listeners: list[Callable[[Partition], None]] = []
 
     def __iter__(self) -> Iterator[Partition]:
@@ -133,12 +151,13 @@ class Replicas:
 
         Args:
             topic: The topic's state.
-            is_new: Whether its newest partitions were created just now: their logs are begun at once. Those found at
-                start are opened when they are first needed.
+            is_new: Whether its newest partitions were created just now, so that no disk can hold them yet.
+
+        Logs that there are already are opened when they are first needed. Those that are missing are begun in the turns of
+        the loop to come, a few in each, or when they are first needed: a topic of thousands of partitions stalls nobody.
         """
         by_name = self._by_name.setdefault(topic.name, {})
         self._by_id[topic.id] = by_name
-        config: LogConfig | None = None
         for state in topic.partitions:
             if self._node_id not in state.replicas:
                 continue
@@ -146,20 +165,40 @@ class Replicas:
             if partition is None:
                 partition = self._partition(topic, state.index)
                 by_name[state.index] = partition
-                if is_new:
-                    if config is None:
-                        config = self._log_config(topic.name)
-                    self._begin_log(topic, state.index, config)
+                if is_new or not self._log_directories.has(topic.name, state.index):
+                    self._begin_later(topic, state.index, is_new=is_new)
             before = (partition.leader_id, partition.leader_epoch)
             partition.apply(state)
             if before != (partition.leader_id, partition.leader_epoch):
                 self._leadership_changed(partition)
 
-    def _begin_log(self, topic: Topic, index: int, config: LogConfig) -> None:
-        try:
-            self._log_directories.create(topic.name, index, topic.id, config, is_new=True)
-        except StorageError as error:
-            logger.warning("log is not begun log=%s-%d reason=%s", topic.name, index, error)
+    def _begin_later(self, topic: Topic, index: int, *, is_new: bool) -> None:
+        if not self._unbegun:
+            self._loop.call_soon(self._begin_some)
+        self._unbegun[topic.name, index] = _Unbegun(topic.id, is_new)
+
+    def _begin_some(self) -> None:
+        """Begins missing logs for a moment, and goes on in the next turn."""
+        until_s = self._loop.time() + _BEGIN_SLICE_S
+        while self._unbegun and self._loop.time() < until_s:
+            name, index = next(iter(self._unbegun))
+            topic_id = self._unbegun[name, index].topic_id
+            try:
+                self._open_log(name, index, topic_id)
+            except StorageError as error:
+                logger.warning("log is not begun log=%s-%d reason=%s", name, index, error)
+        if self._unbegun:
+            self._loop.call_soon(self._begin_some)
+
+    def _open_log(self, name: str, index: int, topic_id: bytes) -> PartitionLog:
+        unbegun = self._unbegun.pop((name, index), None)
+        return self._log_directories.create(
+            name,
+            index,
+            topic_id,
+            self._log_config(name),
+            is_new=unbegun is not None and unbegun.is_new and unbegun.topic_id == topic_id,
+        )
 
     def _partition(self, topic: Topic, index: int) -> Partition:
         name, topic_id = topic.name, topic.id
@@ -168,7 +207,7 @@ class Replicas:
             index,
             topic_id,
             node_id=self._node_id,
-            open_log=lambda: self._log_directories.create(name, index, topic_id, self._log_config(name)),
+            open_log=lambda: self._open_log(name, index, topic_id),
             group_commit=self._group_commit,
             durability=self._durability,
         )
@@ -182,6 +221,7 @@ class Replicas:
             partition.leader_id = -1
             self._leadership_changed(partition)
             partition.wake_parked()
+            self._unbegun.pop((name, partition.index), None)
             try:
                 self._log_directories.delete(name, partition.index)
             except StorageError as error:
