@@ -6,8 +6,6 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 
-from tests.oracle.log.kafka_data import SEGMENT_BYTES
-
 from barnabas.clock import SystemClock
 from barnabas.config.broker import BrokerConfig
 from barnabas.config.topic import LogConfig
@@ -19,6 +17,7 @@ from barnabas.records.batch import parse_header
 from barnabas.records.builder import build_batch
 from barnabas.records.compression import Codec
 from barnabas.records.control import build_end_marker
+from tests.oracle.log.kafka_data import SEGMENT_BYTES
 
 # There is no transaction coordinator here that could verify anything.
 NO_VERIFICATION = {"transaction.partition.verification.enable": "false"}

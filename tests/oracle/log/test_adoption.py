@@ -9,6 +9,13 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+
+from barnabas.errors import ConfigError
+from barnabas.log.files import Files
+from barnabas.log.partition_metadata import read_topic_id
+from barnabas.records.batch import iterate_headers
+from barnabas.records.compression import Codec
+from barnabas.records.record import iterate_records
 from tests.oracle.kafka_broker import KafkaBroker, kafka_broker
 from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
 from tests.oracle.log.kafka_data import (
@@ -21,13 +28,6 @@ from tests.oracle.log.kafka_data import (
     read_all,
 )
 from tests.oracle.log.our_data import CONFIG, Writer, log_directories
-
-from barnabas.errors import ConfigError
-from barnabas.log.files import Files
-from barnabas.log.partition_metadata import read_topic_id
-from barnabas.records.batch import iterate_headers
-from barnabas.records.compression import Codec
-from barnabas.records.record import iterate_records
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 

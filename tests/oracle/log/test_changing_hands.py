@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
 from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_broker import KafkaBroker
 from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43

@@ -7,10 +7,6 @@ import re
 import struct
 
 import pytest
-from tests.broker_process import BrokerProcess
-from tests.oracle.kafka_jars import run_java
-from tests.oracle.log.kafka_data import At, create_topic, produce, read_in_group
-from tests.oracle.log.our_data import CONFIG, Writer, log_directories
 
 from barnabas.config.topic import LogConfig
 from barnabas.log.producer_snapshot import decode_snapshot
@@ -23,6 +19,10 @@ from barnabas.wire.messages.group.offset_commit_key import OffsetCommitKey
 from barnabas.wire.messages.group.offset_commit_value import OffsetCommitValue
 from barnabas.wire.messages.transaction.transaction_log_key import TransactionLogKey
 from barnabas.wire.messages.transaction.transaction_log_value import TransactionLogValue
+from tests.broker_process import BrokerProcess
+from tests.oracle.kafka_jars import run_java
+from tests.oracle.log.kafka_data import At, create_topic, produce, read_in_group
+from tests.oracle.log.our_data import CONFIG, Writer, log_directories
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 
