@@ -4,7 +4,6 @@ import os
 import resource
 
 import pytest
-from tests.log.harness import START_MS, CountingFiles, LogHarness, batch
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import ErrorCode, KafkaError, StorageError
@@ -13,6 +12,7 @@ from barnabas.log.origin import Origin
 from barnabas.log.partition_log import AppendResult
 from barnabas.records.batch import iterate_headers
 from barnabas.records.control import build_end_marker
+from tests.log.harness import START_MS, CountingFiles, LogHarness, batch
 
 
 @pytest.fixture
@@ -276,6 +276,20 @@ class TestTransactions:
         self.end(transactions, 3, is_commit=True)
         log.on_high_watermark(7)
         assert log.last_stable_offset(7) == 7
+
+    @pytest.mark.parametrize("is_torn", [False, True])
+    def test_last_stable_offset_after_a_restart(self, transactions, is_torn):
+        """Transactions that were settled before a restart hold nobody back after it, however they are found again."""
+        self.end(transactions, 3, is_commit=False)
+        if is_torn:
+            transactions.crash(recovery_point=0)
+        else:
+            transactions.log.close()
+            for name in transactions.names(".snapshot"):
+                (transactions.directory / name).unlink()
+            transactions.log = transactions.open(clean=True, recovery_point=7)
+        transactions.log.high_watermark = 7
+        assert transactions.log.last_stable_offset(7) == 7
 
     def test_aborted_transactions(self, transactions):
         """Readers learn of the aborted transactions in what they read, and of no others."""

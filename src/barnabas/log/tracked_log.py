@@ -150,7 +150,10 @@ class TrackedLog(LocalLog):
         """Where read_committed readers stop."""
         if not self._producers_are_loaded:
             self._load_producers()
-        return self._producers.last_stable_offset(high_watermark)
+        producers = self._producers
+        # Transactions found in the log when it was loaded may have been settled long ago.
+        producers.on_high_watermark(high_watermark)
+        return producers.last_stable_offset(high_watermark)
 
     def on_high_watermark(self, high_watermark: int) -> None:
         """The high watermark moved."""
