@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import struct
+
 import pytest
-from tests.log.harness import CountingFiles, LogHarness
 
 from barnabas.errors import StorageError
+from tests.log.harness import CountingFiles, LogHarness
 
 FIRST = "00000000000000000000"
 
@@ -69,6 +72,27 @@ class TestCleanRestart:
         assert harness.append(b"v").first_offset == 6
         assert offsets(harness) == list(range(7))
         assert f"was closed at offset {end}, but its batches end at 6" in caplog.text
+
+    @pytest.mark.parametrize(
+        "entry",
+        [(300, 10**6), (9, 0), (3, 300), None],
+        ids=["behind the end", "zero", "no batch", "cut file"],
+    )
+    def test_an_index_that_does_not_fit(self, harness, caplog, entry):
+        """An index whose last entry is not that of a batch is rebuilt on first use, marker or not."""
+        fill(harness, segments=1, each=10)
+        harness.log.close()
+        if entry is None:
+            os.truncate(harness.directory / (FIRST + ".log"), harness.log.size_bytes // 2)
+        else:
+            with (harness.directory / (FIRST + ".index")).open("ab") as file:
+                file.write(struct.pack(">ii", *entry))
+        harness.log = harness.open(clean=True, recovery_point=10)
+        assert offsets(harness) == list(range(10 if entry else 5))
+        assert [harness.log.read(offset, 1, up_to_offset=10).position for offset in range(5)] == [
+            offset * (harness.log.size_bytes // len(offsets(harness))) for offset in range(5)
+        ]
+        assert "recovering it" in caplog.text
 
     def test_a_torn_end_in_spite_of_the_marker(self, harness, caplog):
         """A file that does not end with a batch is recovered on first use, marker or not."""

@@ -68,7 +68,7 @@ class TestOffsetIndex:
         """An index without entries points to the beginning."""
         index = filled(path, [])
         assert index.lookup(1000) == 0
-        assert index.last_position() == 0
+        assert index.last() is None
         assert index.offset_at(0) is None
 
     def test_an_unfinished_entry_is_not_one(self, path):

@@ -76,9 +76,9 @@ class OffsetIndex:
         )
         return self.entry(index, wait=wait)[0] if index < self.entries.count else None
 
-    def last_position(self, *, wait: bool = True) -> int:
-        """The position of the last entry, 0 if there is none."""
-        return self.entry(self.entries.count - 1, wait=wait)[1] if self.entries.count else 0
+    def last(self, *, wait: bool = True) -> tuple[int, int] | None:
+        """Offset and position of the last entry, None if there is none."""
+        return self.entry(self.entries.count - 1, wait=wait) if self.entries.count else None
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries of batches that end at `offset` or later."""

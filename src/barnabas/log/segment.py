@@ -312,12 +312,13 @@ class Segment:
         """The offset after the last batch, for a segment that was opened: walks what the index does not cover.
 
         Raises:
-            DecodeError: the file does not end with a whole batch.
+            DecodeError: the file does not end with a whole batch, or the index does not fit it.
             ColdRead: `wait` is False, and something is not in the page cache.
         """
         if self.end_is_loaded:
             return self.next_offset
-        start = self.offset_index.last_position(wait=wait)
+        indexed = self.offset_index.last(wait=wait)
+        start = indexed[1] if indexed else 0
         max_timestamp = self.time_index.last(wait=wait)
         next_offset = self.base_offset
         ends: array[int] = array("q")
@@ -326,6 +327,10 @@ class Segment:
         for position, header in self.headers(start, wait=wait):
             if not ends:
                 floor = header.base_offset
+                if indexed and (start == 0 or indexed[0] != header.last_offset):
+                    raise DecodeError(
+                        f"{self.file.path} has another batch at position {start} than its index says"
+                    )
             if header.base_offset < next_offset:
                 raise DecodeError(
                     f"{self.file.path} goes back to offset {header.base_offset} at position {position}"
@@ -335,6 +340,8 @@ class Segment:
             positions.append(position)
             if header.max_timestamp > max_timestamp.timestamp_ms:
                 max_timestamp = TimestampOffset(header.max_timestamp, header.last_offset)
+        if not ends:
+            raise DecodeError(f"{self.file.path} ends before the position {start} that its index speaks of")
         if len(ends) > TAIL_BATCHES:
             dropped = len(ends) - TAIL_BATCHES // 2
             floor = ends[dropped - 1]
