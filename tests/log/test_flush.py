@@ -3,10 +3,10 @@ from __future__ import annotations
 import threading
 
 import pytest
-from tests.log.harness import LogHarness
 
 from barnabas.errors import StorageError
 from barnabas.log.files import Files
+from tests.log.harness import LogHarness
 
 
 class SyncingFiles(Files):

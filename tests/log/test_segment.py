@@ -4,7 +4,6 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.log.harness import CountingFiles, batch
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
@@ -13,6 +12,7 @@ from barnabas.log.segment import MAX_RELATIVE_OFFSET, Segment, roll_jitter_ms
 from barnabas.records.batch import parse_header
 from barnabas.records.builder import build_batch
 from barnabas.records.compression import Codec
+from tests.log.harness import CountingFiles, batch
 
 NOW_MS = 1_000_000
 

@@ -356,6 +356,8 @@ class Partition:
                 log.on_high_watermark(end)
         else:
             self._advance_high_watermark(log)
+        if log.flush_due:
+            self._group_commit.flush(log)  # flush.messages
         if self.parked_fetches:
             for parked in self.parked_fetches:
                 parked.wake()
@@ -376,8 +378,10 @@ class Partition:
         The future fails with StorageError when the log directory does.
         """
         durability = self._durability
-        if durability == Durability.FSYNC_ALWAYS or (
-            durability == Durability.FSYNC_WHEN_ALONE and acks == ACKS_ALL and len(self.isr) == 1
+        if (
+            durability == Durability.FSYNC_ALWAYS
+            or (durability == Durability.FSYNC_WHEN_ALONE and acks == ACKS_ALL and len(self.isr) == 1)
+            or self.log.flush_due  # flush.messages: Kafka flushes before it answers
         ):
             return self._group_commit.request(self.log, last_offset + 1)
         return None
