@@ -131,6 +131,22 @@ async def test_without_a_coordinator_everybody_is_told_to_look_for_one(loop, tmp
         assert (await node.call(ListGroupsRequest(), 5)).groups == []
 
 
+async def test_a_member_that_falls_silent_is_removed(loop, tmp_path):
+    """By a timer of the real loop."""
+    async with running(tmp_path, group_min_session_timeout_ms=10) as node:
+        await find(node, "g")
+        joined = await node.call(join("g", 3, session_timeout_ms=50), 3)
+        await node.call(sync(joined, 2, group="g"), 2)
+        end = loop.time() + 20
+        while True:
+            (described,) = (await node.call(DescribeGroupsRequest(groups=["g"]), 4)).groups
+            if described.group_state == "Empty":
+                break
+            assert loop.time() < end
+            await asyncio.sleep(0.01)
+        assert described.members == []
+
+
 # ----- offsets
 
 

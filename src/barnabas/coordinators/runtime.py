@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from barnabas.coordinators.hosted_shard import HostedShard
-from barnabas.coordinators.loading import load
+from barnabas.coordinators.loading import LoadSummary, load
 from barnabas.coordinators.partitioning import partition_for
 from barnabas.coordinators.shard import Shard
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
@@ -50,6 +50,24 @@ class RuntimeSettings:
     compression: int = 0
 
 
+class _Round:
+    """What was loaded since the last time that nothing was: a broker that starts loads many partitions."""
+
+    __slots__ = ("partition_count", "record_count", "size_bytes", "started_ms")
+
+    def __init__(self, started_ms: float) -> None:
+        self.started_ms = started_ms
+        self.partition_count = 0
+        self.record_count = 0
+        self.size_bytes = 0
+
+    def add(self, summary: LoadSummary) -> None:
+        """One partition more."""
+        self.partition_count += 1
+        self.record_count += summary.record_count
+        self.size_bytes += summary.size_bytes
+
+
 class CoordinatorRuntime(Generic[S]):
     """The shards of one internal topic that this broker leads.
 
@@ -72,6 +90,7 @@ class CoordinatorRuntime(Generic[S]):
         "_loop",
         "_new_shard",
         "_partition_count",
+        "_round",
         "_settings",
         "topic",
     )
@@ -96,6 +115,7 @@ class CoordinatorRuntime(Generic[S]):
         self._loading: dict[int, asyncio.Task[None]] = {}
         self._failed: set[int] = set()
         self._loads = asyncio.Semaphore(_LOADS_MAX)
+        self._round = _Round(0.0)
         self._is_closed = False
 
     # ----- finding
@@ -161,12 +181,13 @@ class CoordinatorRuntime(Generic[S]):
         if is_empty:
             self._activate(partition, self._new_shard())
             return
+        if not self._loading:
+            self._round = _Round(self._clock.monotonic_ms())
         task = self._loop.create_task(self._load(partition), name=f"load {self.topic}-{index}")
         self._loading[index] = task
 
     async def _load(self, partition: Partition) -> None:
         index = partition.index
-        started_ms = self._clock.monotonic_ms()
         shard = self._new_shard()
         try:
             async with self._loads:
@@ -178,15 +199,24 @@ class CoordinatorRuntime(Generic[S]):
             self._fail(index, error)
             return
         self._loading.pop(index, None)
-        logger.info(
-            "coordinator is loaded topic=%s partition=%d epoch=%d records=%d bytes=%d ms=%d",
+        logger.debug(
+            "coordinator is loaded topic=%s partition=%d epoch=%d records=%d bytes=%d",
             self.topic,
             index,
             partition.leader_epoch,
             summary.record_count,
             summary.size_bytes,
-            self._clock.monotonic_ms() - started_ms,
         )
+        self._round.add(summary)
+        if not self._loading:
+            logger.info(
+                "coordinators are loaded topic=%s partitions=%d records=%d bytes=%d ms=%d",
+                self.topic,
+                self._round.partition_count,
+                self._round.record_count,
+                self._round.size_bytes,
+                self._clock.monotonic_ms() - self._round.started_ms,
+            )
         self._activate(partition, shard)
 
     def _fail(self, index: int, error: Exception) -> None:
@@ -226,7 +256,7 @@ class CoordinatorRuntime(Generic[S]):
             task.cancel()
         hosted = self._active.pop(index, None)
         if hosted is not None:
-            logger.info("coordinator resigns topic=%s partition=%d", self.topic, index)
+            logger.debug("coordinator resigns topic=%s partition=%d", self.topic, index)
             hosted.close()
 
     async def close(self) -> None:
