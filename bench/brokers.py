@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.oracle.kafka_broker import KafkaBroker
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_READY = re.compile(rb"address=\S*?(\d+)\b")
+_READY = re.compile(rb"address=\S*:(\d+)")
 
 
 def cpu_s(pid: int) -> float:
