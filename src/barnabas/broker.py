@@ -271,7 +271,7 @@ class Broker:
     def _log_config(self, topic: str) -> LogConfig:
         return log_config(self.config, self._controller.image.topic_config(topic))
 
-    def _follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
+    def _follow(self, _image: MetadataImage, delta: MetadataDelta) -> None:
         """A committed change of metadata: partitions are created, led, deleted and configured as it says."""
         replicas = self._replicas
         for topic in delta.deleted_topics.values():
@@ -280,9 +280,9 @@ class Broker:
             replicas.apply_topic(topic, is_new=True)
         for _, topic in delta.changed_topics.values():
             replicas.apply_topic(topic, is_new=True)
-        for resource_type, name in delta.changed_configs:
-            if resource_type == ResourceType.TOPIC and name in image.topics:
-                replicas.configure_topic(name)
+        configured = {name for kind, name in delta.changed_configs if kind == ResourceType.TOPIC}
+        if configured:
+            replicas.configure_topics(configured)
 
     def _reconfigure(self, changed: frozenset[str]) -> None:
         """Broker settings changed dynamically."""

@@ -1,15 +1,21 @@
 """DescribeConfigs, AlterConfigs, IncrementalAlterConfigs and ListConfigResources."""
 
 import logging
+import time
 
 import pytest
 
+from barnabas.errors import ErrorCode
 from barnabas.handlers.logger_levels import levels
+from barnabas.records.builder import build_batch
+from barnabas.records.record import Record
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.describe_configs import DescribeConfigsRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from barnabas.wire.messages.list_config_resources import ListConfigResourcesRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.event_loops import eventually
 from tests.handlers.node import running
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
@@ -34,6 +40,15 @@ async def change(node, resource_type, name, *operations, version=1, **more):
     (result,) = answer.responses
     assert (result.resource_type, result.resource_name) == (resource_type, name)
     return result.error_code, result.error_message
+
+
+async def produce(node, topic, *, size_bytes):
+    """The error code of one record of this size."""
+    batch = build_batch([Record(0, int(time.time() * 1000), None, b"x" * size_bytes, ())])
+    data = ProduceRequest.PartitionProduceData(index=0, records=bytes(batch))
+    topic_data = ProduceRequest.TopicProduceData(name=topic, partition_data=[data])
+    answer = await node.call(ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[topic_data]), 9)
+    return answer.responses[0].partition_responses[0].error_code
 
 
 async def replace(node, resource_type, name, *settings, version=2, **more):
@@ -92,6 +107,23 @@ async def test_a_change_is_in_force_when_the_answer_comes(tmp_path, loop, versio
             )
         assert log.config.retention_ms == 604_800_000
         assert await value(node, TOPIC, "orders", "retention.ms") == ("604800000", 5)
+
+
+async def test_a_change_reaches_a_log_that_nobody_has_used(tmp_path, loop):
+    """What was begun and not written to yet goes by new settings too: retention, and the very next produce request."""
+    async with running(tmp_path) as node:
+        await create(node, "orders")
+        logs = node.broker.log_directories
+        (log,) = await eventually(lambda: [log for log in logs.all() if log.topic == "orders"])
+        assert not node.broker._replicas.leader("orders", 0).is_open
+        changes = ("retention.ms", SET, "5000"), ("max.message.bytes", SET, "200")
+        assert await change(node, TOPIC, "orders", *changes) == (0, None)
+        assert log.config.retention_ms == 5000
+        assert await change(node, BROKER, "", ("log.retention.bytes", SET, "7000")) == (0, None)
+        assert (log.config.retention_ms, log.config.retention_bytes) == (5000, 7000)
+        assert await produce(node, "orders", size_bytes=200) == ErrorCode.MESSAGE_TOO_LARGE
+        assert await produce(node, "orders", size_bytes=20) == 0
+        assert node.broker._replicas.leader("orders", 0).log is log
 
 
 @pytest.mark.parametrize("version", range(3))

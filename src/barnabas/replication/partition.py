@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.partition_log import AppendResult, PartitionLog
     from barnabas.metadata.image import Partition as PartitionImage
@@ -527,13 +526,6 @@ class Partition:
             )
         self.log.delete_records(target)
         return self.log.log_start_offset
-
-    # ----- settings
-
-    def configure(self, config: LogConfig) -> None:
-        """Takes over the topic's settings, at once; a log that is not open yet gets them when it is opened."""
-        if self._log is not None:
-            self._log.config = config
 
     def wake_parked(self) -> None:
         """Makes parked fetches look again, for example because this broker no longer leads."""

@@ -10,7 +10,7 @@ from barnabas.replication.partition import Partition
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
@@ -227,18 +227,20 @@ class Replicas:
             except StorageError as error:
                 logger.warning("log is not deleted log=%s-%d reason=%s", name, partition.index, error)
 
-    def configure_topic(self, name: str) -> None:
-        """Takes over the settings of one topic, at once."""
-        partitions = self._by_name.get(name)
-        if partitions:
-            config = self._log_config(name)
-            for partition in partitions.values():
-                partition.configure(config)
+    def configure_topics(self, names: Collection[str]) -> None:
+        """Takes over the settings of these topics, at once; a log that is not open gets them when it is opened.
+
+        It goes by the logs, not the partitions: recovery and creation open logs before their partitions need them.
+        """
+        configs = {name: self._log_config(name) for name in names if name in self._by_name}
+        for log in self._log_directories.all():
+            config = configs.get(log.topic)
+            if config is not None:
+                log.config = config
 
     def configure_all(self) -> None:
         """Takes over the broker's settings, which are the defaults of every topic's."""
-        for name in self._by_name:
-            self.configure_topic(name)
+        self.configure_topics(self._by_name)
 
     def _leadership_changed(self, partition: Partition) -> None:
         for listener in self._leadership_listeners:
