@@ -1,19 +1,37 @@
 #!/bin/sh
 # Makes the virtual environment that a make target needs: `tools/setup.sh run|dev VENV`.
 # Everything comes pinned by hash from requirements/*.lock; nothing outside VENV is touched, except that
-# a Debian without the venv module gets it from Debian itself when we may (root), and a sentence when not.
+# a Debian without Python or its venv module gets them from Debian itself when we may (root), and a sentence when not.
+# PYTHON=... chooses the interpreter; otherwise it is the first of python3.11, 3.12, 3.13 and python3 that will do.
 set -eu
 kind=$1
 venv=$2
 cd "$(dirname "$0")/.."
 
 stamp="$venv/.stamp-$kind"
-wanted=$(cat "requirements/$kind.lock" pyproject.toml tools/setup.sh | cksum)
+# A checkout that was moved, and another PYTHON, want a new one too.
+wanted=$({ pwd; cat "requirements/$kind.lock" pyproject.toml tools/setup.sh; } | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-    exit 0
+    if [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" --version 2>&1)" = "$("$venv/bin/python" --version)" ]; then
+        exit 0
+    fi
 fi
 
+debian() { # debian PACKAGE...: gets packages from Debian where we may; its chatter is shown only if that fails
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
+    echo "setup: apt-get install $*" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    if ! chatter=$({ apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } 2>&1); then
+        echo "$chatter" >&2
+        return 1
+    fi
+}
+
 python=
+if [ -n "${PYTHON:-}" ] && ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "setup: PYTHON=$PYTHON is no Python 3.11 or later." >&2
+    exit 1
+fi
 for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
     if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 &&
         "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -21,19 +39,15 @@ for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
         break
     fi
 done
+if [ -z "$python" ] && debian python3 python3-venv && python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    python=python3
+fi
 if [ -z "$python" ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        apt-get update -qq && apt-get install -y -qq python3 python3-venv >&2
-        python=python3
-    else
-        echo "setup: Python 3.11 or later is needed; install it (Debian: apt install python3 python3-venv) or set PYTHON." >&2
-        exit 1
-    fi
+    echo "setup: Python 3.11 or later is needed; install it (Debian: apt install python3 python3-venv) or set PYTHON." >&2
+    exit 1
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        apt-get update -qq && apt-get install -y -qq python3-venv >&2
-    else
+    if ! debian python3-venv || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         echo "setup: $python lacks the venv module; install it (Debian: apt install python3-venv)." >&2
         exit 1
     fi
@@ -41,7 +55,10 @@ fi
 
 echo "setup: making $venv ($("$python" --version), requirements/$kind.lock)" >&2
 "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$kind.lock" >&2
+if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$kind.lock" >&2; then
+    echo "setup: the packages of requirements/$kind.lock could not be fetched; pip says why above. Run make again when that is mended." >&2
+    exit 1
+fi
 if [ "$kind" = dev ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 else
