@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from tests.oracle.kafka_jars import KAFKA_43, kafka_jars, run_java
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["QUICK_JVM", "KafkaBroker", "free_port", "kafka_broker"]
+__all__ = ["QUICK_JVM", "KafkaBroker", "free_ports", "kafka_broker"]
 
 QUICK_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m")
 """Starts soon and stays small; a bench gives options of its own."""
@@ -33,11 +33,13 @@ _START_DEADLINE_S = 90
 _STOP_DEADLINE_S = 60
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class KafkaBroker:
@@ -79,7 +81,7 @@ class KafkaBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         if (self.data_directory / "meta.properties").exists():
             return
-        self._write_properties(free_port(), free_port())
+        self._write_properties(*free_ports(2))
         run_java(
             "kafka.tools.StorageTool",
             ["format", "--ignore-formatted", "-t", self.cluster_id, "-c", str(self._properties)],
@@ -147,8 +149,8 @@ class KafkaBroker:
 
     def _launch(self) -> None:
         assert self.process is None
-        self.port = free_port()
-        self._write_properties(self.port, free_port())
+        self.port, controller_port = free_ports(2)
+        self._write_properties(self.port, controller_port)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [
