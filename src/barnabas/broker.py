@@ -164,8 +164,8 @@ class Broker:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config
         protocols = parse_security_protocol_map(config["listener.security.protocol.map"])
-        endpoints = parse_listeners(config["listeners"], protocols)
-        advertised = config["advertised.listeners"]
+        endpoints = parse_listeners(config.for_clients("listeners"), protocols)
+        advertised = config.for_clients("advertised.listeners")
         self._advertised = (
             parse_advertised_listeners(advertised, endpoints, protocols).configured if advertised else {}
         )

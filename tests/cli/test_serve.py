@@ -13,6 +13,7 @@ from barnabas.cli.process import age_ms, raise_open_files_limit
 from barnabas.cli.serve import listener, ready_line, settings
 from barnabas.config.broker import BrokerConfig
 from barnabas.errors import ConfigError
+from tests.broker_process import free_port
 
 
 def options(*words):
@@ -167,6 +168,51 @@ def test_it_serves_every_address_of_localhost(command, tmp_path):
     assert "level=error" not in log
     assert "Traceback" not in log
     assert all(line.startswith("time=") for line in log.splitlines())
+
+
+def test_a_server_properties_of_kafka_starts_a_broker(command, tmp_path):
+    """What the file of a combined KRaft node says is understood; the controller's listener is not opened."""
+    port, controller_port = free_port(), free_port()
+    file = tmp_path / "server.properties"
+    file.write_text(f"""
+# The Apache Kafka way: one node that is broker and controller.
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=localhost:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+inter.broker.listener.name=PLAINTEXT
+advertised.listeners=PLAINTEXT://localhost:{port},CONTROLLER://localhost:{controller_port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs={tmp_path / "kraft-combined-logs"}
+num.partitions=1
+num.recovery.threads.per.data.dir=2
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+log.flush.interval.messages=10000
+log.flush.interval.ms=1000
+log.retention.hours=168
+log.retention.bytes=1073741824
+log.segment.bytes=1073741824
+log.retention.check.interval.ms=300000
+group.initial.rebalance.delay.ms=0
+""")
+    with command.running("serve", "--config", str(file)) as process:
+        assert f"address=127.0.0.1:{port} data={tmp_path}/kraft-combined-logs" in first_line(process)
+        socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", controller_port))
+        log = stopped(process)
+    assert "level=error" not in log
+    assert "Traceback" not in log
 
 
 def test_settings_without_effect_are_said_once(command, tmp_path):

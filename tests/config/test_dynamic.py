@@ -33,7 +33,8 @@ from barnabas.errors import ErrorCode, KafkaError
         ({"listener.name.x.ssl.keystore.type": "PEM"}, False, "broker id must be specified"),
         ({"log.roll.ms": "0"}, True, "log.roll.ms must be greater than or equal to 1"),
         ({"log.roll.ms": "0"}, False, "log.roll.ms must be greater than or equal to 1"),
-        ({"max.connections.per.ip.overrides": "a:b"}, True, "host:number"),
+        ({"max.connections.per.ip": "0"}, False, "set to zero only if max.connections.per.ip.overrides"),
+        ({"max.connections.per.ip.overrides": "a:b"}, True, "IP address and a number"),
     ],
 )
 def test_what_may_not_change_is_refused_with_kafkas_words(configs, per_broker, complaint):

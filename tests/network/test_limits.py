@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from barnabas.config.broker import BrokerConfig
-from barnabas.errors import ConfigError
 from barnabas.network.connection_quotas import ConnectionQuotas
-from barnabas.network.limits import NetworkLimits, parse_overrides
+from barnabas.network.limits import NetworkLimits
 
 
 def test_defaults_are_those_of_the_configuration():
@@ -30,22 +27,9 @@ def test_every_limit_comes_from_its_key():
         "socket.listen.backlog.size": 10,
     }
     config = BrokerConfig(
-        {**{key: str(value) for key, value in settings.items()}, "max.connections.per.ip.overrides": "h:4"}
+        {**{key: str(value) for key, value in settings.items()}, "max.connections.per.ip.overrides": "::1:4"}
     )
-    assert NetworkLimits.from_config(config) == NetworkLimits(1, 2, 3, 70_000, 5, 6, {"h": 4}, 7, 8, 9, 10)
-
-
-def test_overrides():
-    """Overrides are addresses with counts; IPv6 addresses may stand in brackets."""
-    assert parse_overrides("") == {}
-    assert parse_overrides(" 10.0.0.1:5, ::1:6,[fe80::1]:0 ") == {"10.0.0.1": 5, "::1": 6, "fe80::1": 0}
-
-
-@pytest.mark.parametrize("text", ["10.0.0.1", ":5", "10.0.0.1:", "10.0.0.1:-1", "a:1,b"])
-def test_wrong_overrides_are_explained(text):
-    """An entry without an address or a count is named."""
-    with pytest.raises(ConfigError, match="is not an address and a count"):
-        parse_overrides(text)
+    assert NetworkLimits.from_config(config) == NetworkLimits(1, 2, 3, 70_000, 5, 6, {"::1": 4}, 7, 8, 9, 10)
 
 
 def test_quotas_count():

@@ -15,6 +15,7 @@ milliseconds, or else minutes, or else hours (`KafkaConfig` of Apache Kafka 4.3)
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from barnabas.config.consistency import contradiction
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["FAMILIES", "BrokerConfig", "apply_synonyms", "overlaid"]
+
+logger = logging.getLogger(__name__)
 
 FAMILIES: tuple[tuple[str, ...], ...] = (
     ("log.roll.ms", "log.roll.hours"),
@@ -49,8 +52,8 @@ class BrokerConfig:
     """A broker's settings.
 
     `config[name]` is the typed value in force; `origin(name)` says where it comes from; `update()` applies dynamic
-    changes and calls the listeners. `warnings` are sentences about settings that were accepted and do nothing, for the
-    log.
+    changes and calls the listeners. `warnings` are sentences about settings that were accepted and do nothing; whoever
+    loads the configuration writes them to the log, `update()` does so itself.
     """
 
     __slots__ = (
@@ -230,13 +233,19 @@ class BrokerConfig:
                 if key is not None:
                     key.parse(text)
             except ConfigError as error:
-                self.warnings.append(f"A stored dynamic setting is passed over: {error}")
+                self._pass_over(f"A stored dynamic setting is passed over: {error}")
                 continue
             if key is not None and key.scope == READ_ONLY:
-                self.warnings.append(f"The stored dynamic setting {name} is passed over: it is not dynamic.")
+                self._pass_over(f"The stored dynamic setting {name} is passed over: it is not dynamic.")
                 continue
             usable[name] = text
         return usable
+
+    def _pass_over(self, warning: str) -> None:
+        # Every update comes with all that is stored; once is enough.
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            logger.warning(warning)
 
     def _resolve(self) -> None:
         self._raw = overlaid(self._static, self._dynamic_default, self._dynamic)

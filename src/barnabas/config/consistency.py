@@ -13,7 +13,7 @@ __all__ = ["contradiction"]
 def contradiction(values: Mapping[str, Any]) -> str | None:
     """One sentence on the first contradiction among these typed values, or `None`.
 
-    The rules on logs have the words of Kafka's `KafkaConfig`, because `AlterConfigs` answers with them. What `listeners`
+    The rules on logs and connections have the words of Kafka's `KafkaConfig`, because `AlterConfigs` answers with them. What `listeners`
     and its relatives say is checked where the addresses are read, in network/.
     """
     if values["log.roll.ms"] < 1:
@@ -22,6 +22,8 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         return "log.roll.jitter.ms must be greater than or equal to 0"
     if values["log.retention.ms"] == 0:
         return "log.retention.ms must be unlimited (-1) or, greater than or equal to 1"
+    if values["max.connections.per.ip"] == 0 and not values["max.connections.per.ip.overrides"]:
+        return "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set."
     if values["broker.id"] != values["node.id"]:
         return "broker.id is the old name of node.id; set one of them, or both to the same number."
     if values["group.min.session.timeout.ms"] > values["group.max.session.timeout.ms"]:

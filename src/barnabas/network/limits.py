@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from barnabas.errors import ConfigError
+from barnabas.config.addresses import limits_by_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NetworkLimits", "Settings", "parse_overrides"]
+__all__ = ["NetworkLimits", "Settings"]
 
 NO_LIMIT = 2**31 - 1
 
@@ -54,16 +54,12 @@ class NetworkLimits:
     connections_per_ip_overrides: Mapping[str, int] = field(default_factory=dict)
     idle_ms_max: int = 600_000
     send_buffer_bytes: int = 102_400
-    receive_buffer_bytes: int = 102_400
+    receive_buffer_bytes: int = -1
     listen_backlog: int = 50
 
     @classmethod
     def from_config(cls, config: Settings) -> NetworkLimits:
-        """The limits that the broker's configuration sets.
-
-        Raises:
-            ConfigError: `max.connections.per.ip.overrides` does not parse.
-        """
+        """The limits that the broker's configuration sets."""
         return cls(
             request_bytes_max=config["socket.request.max.bytes"],
             queued_request_bytes_max=config["queued.max.request.bytes"],
@@ -71,29 +67,9 @@ class NetworkLimits:
             outgoing_bytes_max=config["barnabas.outgoing.bytes.per.connection"],
             connections_max=config["max.connections"],
             connections_per_ip_max=config["max.connections.per.ip"],
-            connections_per_ip_overrides=parse_overrides(config["max.connections.per.ip.overrides"]),
+            connections_per_ip_overrides=limits_by_address(config["max.connections.per.ip.overrides"]),
             idle_ms_max=config["connections.max.idle.ms"],
             send_buffer_bytes=config["socket.send.buffer.bytes"],
             receive_buffer_bytes=config["socket.receive.buffer.bytes"],
             listen_backlog=config["socket.listen.backlog.size"],
         )
-
-
-def parse_overrides(text: str) -> Mapping[str, int]:
-    """Read `max.connections.per.ip.overrides`: `address:count,address:count`.
-
-    The address is an IP address as text, an IPv6 one with or without brackets.
-
-    Raises:
-        ConfigError: an entry has no address or no count.
-    """
-    overrides: dict[str, int] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        host, _, count = entry.rpartition(":")
-        host = host.strip().removeprefix("[").removesuffix("]")
-        if not host or not count.strip().isdecimal():
-            raise ConfigError(
-                f"max.connections.per.ip.overrides: {entry!r} is not an address and a count; write 127.0.0.1:200."
-            )
-        overrides[host] = int(count)
-    return overrides

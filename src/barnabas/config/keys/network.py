@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barnabas.config.addresses import limits_by_address
 from barnabas.config.definition import (
     CLUSTER_WIDE,
     HIGH,
@@ -17,23 +18,23 @@ from barnabas.config.definition import (
     at_least,
     list_of,
 )
+from barnabas.errors import ConfigError
 
 __all__ = ["KEYS"]
 
 
-def _limits_by_address() -> Validator:
-    """`host:number,host:number`."""
+def _addresses() -> Validator:
+    """`address:number,address:number`."""
 
     def complaint(name: str, value: str) -> str | None:
-        for member in filter(None, (part.strip() for part in value.split(","))):
-            host, _, number = member.rpartition(":")
-            if not host or not number.strip().isdecimal():
-                return (
-                    f"Invalid value {value} for configuration {name}: {member} is not of the form host:number"
-                )
+        del name
+        try:
+            limits_by_address(value)
+        except ConfigError as error:
+            return str(error)
         return None
 
-    return Validator("host:number,...", complaint)
+    return Validator("address:number,...", complaint)
 
 
 # fmt: off
@@ -57,8 +58,10 @@ KEYS = (
       differs="Kafka also changes it while it runs; here it is read at the start."),
     ConfigKey("socket.send.buffer.bytes", INT, 102_400, HIGH,
       "Size of a connection's send buffer; -1 leaves it to the system."),
-    ConfigKey("socket.receive.buffer.bytes", INT, 102_400, HIGH,
-      "Size of a connection's receive buffer; -1 leaves it to the system."),
+    ConfigKey("socket.receive.buffer.bytes", INT, -1, HIGH,
+      "Size of a connection's receive buffer; -1 leaves it to the system.",
+      kafka_default=102_400,
+      differs="A fixed size turns off the system's own choice, which grows the buffer with what a connection carries; a fixed 100 kB slow down big produce requests and long distances."),
     ConfigKey("socket.request.max.bytes", INT, 104_857_600, HIGH,
       "Size of one request at most; a connection that announces more is closed.",
       at_least(1)),
@@ -69,8 +72,9 @@ KEYS = (
       "Connections from one address at most.",
       at_least(0), CLUSTER_WIDE),
     ConfigKey("max.connections.per.ip.overrides", STRING, "", MEDIUM,
-      "Addresses with a limit of their own, as host:number,host:number.",
-      _limits_by_address(), CLUSTER_WIDE),
+      "Addresses with a limit of their own, as address:number,address:number.",
+      _addresses(), CLUSTER_WIDE,
+      differs="Kafka also takes host names and looks them up; here they are IP addresses, so that a name server that does not answer stops nobody."),
     ConfigKey("max.connections", INT, INT_MAX, MEDIUM,
       "Connections at most, over all listeners.",
       at_least(0), CLUSTER_WIDE),

@@ -209,7 +209,12 @@ class EmbeddedStore:
             f"the metadata log in {directory} failed, no change is possible until a restart: {error}"
         )
         self._failure = failure
-        logger.error("metadata log failed path=%s reason=%s", directory, error)
+        logger.error(
+            "metadata log failed: events are served, but topics and settings cannot change until the disk is mended and the "
+            "broker restarted path=%s reason=%s",
+            directory,
+            error,
+        )
         refused, self._queue = [*entries, *self._queue], []
         for entry in refused:
             if not entry.future.done():
