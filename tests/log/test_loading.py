@@ -75,7 +75,7 @@ class TestCleanRestart:
 
     @pytest.mark.parametrize(
         "entry",
-        [(300, 10**6), (9, 0), (3, 300), None],
+        [(300, 10**6), (9, 0), (9, 307), None],
         ids=["behind the end", "zero", "no batch", "cut file"],
     )
     def test_an_index_that_does_not_fit(self, harness, caplog, entry):
@@ -93,6 +93,21 @@ class TestCleanRestart:
             offset * (harness.log.size_bytes // len(offsets(harness))) for offset in range(5)
         ]
         assert "recovering it" in caplog.text
+
+    def test_an_index_of_an_older_kafka(self, harness, caplog):
+        """Kafka before 4.0 notes the last offset of an append, with the position of its first batch."""
+        fill(harness, segments=1, each=10)
+        harness.log.close()
+        path = harness.directory / (FIRST + ".index")
+        size = harness.log.size_bytes // 10
+        path.write_bytes(struct.pack(">iiii", 3, size, 7, 5 * size))
+        for clean in (True, False):
+            harness.log = harness.open(clean=clean, recovery_point=9)
+            assert offsets(harness) == list(range(10))
+            assert [harness.log.read(offset, 1, up_to_offset=10).position for offset in range(10)] == [
+                offset * size for offset in range(10)
+            ]
+        assert "recovering it" not in caplog.text
 
     def test_a_torn_end_in_spite_of_the_marker(self, harness, caplog):
         """A file that does not end with a batch is recovered on first use, marker or not."""

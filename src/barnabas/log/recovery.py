@@ -147,7 +147,8 @@ def find_recovery_start(segment: Segment, recovery_point: int) -> RecoveryStart:
         header = parse_header(segment.files.read_at(segment.file, position, HEADER_SIZE))
     except DecodeError:
         return beginning
-    if header.magic != MAGIC or header.last_offset != last_offset:
+    # Apache Kafka before 4.0 notes the last offset of all batches that were appended together.
+    if header.magic != MAGIC or header.last_offset > last_offset:
         return beginning
     return RecoveryStart(position, header.base_offset, len(entries))
 

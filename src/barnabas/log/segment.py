@@ -327,7 +327,8 @@ class Segment:
         for position, header in self.headers(start, wait=wait):
             if not ends:
                 floor = header.base_offset
-                if indexed and (start == 0 or indexed[0] != header.last_offset):
+                # Apache Kafka before 4.0 notes the last offset of all batches that were appended together.
+                if indexed and (start == 0 or indexed[0] < header.last_offset):
                     raise DecodeError(
                         f"{self.file.path} has another batch at position {start} than its index says"
                     )
