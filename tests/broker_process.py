@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["BrokerProcess", "free_port", "wait_until"]
@@ -44,15 +44,24 @@ def wait_until(condition, deadline_s: float = 30.0, what: str = "the condition")
 class BrokerProcess:
     """`barnabas serve` on a port of its own, with its data in `directory`.
 
-    A restart keeps port and data, so that clients find it again.
+    A restart keeps port and data, so that clients find it again. `command` is what runs in place of the `barnabas` of
+    the checkout.
     """
 
-    def __init__(self, directory: Path, *, settings: Mapping[str, str] | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        port: int = 0,
+        command: Sequence[str] = (sys.executable, "-m", "barnabas"),
+    ) -> None:
         self.directory = directory
         self.data_directory = directory / "data"
         self.log_path = directory / "broker.log"
         self.settings = dict(settings or {})
         self.port = port
+        self.command = tuple(command)
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -61,7 +70,7 @@ class BrokerProcess:
 
     def start(self) -> BrokerProcess:
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "barnabas", "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command = [*self.command, "serve", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--data-dir", str(self.data_directory)]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
