@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -54,6 +55,8 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment,
+            # A shell that runs the tests in its background has them ignore Ctrl-C; a person's shell does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
         try:
             yield process
