@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from tests.broker_process import wait_until
 from tests.clients.peer import JobFailedError, encoded
 from tests.clients.programs import CLIENTS

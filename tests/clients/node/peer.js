@@ -63,13 +63,13 @@ class Job {
     write({ job: this.number, ...event })
   }
 
-  client() {
+  client(retries = 400) {
     return new Kafka({
       clientId: 'kafkajs',
       brokers: [this.bootstrap],
       logLevel: logLevel.WARN,
       logCreator: () => ({ namespace, log }) => console.error(namespace, JSON.stringify(log)),
-      retry: { initialRetryTime: 50, maxRetryTime: 300, retries: 400 },
+      retry: { initialRetryTime: 50, maxRetryTime: 300, retries },
     })
   }
 }
@@ -133,7 +133,7 @@ async function produce(job) {
 }
 
 async function withAdmin(job, use) {
-  const admin = job.client().admin()
+  const admin = job.client(5).admin()
   await admin.connect()
   try {
     return await use(admin)
@@ -418,6 +418,7 @@ const ADMIN = {
   },
 
   async delete_records(admin, job) {
+    await admin.fetchTopicOffsets(job.topic) // it must have met the topic before
     await admin.deleteTopicRecords({
       topic: job.topic,
       partitions: [{ partition: job.partition, offset: String(job.before) }],

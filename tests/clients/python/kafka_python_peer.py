@@ -15,6 +15,7 @@ from kafka import (
     TopicPartition,
 )
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec, OffsetTimestamp
+from kafka.admin._configs import ConfigSourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -137,13 +138,11 @@ def member(job):
         heartbeat_interval_ms=300,
         fetch_max_wait_ms=50,
     )
-    # It may hang for good when it joins before it knows the topics (seen with Apache Kafka as with us).
-    for topic in job["topics"]:
-        consumer.partitions_for_topic(topic)
     consumer.subscribe(job["topics"], listener=Listener(job, job["strategy"] == "cooperative-sticky"))
     try:
         while not job.stopping.is_set():
-            polled = consumer.poll(timeout_ms=50, max_records=500)
+            # A poll that ends while it joins may hang it for good, heartbeats and all (seen with Apache Kafka too).
+            polled = consumer.poll(timeout_ms=1000, max_records=500)
             if not polled:
                 continue
             job.emit(records=[as_record(message) for messages in polled.values() for message in messages])
@@ -276,7 +275,7 @@ class Admin:
         return {
             name: {
                 "value": entry["value"],
-                "source": entry["config_source"],
+                "source": ConfigSourceType[entry["config_source"]].value,
                 "read_only": entry["read_only"],
                 "sensitive": entry["is_sensitive"],
             }
