@@ -265,12 +265,7 @@ def test_cold_segments_are_served(tmp_path):
         batch = _batch(10, 50_000)
         for _ in range(30):
             client.call(_produce(topic, batch), 9)
-        paths = list((broker.data_directory / f"{topic}-0").iterdir())
-        for path in paths:
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
+        _empty_page_cache(broker.data_directory / f"{topic}-0")
         offset, total = 0, 0
         with WireClient(broker.bootstrap_server) as other:
             while offset < 300:
@@ -282,6 +277,38 @@ def test_cold_segments_are_served(tmp_path):
                     offset = header.next_offset
                     total += header.size_bytes
         assert total == 30 * len(batch)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the page cache cannot be emptied here")
+def test_cold_timestamps_are_found(tmp_path):
+    """A search by timestamp through segments that are not in the page cache finds the same as through warm ones."""
+    with BrokerProcess(tmp_path) as broker, WireClient(broker.bootstrap_server) as client:
+        topic = _create(client, segment_bytes=1 << 20, message_timestamp_before_max_ms=2**62)
+        for number in range(9):
+            client.call(_produce(topic, _batch(3, 100_000, timestamp=1000 * (number + 1))), 9)
+        for timestamp, offset in ((500, 0), (1000, 0), (4001, 12), (9000, 24), (9001, -1), (-3, 24)):
+            _empty_page_cache(broker.data_directory / f"{topic}-0")
+            request = ListOffsetsRequest(
+                replica_id=-1,
+                topics=[
+                    ListOffsetsRequest.ListOffsetsTopic(
+                        name=topic,
+                        partitions=[
+                            ListOffsetsRequest.ListOffsetsPartition(partition_index=0, timestamp=timestamp)
+                        ],
+                    )
+                ],
+            )
+            answer = client.call(request, 7).topics[0].partitions[0]
+            assert (answer.error_code, answer.offset) == (0, offset), timestamp
+
+
+def _empty_page_cache(directory):
+    for path in directory.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def test_a_clean_restart_keeps_offsets(tmp_path):

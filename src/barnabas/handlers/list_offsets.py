@@ -15,9 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.log.files import ColdRead
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from barnabas.handlers.services import BrokerServices, RequestContext
 
 __all__ = ["API_KEY", "handle"]
@@ -27,63 +30,121 @@ API_KEY = 2
 _CONSUMER_REPLICA_ID = -1
 _DEBUGGING_REPLICA_ID = -2
 
+_WARM_ROUNDS_MAX = 16
+
 # The version from on which each negative "timestamp" may be asked for.
 _SINCE_VERSION = {-1: 0, -2: 0, -3: 7, -4: 8, -5: 9, -6: 11}
 
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: ListOffsetsRequest
+) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
+    """Looks each partition up; what needs the disk is read by a worker thread first."""
+    twice = _asked_twice(request)
+    lookups: list[_Lookup] = []
+    topics = []
+    for topic in request.topics:
+        answers = {}
+        for asked in topic.partitions:
+            answer = ListOffsetsResponse.ListOffsetsPartitionResponse(partition_index=asked.partition_index)
+            answers[asked.partition_index] = answer
+            if (topic.name, asked.partition_index) in twice:
+                answer.error_code = ErrorCode.INVALID_REQUEST
+                continue
+            lookup = _Lookup(broker, context, request, topic.name, asked, answer)
+            if not lookup.run(may_block=False):
+                lookups.append(lookup)
+        topics.append(
+            ListOffsetsResponse.ListOffsetsTopicResponse(name=topic.name, partitions=list(answers.values()))
+        )
+    response = ListOffsetsResponse(topics=topics)
+    return _when_warm(broker, lookups, response) if lookups else response
+
+
+async def _when_warm(
+    broker: BrokerServices, lookups: list[_Lookup], response: ListOffsetsResponse
 ) -> ListOffsetsResponse:
-    """Looks each partition up."""
+    for lookup in lookups:
+        for round_number in range(_WARM_ROUNDS_MAX):
+            await broker.loop.run_in_executor(None, lookup.warm)
+            # Whatever the page cache drops again at once is not worth another round.
+            if lookup.run(may_block=round_number == _WARM_ROUNDS_MAX - 1):
+                break
+    return response
+
+
+def _asked_twice(request: ListOffsetsRequest) -> set[tuple[str, int]]:
     seen: set[tuple[str, int]] = set()
     twice: set[tuple[str, int]] = set()
     for topic in request.topics:
         for asked in topic.partitions:
             key = (topic.name, asked.partition_index)
             (twice if key in seen else seen).add(key)
-    topics = []
-    for topic in request.topics:
-        answers = {}
-        for asked in topic.partitions:
-            answer = ListOffsetsResponse.ListOffsetsPartitionResponse(partition_index=asked.partition_index)
-            try:
-                if (topic.name, asked.partition_index) in twice:
-                    raise KafkaError(ErrorCode.INVALID_REQUEST, "the partition is asked for twice")
-                _look_up(broker, context, request, topic.name, asked, answer)
-            except KafkaError as error:
-                broker.log_refusal(context, f"{topic.name}-{asked.partition_index}", error)
-                answer.error_code = error.code
-            except StorageError as error:
-                broker.log_refusal(context, f"{topic.name}-{asked.partition_index}", error)
-                answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-            answers[asked.partition_index] = answer
-        topics.append(
-            ListOffsetsResponse.ListOffsetsTopicResponse(name=topic.name, partitions=list(answers.values()))
-        )
-    return ListOffsetsResponse(topics=topics)
+    return twice
 
 
-def _look_up(
-    broker: BrokerServices,
-    context: RequestContext,
-    request: ListOffsetsRequest,
-    topic: str,
-    asked: ListOffsetsRequest.ListOffsetsPartition,
-    answer: ListOffsetsResponse.ListOffsetsPartitionResponse,
-) -> None:
-    version = context.api_version
-    timestamp_ms = asked.timestamp
-    partition = broker.replicas.leader(topic, asked.partition_index, asked.current_leader_epoch)
-    if version == 0:
-        answer.old_style_offsets = partition.offsets_before(timestamp_ms, asked.max_num_offsets)
-        return
-    if timestamp_ms < 0 and _SINCE_VERSION.get(timestamp_ms, 2**15) > version:
-        raise KafkaError(
-            ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp_ms} means nothing in version {version}"
+class _Lookup:
+    """One partition of the request, and its answer."""
+
+    __slots__ = ("_answer", "_asked", "_broker", "_cold", "_context", "_request", "_topic")
+
+    def __init__(
+        self,
+        broker: BrokerServices,
+        context: RequestContext,
+        request: ListOffsetsRequest,
+        topic: str,
+        asked: ListOffsetsRequest.ListOffsetsPartition,
+        answer: ListOffsetsResponse.ListOffsetsPartitionResponse,
+    ) -> None:
+        self._broker = broker
+        self._context = context
+        self._request = request
+        self._topic = topic
+        self._asked = asked
+        self._answer = answer
+        self._cold: ColdRead | None = None
+
+    def run(self, *, may_block: bool) -> bool:
+        """Fills the answer in; False if something has to be read from the disk first."""
+        try:
+            self._look_up(may_block=may_block)
+        except ColdRead as cold:
+            self._cold = cold
+            return False
+        except KafkaError as error:
+            self._refuse(error, error.code)
+        except StorageError as error:
+            self._refuse(error, ErrorCode.KAFKA_STORAGE_ERROR)
+        return True
+
+    def warm(self) -> None:
+        """Reads what `run` needs; for a worker thread."""
+        if self._cold is not None:
+            self._cold.warm()
+
+    def _refuse(self, error: Exception, code: ErrorCode) -> None:
+        self._broker.log_refusal(self._context, f"{self._topic}-{self._asked.partition_index}", error)
+        self._answer.error_code = code
+
+    def _look_up(self, *, may_block: bool) -> None:
+        version = self._context.api_version
+        asked, answer = self._asked, self._answer
+        timestamp_ms = asked.timestamp
+        partition = self._broker.replicas.leader(
+            self._topic, asked.partition_index, asked.current_leader_epoch
         )
-    isolation_level = request.isolation_level if request.replica_id == _CONSUMER_REPLICA_ID else None
-    found = partition.list_offset(timestamp_ms, isolation_level)
-    answer.offset = found.offset
-    answer.timestamp = found.timestamp_ms
-    if version >= 4:
-        answer.leader_epoch = found.leader_epoch
+        if version == 0:
+            answer.old_style_offsets = partition.offsets_before(timestamp_ms, asked.max_num_offsets)
+            return
+        if timestamp_ms < 0 and _SINCE_VERSION.get(timestamp_ms, 2**15) > version:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp_ms} means nothing in version {version}"
+            )
+        request = self._request
+        isolation_level = request.isolation_level if request.replica_id == _CONSUMER_REPLICA_ID else None
+        found = partition.list_offset(timestamp_ms, isolation_level, may_block=may_block)
+        answer.offset = found.offset
+        answer.timestamp = found.timestamp_ms
+        if version >= 4:
+            answer.leader_epoch = found.leader_epoch

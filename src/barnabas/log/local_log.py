@@ -314,33 +314,35 @@ class LocalLog:
 
     # ----- timestamps
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
+    def offset_for_timestamp(
+        self, timestamp_ms: int, *, may_block: bool = True
+    ) -> tuple[int, int, int] | None:
         """Offset, timestamp and leader epoch of the first record with this timestamp or a later one; None if none has.
 
-        May decompress a batch. Raises KafkaError (CORRUPT_MESSAGE) or StorageError.
+        May decompress a batch. Raises KafkaError (CORRUPT_MESSAGE), StorageError, or ColdRead where `may_block` is False.
         """
         self._check_online()
         try:
             self._load_end()
             for segment in self._segments:
                 if segment.size and segment.max_timestamp.timestamp_ms >= timestamp_ms:
-                    found = segment.find_timestamp(timestamp_ms, self.log_start_offset)
+                    found = segment.find_timestamp(timestamp_ms, self.log_start_offset, wait=may_block)
                     if found is not None:
                         return found
         except OSError as error:
             raise self.fail(error) from error
         return None
 
-    def offset_of_max_timestamp(self) -> tuple[int, int, int] | None:
+    def offset_of_max_timestamp(self, *, may_block: bool = True) -> tuple[int, int, int] | None:
         """Offset, timestamp and leader epoch of the first record with the highest timestamp; None if none has one.
 
-        May decompress a batch. Raises KafkaError (CORRUPT_MESSAGE) or StorageError.
+        Raises as `offset_for_timestamp`.
         """
         self._check_online()
         try:
             self._load_end()
             latest = max(self._segments, key=lambda segment: segment.max_timestamp.timestamp_ms)
-            return latest.find_max_timestamp()
+            return latest.find_max_timestamp(wait=may_block)
         except OSError as error:
             raise self.fail(error) from error
 

@@ -383,43 +383,50 @@ class Segment:
         timestamp_ms = self.max_timestamp.timestamp_ms
         return timestamp_ms if timestamp_ms >= 0 else self.modified_ms
 
-    def find_timestamp(self, timestamp_ms: int, start_offset: int) -> tuple[int, int, int] | None:
+    def find_timestamp(
+        self, timestamp_ms: int, start_offset: int, *, wait: bool = True
+    ) -> tuple[int, int, int] | None:
         """Offset, timestamp and leader epoch of the first record from `start_offset` with this timestamp or a later one.
 
         Raises:
             KafkaError: CORRUPT_MESSAGE.
+            ColdRead: `wait` is False, and something is not in the page cache.
         """
-        known = self.time_index.lookup(timestamp_ms)
-        position = self.offset_index.lookup(max(known.offset, start_offset))
-        for place, header in self._headers_checked(position):
+        known = self.time_index.lookup(timestamp_ms, wait=wait)
+        position = self.offset_index.lookup(max(known.offset, start_offset), wait=wait)
+        for place, header in self._headers_checked(position, wait=wait):
             if header.max_timestamp >= timestamp_ms and header.last_offset >= start_offset:
-                for offset, timestamp in self._timestamps(place, header):
+                for offset, timestamp in self._timestamps(place, header, wait=wait):
                     if timestamp >= timestamp_ms and offset >= start_offset:
                         return offset, timestamp, header.partition_leader_epoch
         return None
 
-    def find_max_timestamp(self) -> tuple[int, int, int] | None:
-        """Offset, timestamp and leader epoch of the first record with the highest timestamp; None if there is none."""
+    def find_max_timestamp(self, *, wait: bool = True) -> tuple[int, int, int] | None:
+        """Offset, timestamp and leader epoch of the first record with the highest timestamp; None if there is none.
+
+        Raises as `find_timestamp`.
+        """
         highest = self.max_timestamp
         if highest.timestamp_ms < 0:
             return None
-        for place, header in self._headers_checked(self.offset_index.lookup(highest.offset)):
+        position = self.offset_index.lookup(highest.offset, wait=wait)
+        for place, header in self._headers_checked(position, wait=wait):
             if header.max_timestamp == highest.timestamp_ms:
                 if header.is_log_append_time:
                     return header.last_offset, header.max_timestamp, header.partition_leader_epoch
-                for offset, timestamp in self._timestamps(place, header):
+                for offset, timestamp in self._timestamps(place, header, wait=wait):
                     if timestamp == header.max_timestamp:
                         return offset, timestamp, header.partition_leader_epoch
         return None
 
-    def _headers_checked(self, position: int) -> Iterator[tuple[int, BatchHeader]]:
+    def _headers_checked(self, position: int, *, wait: bool) -> Iterator[tuple[int, BatchHeader]]:
         try:
-            yield from self.headers(position)
+            yield from self.headers(position, wait=wait)
         except DecodeError as error:
             raise KafkaError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
 
-    def _timestamps(self, position: int, header: BatchHeader) -> Iterator[tuple[int, int]]:
-        batch = self.files.read_at(self.file, position, header.size_bytes)
+    def _timestamps(self, position: int, header: BatchHeader, *, wait: bool) -> Iterator[tuple[int, int]]:
+        batch = self.files.read_at(self.file, position, header.size_bytes, wait=wait)
         try:
             for record in iterate_batch(batch, 0, header):
                 yield record.offset, record.timestamp

@@ -82,10 +82,15 @@ class TimeIndex:
             self.entries.append(_ENTRY.pack(timestamp_ms, offset - self._base_offset))
             self._last = TimestampOffset(timestamp_ms, offset)
 
-    def lookup(self, timestamp_ms: int) -> TimestampOffset:
-        """The last entry with this timestamp or an earlier one; NO_TIMESTAMP and the base offset if there is none."""
-        index = bisect_right(range(self.entries.count), timestamp_ms, key=lambda probe: self.entry(probe)[0])
-        return self.entry(index - 1) if index else TimestampOffset(NO_TIMESTAMP, self._base_offset)
+    def lookup(self, timestamp_ms: int, *, wait: bool = True) -> TimestampOffset:
+        """The last entry with this timestamp or an earlier one; NO_TIMESTAMP and the base offset if there is none.
+
+        ColdRead as in `IndexFile.entry`.
+        """
+        index = bisect_right(
+            range(self.entries.count), timestamp_ms, key=lambda probe: self.entry(probe, wait=wait)[0]
+        )
+        return self.entry(index - 1, wait=wait) if index else TimestampOffset(NO_TIMESTAMP, self._base_offset)
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries at `offset` and later."""

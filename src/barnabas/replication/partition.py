@@ -14,11 +14,13 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.log.origin import Origin
 from barnabas.records.batch import iterate_headers
 from barnabas.records.validation import MalformedRecordsError, validate_produced
+from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.partition_log import AppendResult, PartitionLog
     from barnabas.metadata.image import Partition as PartitionImage
@@ -136,6 +138,7 @@ class Partition:
         "isr",
         "leader_epoch",
         "leader_id",
+        "metrics",
         "parked_fetches",
         "topic",
         "topic_id",
@@ -151,6 +154,7 @@ class Partition:
         open_log: Callable[[], PartitionLog],
         group_commit: GroupCommit,
         durability: str,
+        metrics: TopicMetrics | None = None,
     ) -> None:
         self.topic = topic
         self.index = index
@@ -160,6 +164,7 @@ class Partition:
         self.isr: frozenset[int] = frozenset()
         self.high_watermark = 0
         self.parked_fetches: dict[ParkedFetch[Any], None] = {}
+        self.metrics = metrics or TopicMetrics()
         self._node_id = node_id
         self._open_log = open_log
         self._log: PartitionLog | None = None
@@ -207,6 +212,16 @@ class Partition:
     def is_under_replicated(self) -> bool:
         """Whether a replica is missing from the in-sync ones."""
         return self._state is not None and len(self.isr) < len(self._state.replicas)
+
+    def missing_in_sync(self, config: Callable[[str], LogConfig]) -> int:
+        """How many in-sync replicas acks=all needs more than there are; negative if there are more than it needs.
+
+        Args:
+            config: Gives the topic's settings by its name. It is not asked where they make no difference.
+        """
+        replica_count = 1 if self._state is None else len(self._state.replicas)
+        needed = 1 if replica_count == 1 else min(config(self.topic).min_insync_replicas, replica_count)
+        return needed - len(self.isr)
 
     def apply(self, state: PartitionImage) -> None:
         """Takes over leader, epoch and in-sync replicas as the controller decided them."""
@@ -446,13 +461,19 @@ class Partition:
                 read.aborted_transactions = log.aborted_transactions(fetch_offset, found.end_offset, up_to)
         return read
 
-    def list_offset(self, timestamp_ms: int, isolation_level: int | None) -> OffsetAndTimestamp:
+    def list_offset(
+        self, timestamp_ms: int, isolation_level: int | None, *, may_block: bool = True
+    ) -> OffsetAndTimestamp:
         """The offset for a timestamp, or for one of the negative numbers that stand for a place in the log.
 
         Args:
             timestamp_ms: -1 latest, -2 earliest, -3 the record with the greatest timestamp, -4 earliest on this disk,
                 -5 last tiered, -6 earliest not yet tiered; from 0 on, the first record with this timestamp or a later one.
             isolation_level: As in `read`; None for a replica, which sees up to the log end.
+            may_block: Whether the search may wait for the disk.
+
+        Raises:
+            ColdRead: `may_block` is False, and something is not in the page cache.
         """
         log = self.log
         if isolation_level is None:
@@ -468,11 +489,10 @@ class Partition:
             return OffsetAndTimestamp(start, UNKNOWN_TIMESTAMP, self._epoch_of(start))
         if timestamp_ms in (LATEST_TIERED_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP):
             return OffsetAndTimestamp()  # nothing is tiered
-        found = (
-            log.offset_of_max_timestamp()
-            if timestamp_ms == MAX_TIMESTAMP
-            else log.offset_for_timestamp(timestamp_ms)
-        )
+        if timestamp_ms == MAX_TIMESTAMP:
+            found = log.offset_of_max_timestamp(may_block=may_block)
+        else:
+            found = log.offset_for_timestamp(timestamp_ms, may_block=may_block)
         if found is None or found[0] >= up_to:
             return OffsetAndTimestamp()
         return OffsetAndTimestamp(*found)
