@@ -107,6 +107,19 @@ def test_exposition(registry):
         assert samples["process_resident_memory_bytes", ()] > 0
 
 
+def test_numbers_that_are_kept_elsewhere(registry):
+    """A function lists the children of a metric as they are at the scrape, or tells count and sum of a histogram."""
+    sizes = {("a", "0"): 5}
+    registry.listed("kafka_log_log_size", sizes.items)
+    registry.count_and_sum("kafka_log_logflushstats_logflushrateandtimems", lambda: (2, 7.5))
+    samples = exposed(registry)
+    assert samples["kafka_log_log_size", (("partition", "0"), ("topic", "a"))] == 5
+    assert samples["kafka_log_logflushstats_logflushrateandtimems_count", ()] == 2
+    assert samples["kafka_log_logflushstats_logflushrateandtimems_sum", ()] == 7.5
+    del sizes["a", "0"]
+    assert "kafka_log_log_size" not in {name for name, _ in exposed(registry)}
+
+
 def test_every_metric_can_be_exposed(registry):
     """The whole table survives the text format."""
     for metric in METRICS:

@@ -35,8 +35,10 @@ from barnabas.handlers.services import BrokerServices
 from barnabas.log.files import Files
 from barnabas.log.group_commit import GroupCommit
 from barnabas.log.log_directories import LogDirectories
+from barnabas.log.log_metrics import LogMetrics
 from barnabas.metadata.identifiers import ResourceType
 from barnabas.metrics import Registry
+from barnabas.network.context import format_address
 from barnabas.network.endpoints import (
     parse_advertised_listeners,
     parse_listeners,
@@ -77,6 +79,10 @@ class Broker:
     Args:
         config: Its settings; dynamic ones are taken over while it runs.
         clock: The time.
+
+    Attributes:
+        failed: Done with the reason when the broker cannot go on; None before the start.
+        metrics_address: Where metrics are served; None if they are not.
     """
 
     def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
@@ -84,6 +90,7 @@ class Broker:
         self.clock: Clock = clock or SystemClock()
         self.metrics = Registry(self.clock)
         self.failed: asyncio.Future[str] | None = None
+        self.metrics_address: Address | None = None
         self._closing = contextlib.AsyncExitStack()
         self._state = _STARTING
         self._node_id: int = config["node.id"]
@@ -138,6 +145,7 @@ class Broker:
             durability=config["barnabas.durability"],
             log_config=self._log_config,
             loop=loop,
+            metrics=self.metrics,
         )
         self._state = _RECOVERING
         await self._log_directories.recover()
@@ -238,9 +246,17 @@ class Broker:
             refusals=RefusalLog(self.clock),
             fetch_max_bytes=config["fetch.max.bytes"],
         )
-        dispatcher = Dispatcher(self._services)
+        dispatcher = self._dispatcher()
+        dispatcher.register_metrics(self.metrics)
         self._server.dispatch = dispatcher
         self._closing.callback(dispatcher.cancel)
+
+    def _dispatcher(self) -> Dispatcher:
+        if self.config["barnabas.metrics.port"] < 0:
+            return Dispatcher(self._services)
+        from barnabas.handlers.measuring_dispatcher import MeasuringDispatcher
+
+        return MeasuringDispatcher(self._services)
 
     async def _join_cluster(self) -> None:
         endpoints = {
@@ -298,27 +314,13 @@ class Broker:
 
     def _register_metrics(self) -> None:
         metrics = self.metrics
-        self._replicas.register_metrics(metrics)
         metrics.gauge_function("kafka_server_kafkaserver_brokerstate", lambda: self._state)
-        sessions = self._services.fetch_sessions
-        prefix = "kafka_server_fetchsessioncache_numincrementalfetch"
-        metrics.gauge_function(prefix + "sessions", lambda: len(sessions))
-        metrics.gauge_function(prefix + "partitionscached", sessions.partition_count)
-        controller = self._controller
-        prefix = "kafka_controller_kafkacontroller_"
-        metrics.gauge_function(
-            prefix + "activecontrollercount", lambda: controller.image.controller_id == self._node_id
-        )
-        metrics.gauge_function(prefix + "globaltopiccount", lambda: len(controller.image.topics))
-        metrics.gauge_function(
-            prefix + "globalpartitioncount",
-            lambda: sum(len(topic.partitions) for topic in controller.image.topics.values()),
-        )
-        directories = self._log_directories
-        metrics.gauge_function(
-            "kafka_log_logmanager_offlinelogdirectorycount",
-            lambda: len(directories.directories) - len(directories.online),
-        )
+        self._replicas.register_metrics()
+        self._waiting.register_metrics(metrics)
+        self._controller.register_metrics(metrics)
+        self._services.fetch_sessions.register_metrics(metrics)
+        self._services.refusals.register_metrics(metrics)
+        LogMetrics(self._log_directories, self._files, self._group_commit).register_metrics(metrics)
 
     async def _open_metrics(self) -> None:
         port = self.config["barnabas.metrics.port"]
@@ -329,6 +331,8 @@ class Broker:
         endpoint: MetricsEndpoint = MetricsEndpoint(self.metrics)
         await endpoint.start(self.config["barnabas.metrics.host"], port)
         self._closing.push_async_callback(endpoint.stop)
+        self.metrics_address = endpoint.address
+        logger.info("metrics are served address=%s path=/metrics", format_address(endpoint.address))
 
     # ----- stop
 

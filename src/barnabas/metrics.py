@@ -17,7 +17,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric as PrometheusMetric
 
@@ -65,21 +65,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_server_brokertopicmetrics_bytesrejected_total", "counter", _TOPIC, "Bytes of record batches refused because they were too large.", True),
     Metric("kafka_server_brokertopicmetrics_totalproducerequests_total", "counter", _TOPIC, "Produce requests, counted for each topic partition in them.", True),
     Metric("kafka_server_brokertopicmetrics_totalfetchrequests_total", "counter", _TOPIC, "Fetch requests, counted for each topic partition read.", True),
-    Metric("kafka_server_brokertopicmetrics_failedproducerequests_total", "counter", _TOPIC, "Topic partitions for which a produce request failed.", True),
-    Metric("kafka_server_brokertopicmetrics_failedfetchrequests_total", "counter", _TOPIC, "Topic partitions for which a fetch request failed.", True),
+    Metric("kafka_server_brokertopicmetrics_failedproducerequests_total", "counter", _TOPIC, "Topic partitions for which a produce request failed, except for what clients expect (another leader, records too large or corrupt).", True),
+    Metric("kafka_server_brokertopicmetrics_failedfetchrequests_total", "counter", _TOPIC, "Topic partitions that could not be read because of this broker's disk.", True),
     Metric("kafka_server_brokertopicmetrics_nokeycompactedtopicrecords_total", "counter", _TOPIC, "Batches refused because a compacted topic got a record without a key.", True),
     Metric("kafka_server_brokertopicmetrics_invalidmagicnumberrecords_total", "counter", _TOPIC, "Batches refused for their magic number.", True),
     Metric("kafka_server_brokertopicmetrics_invalidmessagecrcrecords_total", "counter", _TOPIC, "Batches refused for their checksum.", True),
     Metric("kafka_server_brokertopicmetrics_invalidoffsetorsequencerecords_total", "counter", _TOPIC, "Batches refused for their offsets or sequence numbers.", True),
-    Metric("kafka_server_brokertopicmetrics_replicationbytesin_total", "counter", (), "Bytes fetched from leaders as a follower."),
-    Metric("kafka_server_brokertopicmetrics_replicationbytesout_total", "counter", (), "Bytes fetched by followers."),
     # Requests
     Metric("kafka_network_requestmetrics_requests_total", "counter", ("request", "version"), "Requests handled."),
-    Metric("kafka_network_requestmetrics_errors_total", "counter", ("request", "error"), "Errors in responses, by name; NONE counts as well."),
+    Metric("kafka_network_requestmetrics_errors_total", "counter", ("request", "error"), "Requests refused as a whole or for one of their topics, partitions or groups, by the error's name; not what is routine in a group, such as a rebalance."),
     Metric("kafka_network_requestmetrics_totaltimems", "histogram", _REQUEST, "Milliseconds from a request's arrival to its encoded response."),
     Metric("kafka_network_requestmetrics_localtimems", "histogram", _REQUEST, "Milliseconds in which a request was handled without waiting."),
     Metric("kafka_network_requestmetrics_remotetimems", "histogram", _REQUEST, "Milliseconds for which an answer was parked: for other replicas, the disk, records or members."),
-    Metric("kafka_network_requestmetrics_throttletimems", "histogram", _REQUEST, "Milliseconds for which quotas made clients wait."),
     Metric("kafka_network_requestmetrics_requestbytes", "histogram", _REQUEST, "Sizes of requests in bytes."),
     Metric("kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent", "gauge", (), "Share of time (0 to 1) that the event loop was idle since the last scrape."),
     # Connections
@@ -99,12 +96,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_server_replicamanager_underreplicatedpartitions", "gauge", (), "Led partitions with fewer in-sync replicas than replicas."),
     Metric("kafka_server_replicamanager_underminisrpartitioncount", "gauge", (), "Led partitions with fewer in-sync replicas than min.insync.replicas."),
     Metric("kafka_server_replicamanager_atminisrpartitioncount", "gauge", (), "Led partitions with exactly min.insync.replicas in-sync replicas."),
-    Metric("kafka_server_replicamanager_reassigningpartitions", "gauge", (), "Led partitions that are being reassigned."),
-    Metric("kafka_server_replicamanager_isrshrinks_total", "counter", (), "Replicas that fell out of sync."),
-    Metric("kafka_server_replicamanager_isrexpands_total", "counter", (), "Replicas that came back into sync."),
-    Metric("kafka_server_replicamanager_failedisrupdates_total", "counter", (), "Changes of in-sync replicas that the controller refused."),
-    Metric("kafka_server_replicafetchermanager_maxlag", "gauge", ("clientId",), "Records by which the slowest follower on this broker is behind its leader."),
-    Metric("kafka_server_delayedoperationpurgatory_purgatorysize", "gauge", ("delayedOperation",), "Parked requests: Produce for replicas or the disk, Fetch for records, Rebalance for members."),
+    Metric("kafka_server_delayedoperationpurgatory_purgatorysize", "gauge", ("delayedOperation",), "Parked requests: Produce for the disk, Fetch for records."),
     Metric("kafka_server_fetchsessioncache_numincrementalfetchsessions", "gauge", (), "Incremental fetch sessions."),
     Metric("kafka_server_fetchsessioncache_numincrementalfetchpartitionscached", "gauge", (), "Partitions in incremental fetch sessions."),
     Metric("kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total", "counter", (), "Fetch sessions that made room for others."),
@@ -117,13 +109,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_controller_kafkacontroller_globalpartitioncount", "gauge", (), "Partitions in the cluster."),
     Metric("kafka_controller_kafkacontroller_offlinepartitionscount", "gauge", (), "Partitions in the cluster without a leader."),
     Metric("kafka_controller_kafkacontroller_preferredreplicaimbalancecount", "gauge", (), "Partitions in the cluster whose leader is not their first replica."),
-    Metric("kafka_controller_controllerstats_uncleanleaderelections_total", "counter", (), "Leaders elected from outside the in-sync replicas."),
     # Logs
     Metric("kafka_log_log_size", "gauge", _PARTITION, "Bytes of a partition's log."),
     Metric("kafka_log_log_logstartoffset", "gauge", _PARTITION, "First offset of a partition."),
     Metric("kafka_log_log_logendoffset", "gauge", _PARTITION, "Offset of the next record of a partition."),
     Metric("kafka_log_log_numlogsegments", "gauge", _PARTITION, "Segments of a partition's log."),
-    Metric("kafka_log_logflushstats_logflushrateandtimems", "histogram", (), "Milliseconds that syncing a log to disk took."),
+    Metric("kafka_log_logflushstats_logflushrateandtimems", "histogram", (), "Milliseconds that syncing a log to disk took; count and sum alone."),
     Metric("kafka_log_logmanager_offlinelogdirectorycount", "gauge", (), "Log directories that failed."),
     Metric("kafka_log_logmanager_logdirectoryoffline", "gauge", ("logDirectory",), "1 if the log directory failed, else 0."),
     # Coordinators
@@ -218,7 +209,19 @@ class Histogram:
         return results
 
 
-Child = TypeVar("Child", Counter, Gauge, Histogram)
+class CountAndSum:
+    """A histogram whose numbers are counted elsewhere: it has no quantiles."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], tuple[int, float]]) -> None:
+        self.function = function
+
+
+Row = tuple[tuple[str, ...], float]
+"""The values of a metric's labels in the table's order, and the number."""
+
+Child = TypeVar("Child", Counter, Gauge, Histogram, CountAndSum)
 
 WINDOW_MS = 60_000
 """Quantiles look back for one to two of these."""
@@ -236,21 +239,26 @@ class Sample(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A metric and its samples, copied: may be formatted in another thread."""
+    """A metric and its samples, copied: may be formatted in another thread.
+
+    `rows` are samples as label values and number; the labels are named when they are formatted, off the loop.
+    """
 
     metric: Metric
     samples: list[Sample]
+    rows: Sequence[Row] = ()
 
 
 class Registry:
     """All counters, gauges and histograms of one broker."""
 
-    __slots__ = ("_children", "_clock", "_gone", "_metrics", "_rotated_ms")
+    __slots__ = ("_children", "_clock", "_gone", "_listed", "_metrics", "_rotated_ms")
 
     def __init__(self, clock: Clock, metrics: tuple[Metric, ...] = METRICS) -> None:
         self._clock = clock
         self._metrics = {metric.name: metric for metric in metrics}
         self._children: dict[str, dict[tuple[str, ...], Any]] = {metric.name: {} for metric in metrics}
+        self._listed: dict[str, Callable[[], Iterable[Row]]] = {}
         # What forgotten children had counted, for the totals: they must never go back.
         self._gone = {metric.name: 0 for metric in metrics if metric.has_total}
         self._rotated_ms = clock.monotonic_ms()
@@ -270,6 +278,18 @@ class Registry:
     def histogram(self, name: str, **labels: str) -> Histogram:
         """The histogram `name` with these labels; always the same object, to be kept by the caller."""
         return self._child(name, "histogram", Histogram, labels)
+
+    def count_and_sum(self, name: str, function: Callable[[], tuple[int, float]]) -> None:
+        """Let `function` say, on the loop's thread, count and sum of the histogram `name`, which has no labels."""
+        self._child(name, "histogram", lambda: CountAndSum(function), {})
+
+    def listed(self, name: str, function: Callable[[], Iterable[Row]]) -> None:
+        """Let `function` list, on the loop's thread, all numbers of the counter or gauge `name`: nothing is kept here.
+
+        For what is counted elsewhere, or has more children than anybody should keep.
+        """
+        assert not self._metrics[name].has_total
+        self._listed[name] = function
 
     def _child(self, name: str, kind: MetricType, make: Callable[[], Child], labels: dict[str, str]) -> Child:
         metric = self._metrics[name]
@@ -293,8 +313,12 @@ class Registry:
             names = self._metrics[name].labels
             if not labels.keys() <= set(names):
                 continue
-            wanted = [(names.index(label), text) for label, text in labels.items()]
-            for key in [key for key in children if all(key[index] == text for index, text in wanted)]:
+            if len(labels) == len(names):
+                found = [key] if (key := tuple(labels[label] for label in names)) in children else []
+            else:
+                wanted = [(names.index(label), text) for label, text in labels.items()]
+                found = [key for key in children if all(key[index] == text for index, text in wanted)]
+            for key in found:
                 child = children.pop(key)
                 if name in self._gone:
                     self._gone[name] += child.value
@@ -309,9 +333,13 @@ class Registry:
                     child.rotate()
         families = []
         for name, children in self._children.items():
+            metric = self._metrics[name]
+            rows = self._listed.get(name)
+            if rows is not None:
+                families.append(Family(metric, [], list(rows())))
+                continue
             if not children and not self._gone.get(name):
                 continue
-            metric = self._metrics[name]
             samples: list[Sample] = []
             for key, child in children.items():
                 samples += _samples_of(child, dict(zip(metric.labels, key, strict=True)))
@@ -321,16 +349,19 @@ class Registry:
             families.append(Family(metric, samples))
         return families
 
-    def _all_children(self) -> Iterator[Counter | Gauge | Histogram]:
+    def _all_children(self) -> Iterator[Counter | Gauge | Histogram | CountAndSum]:
         for children in self._children.values():
             yield from children.values()
 
 
-def _samples_of(child: Counter | Gauge | Histogram, labels: dict[str, str]) -> list[Sample]:
+def _samples_of(child: Counter | Gauge | Histogram | CountAndSum, labels: dict[str, str]) -> list[Sample]:
     if isinstance(child, Counter):
         return [Sample("", labels, child.value)]
     if isinstance(child, Gauge):
         return [Sample("", labels, child.read())]
+    if isinstance(child, CountAndSum):
+        count, total = child.function()
+        return [Sample("_count", labels, count), Sample("_sum", labels, total)]
     quantiles = zip(QUANTILES, child.quantiles(*QUANTILES), strict=True)
     return [
         *(Sample("", {**labels, "quantile": str(quantile)}, number) for quantile, number in quantiles),
@@ -349,7 +380,7 @@ class _Snapshot:
         from prometheus_client.metrics_core import Metric as PrometheusMetric
         from prometheus_client.process_collector import ProcessCollector
 
-        for metric, samples in self._families:
+        for metric, samples, rows in self._families:
             # Kafka's histograms reach Prometheus as summaries: quantiles, count and sum.
             kind: str = "summary" if metric.type == "histogram" else metric.type
             # The text format wants the name of a counter without its ending, and the ending in the sample.
@@ -359,6 +390,8 @@ class _Snapshot:
             family = PrometheusMetric(name, metric.sentence, kind)
             for suffix, labels, value in samples:
                 family.add_sample(metric.name + suffix, labels, value)
+            for values, value in rows:
+                family.add_sample(metric.name, dict(zip(metric.labels, values, strict=True)), value)
             yield family
         # Memory, CPU time and open files of the process, under the names that every Prometheus client uses.
         yield from ProcessCollector(registry=None).collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metrics import Registry
 from barnabas.replication.sessions import FetchSessions
 from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
@@ -156,9 +157,11 @@ def test_old_versions_have_no_sessions(sessions):
 
 
 def test_a_full_cache_refuses_smaller_sessions_and_makes_room_for_bigger_ones():
-    """At most max_sessions; an idle one makes room, a bigger one replaces a smaller one that had its time."""
+    """At most max_sessions; an idle one makes room, a bigger one replaces a smaller one that had its time. Both count."""
     clock = _Clock()
     sessions = FetchSessions(clock, max_sessions=2, eviction_ms=1000)
+    registry = Registry(clock)
+    sessions.register_metrics(registry)
     first, second = _open_session(sessions, 0), _open_session(sessions, 0, 1)
     assert first
     assert second
@@ -174,3 +177,6 @@ def test_a_full_cache_refuses_smaller_sessions_and_makes_room_for_bigger_ones():
     clock.ms = 9000
     assert _open_session(sessions, 5) != 0, "an idle session makes room for anyone"
     assert len(sessions) == 2
+    assert (
+        registry.counter("kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total").value == 2
+    )

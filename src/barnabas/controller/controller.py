@@ -29,7 +29,7 @@ from barnabas.metadata.topic_names import validate_topic_name
 from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.brokers import BrokerRegistration
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from barnabas.controller.producer_ids import ProducerIdBlock
     from barnabas.controller.store import MetadataStore
     from barnabas.controller.topics import CreatedTopic, NewTopic
+    from barnabas.metadata.image import Partition
+    from barnabas.metrics import Registry
 
     ChangeListener = Callable[[MetadataImage, MetadataDelta], None]
 
@@ -123,6 +125,24 @@ class Controller:
         An operation is answered only after all listeners were called: a topic that a client was told of can be used.
         """
         self._listeners.append(listener)
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows what Kafka's `KafkaController` shows, of the image as it is then."""
+        prefix = "kafka_controller_kafkacontroller_"
+
+        def show(name: str, count: Callable[[MetadataImage], int]) -> None:
+            registry.gauge_function(prefix + name, lambda: count(self._image))
+
+        show("activecontrollercount", lambda image: image.controller_id == self._node_id)
+        show("activebrokercount", lambda image: sum(not broker.fenced for broker in image.brokers.values()))
+        show("fencedbrokercount", lambda image: sum(broker.fenced for broker in image.brokers.values()))
+        show("globaltopiccount", lambda image: len(image.topics))
+        show("globalpartitioncount", lambda image: sum(1 for _ in _partitions(image)))
+        show("offlinepartitionscount", lambda image: sum(each.leader < 0 for each in _partitions(image)))
+        show(
+            "preferredreplicaimbalancecount",
+            lambda image: sum(each.leader != each.replicas[0] for each in _partitions(image)),
+        )
 
     async def open(self) -> None:
         """Replays the log. The first start of a new cluster gives it its feature levels.
@@ -376,6 +396,10 @@ def _log_changes(delta: MetadataDelta) -> None:
             logger.info("topic has more partitions topic=%s partitions=%d", after.name, len(after.partitions))
     for resource_type, name in delta.changed_configs:
         logger.info("settings are changed type=%d name=%s", resource_type, name)
+
+
+def _partitions(image: MetadataImage) -> Iterator[Partition]:
+    return (partition for topic in image.topics.values() for partition in topic.partitions)
 
 
 def _led(image: MetadataImage, leader_id: int, epoch: int) -> MetadataImage:

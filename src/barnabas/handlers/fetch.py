@@ -114,6 +114,7 @@ class _Attempt:
         replica_id = request.replica_id
         if version >= 15:
             replica_id = -1 if request.replica_state is None else request.replica_state.replica_id
+        senders: list[Partition] = []
         for fetched in self._fetch.partitions():
             try:
                 if version >= 13:
@@ -143,6 +144,7 @@ class _Attempt:
                 read.append((fetched, self._refused(fetched, error)))
                 continue
             except StorageError as error:
+                partition.metrics.failed_fetch_requests.value += 1
                 tell_now = True
                 read.append(
                     (fetched, self._refused(fetched, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))))
@@ -160,6 +162,7 @@ class _Attempt:
             if region is not None:
                 answer.records = region
                 regions.append(region)
+                senders.append(partition)
                 size_bytes += found.size_bytes
                 remaining -= found.size_bytes
                 remaining = max(remaining, 0)
@@ -178,6 +181,10 @@ class _Attempt:
         if not tell_now and size_bytes < request.min_bytes:
             _release(regions)
             return None
+        for partition in partitions:
+            partition.metrics.fetch_requests.value += 1
+        for partition, region in zip(senders, regions, strict=True):
+            partition.metrics.bytes_out.value += region.size
         return self._answer(read)
 
     def _answer(self, read: _Read) -> FetchResponse:

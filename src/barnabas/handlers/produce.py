@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.replication.partition import Partition
 
 __all__ = ["API_KEY", "handle"]
 
@@ -61,11 +62,14 @@ def handle(
     for topic in request.topic_data:
         partitions = []
         for data in topic.partition_data:
+            partition = None
             try:
                 if version >= 13:
                     partition = replicas.leader_by_id(topic.topic_id, data.index)
                 else:
                     partition = replicas.leader(topic.name, data.index)
+                metrics = partition.metrics
+                metrics.produce_requests.value += 1
                 if acks not in (-1, 1, 0):
                     raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
                 if partition.topic in _INTERNAL_TOPICS and context.client_id != _ADMIN_CLIENT_ID:
@@ -80,6 +84,9 @@ def handle(
                     produce_version=version,
                     transactional=request.transactional_id is not None,
                 )
+                if not appended.duplicate:
+                    metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
+                    metrics.bytes_in.value += len(records)
                 response = _PartitionResponse(
                     index=data.index,
                     error_code=0,
@@ -93,10 +100,10 @@ def handle(
                         waits.append((wait, response))
             except KafkaError as error:
                 failed = error
-                response = _refused(broker, context, topic.name or topic.topic_id.hex(), data.index, error)
+                response = _refused(broker, context, topic, data, partition, error)
             except StorageError as error:
                 failed = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
-                response = _refused(broker, context, topic.name or topic.topic_id.hex(), data.index, failed)
+                response = _refused(broker, context, topic, data, partition, failed)
             partitions.append(response)
         responses.append(
             _TopicResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
@@ -114,7 +121,7 @@ def handle(
 class _Acknowledgement:
     """Counts down what an answer waits for; at the time-out, what is still missing gets REQUEST_TIMED_OUT."""
 
-    __slots__ = ("_answer", "_missing", "_waits", "future")
+    __slots__ = ("_answer", "_missing", "_waiting", "_waits", "future")
 
     def __init__(
         self,
@@ -129,7 +136,9 @@ class _Acknowledgement:
         self.future: asyncio.Future[ProduceResponse] = broker.loop.create_future()
         for wait, _ in waits:
             wait.add_done_callback(self._one_done)
-        broker.waiting.deadlines.add(max(timeout_ms, 0), self.future, self._expire)
+        self._waiting = broker.waiting
+        self._waiting.produce_count += 1
+        self._waiting.deadlines.add(max(timeout_ms, 0), self.future, self._expire)
 
     def _one_done(self, _: asyncio.Future[None]) -> None:
         self._missing -= 1
@@ -148,6 +157,7 @@ class _Acknowledgement:
                 _fail(
                     response, error.code if isinstance(error, KafkaError) else ErrorCode.KAFKA_STORAGE_ERROR
                 )
+        self._waiting.produce_count -= 1
         self.future.set_result(self._answer)
 
 
@@ -159,11 +169,19 @@ def _fail(response: ProduceResponse.PartitionProduceResponse, code: ErrorCode) -
 
 
 def _refused(
-    broker: BrokerServices, context: RequestContext, topic: str, index: int, error: KafkaError
+    broker: BrokerServices,
+    context: RequestContext,
+    topic: ProduceRequest.TopicProduceData,
+    data: ProduceRequest.PartitionProduceData,
+    partition: Partition | None,
+    error: KafkaError,
 ) -> ProduceResponse.PartitionProduceResponse:
-    broker.log_refusal(context, f"{topic}-{index}", error)
+    broker.log_refusal(context, f"{topic.name or topic.topic_id.hex()}-{data.index}", error)
+    if partition is not None:
+        records = data.records
+        partition.metrics.produce_failed(error, len(records) if isinstance(records, memoryview) else 0)
     response = _PartitionResponse(
-        index=index,
+        index=data.index,
         error_code=error.code,
         base_offset=-1,
         log_start_offset=error.log_start_offset,

@@ -1,4 +1,4 @@
-"""A log line for each refused request, and never more of them than a person can read.
+"""A log line for each refused request, and never more of them than a person can read; all of them are counted.
 
 The line says who asked (client id, address), what for and why it was refused. A client in a loop must not fill the disk: after
 `max_per_interval` lines within an interval only the number of the others is told.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.apis import APIS
 
 if TYPE_CHECKING:
     from barnabas.clock import Clock
     from barnabas.handlers.services import RequestContext
+    from barnabas.metrics import Registry
 
 __all__ = ["RefusalLog"]
 
@@ -29,7 +31,15 @@ class RefusalLog:
         interval_ms: Its length.
     """
 
-    __slots__ = ("_clock", "_interval_ms", "_max_per_interval", "_since_ms", "_suppressed", "_written")
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_interval_ms",
+        "_max_per_interval",
+        "_since_ms",
+        "_suppressed",
+        "_written",
+    )
 
     def __init__(self, clock: Clock, *, max_per_interval: int = 50, interval_ms: int = 10_000) -> None:
         self._clock = clock
@@ -38,9 +48,20 @@ class RefusalLog:
         self._since_ms = clock.monotonic_ms()
         self._written = 0
         self._suppressed = 0
+        self._counts: dict[tuple[int, ErrorCode], int] = {}
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows how many there were, by API and error."""
+        registry.listed(
+            "kafka_network_requestmetrics_errors_total",
+            lambda: [((APIS[key].name, code.name), count) for (key, code), count in self._counts.items()],
+        )
 
     def write(self, context: RequestContext, subject: str, error: Exception) -> None:
         """Says that `context`'s request was refused for `subject` (a topic partition, a group, …)."""
+        code = error.code if isinstance(error, KafkaError) else ErrorCode.UNKNOWN_SERVER_ERROR
+        key = (context.api_key, code)
+        self._counts[key] = self._counts.get(key, 0) + 1
         now_ms = self._clock.monotonic_ms()
         if now_ms - self._since_ms >= self._interval_ms:
             if self._suppressed:
@@ -52,10 +73,9 @@ class RefusalLog:
             self._suppressed += 1
             return
         self._written += 1
-        api = APIS.get(context.api_key)
         logger.info(
             "request refused api=%s version=%d client_id=%s client=%s subject=%s reason=%s",
-            api.name if api else context.api_key,
+            APIS[context.api_key].name,
             context.api_version,
             context.client_id,
             context.connection.client_address,

@@ -23,6 +23,7 @@ from barnabas.wire.message import RecordsMessage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from barnabas.metrics import Registry
     from barnabas.network.context import ConnectionContext
     from barnabas.network.parked import Answer, Encoded
 
@@ -139,6 +140,16 @@ class Dispatcher:
         if hasattr(answer, "__await__"):
             return self._park(context, loaded, answer)
         return _encode(context, loaded, answer)
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows how many requests there were, by API and version."""
+        registry.listed(
+            "kafka_network_requestmetrics_requests_total",
+            lambda: [
+                ((APIS[key].name, str(version)), count)
+                for (key, version), count in self.request_counts.items()
+            ],
+        )
 
     def cancel(self) -> None:
         """Cancels what handlers still do; the broker stops."""

@@ -38,7 +38,16 @@ from barnabas.records.record import iterate_batch, keyless_indexes, uncompressed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_RECORD_ERRORS", "MalformedRecordsError", "RecordsRefusedError", "validate_produced"]
+__all__ = [
+    "MAX_RECORD_ERRORS",
+    "InvalidChecksumError",
+    "InvalidMagicError",
+    "InvalidOffsetsError",
+    "MalformedRecordsError",
+    "MissingKeysError",
+    "RecordsRefusedError",
+    "validate_produced",
+]
 
 MAX_RECORD_ERRORS = 100
 """How many offending records an answer names at most."""
@@ -69,6 +78,22 @@ class RecordsRefusedError(KafkaError):
     def __init__(self, code: ErrorCode, message: str, record_errors: tuple[tuple[int, str], ...]) -> None:
         super().__init__(code, message)
         self.record_errors = record_errors
+
+
+class InvalidMagicError(MalformedRecordsError):
+    """The batch is in a format that is not taken."""
+
+
+class InvalidChecksumError(KafkaError):
+    """The batch is not the one that its producer made."""
+
+
+class InvalidOffsetsError(KafkaError):
+    """The batch's offsets, count or sequence number cannot be."""
+
+
+class MissingKeysError(RecordsRefusedError):
+    """Records without key, for a topic that is compacted."""
 
 
 def validate_produced(
@@ -174,7 +199,7 @@ def _validate_in_order(
     size_bytes = _single_batch_size(records, api_version)
     base_offset = int.from_bytes(memoryview(records)[:_LENGTH_POSITION], "big", signed=True)
     if base_offset != 0:
-        raise _invalid(f"Base offset of a produced batch must be 0, not {base_offset}")
+        raise _impossible(f"Base offset of a produced batch must be 0, not {base_offset}")
     if size_bytes > max_message_bytes:
         raise KafkaError(
             ErrorCode.MESSAGE_TOO_LARGE,
@@ -187,7 +212,7 @@ def _validate_in_order(
     header: BatchHeader = _new(BatchHeader, _unpack_from(records))
     crc = crc32c(memoryview(records)[ATTRIBUTES_POSITION:size_bytes])
     if crc != header.crc:
-        raise KafkaError(
+        raise InvalidChecksumError(
             ErrorCode.CORRUPT_MESSAGE, f"Batch has CRC {crc:#010x}, its header says {header.crc:#010x}"
         )
     if header.compression > Codec.ZSTD:
@@ -221,7 +246,10 @@ def _single_batch_size(records: bytes | bytearray | memoryview, api_version: int
         raise _malformed(f"Produce version {api_version} needs one record batch for each partition, got none")
     magic = memoryview(records)[MAGIC_POSITION]
     if magic != MAGIC:
-        raise _malformed(f"Produce version {api_version} takes record batches of magic {MAGIC}, not {magic}")
+        raise InvalidMagicError(
+            ErrorCode.INVALID_RECORD,
+            f"Produce version {api_version} takes record batches of magic {MAGIC}, not {magic}",
+        )
     if api_version < _FIRST_ZSTD_VERSION:
         codec = memoryview(records)[ATTRIBUTES_POSITION + 1] & CODEC_MASK  # 26 bytes are there at least
         if codec == Codec.ZSTD:
@@ -249,7 +277,7 @@ def _whole_batch_size(records: bytes | bytearray | memoryview, position: int) ->
         return None
     magic = view[position + MAGIC_POSITION]
     if magic > MAGIC:
-        raise KafkaError(ErrorCode.CORRUPT_MESSAGE, f"Batch has unknown magic {magic}")
+        raise InvalidMagicError(ErrorCode.CORRUPT_MESSAGE, f"Batch has unknown magic {magic}")
     size_bytes = length + LENGTH_END
     return size_bytes if size_bytes <= rest else None
 
@@ -258,17 +286,17 @@ def _check_counts_and_producer(header: BatchHeader) -> None:
     delta = header.last_offset_delta
     count = header.record_count
     if delta < 0:
-        raise _invalid(f"Batch has an invalid offset range [{header.base_offset}, {header.last_offset}]")
+        raise _impossible(f"Batch has an invalid offset range [{header.base_offset}, {header.last_offset}]")
     if count <= 0:
-        raise _invalid(f"Batch has an invalid record count {count}")
+        raise _impossible(f"Batch has an invalid record count {count}")
     if delta + 1 != count:
-        raise _invalid(f"Batch of offsets 0 to {delta} cannot hold {count} records")
+        raise _impossible(f"Batch of offsets 0 to {delta} cannot hold {count} records")
     if header.compression == Codec.NONE and count * _SMALLEST_RECORD > header.size_bytes - HEADER_SIZE:
-        raise _invalid(f"Batch of {header.size_bytes} bytes cannot hold {count} records")
+        raise _impossible(f"Batch of {header.size_bytes} bytes cannot hold {count} records")
     if header.is_control:
         raise _invalid("Clients must not write control records")
     if header.has_producer_id and header.base_sequence < 0:
-        raise _invalid(
+        raise _impossible(
             f"Batch of producer id {header.producer_id} has an invalid sequence number {header.base_sequence}"
         )
 
@@ -322,7 +350,7 @@ def _check_keys(records: bytes | bytearray | memoryview, header: BatchHeader, li
         raise _invalid(f"Batch does not parse: {error}") from None
     if keyless:
         errors = [(index, "A compacted topic takes no records without key") for index in keyless]
-        raise _refused(ErrorCode.INVALID_RECORD, errors[:MAX_RECORD_ERRORS])
+        raise _refused(ErrorCode.INVALID_RECORD, errors[:MAX_RECORD_ERRORS], MissingKeysError)
 
 
 def _unknown_codec(codec: int) -> KafkaError:
@@ -337,5 +365,11 @@ def _invalid(message: str) -> KafkaError:
     return KafkaError(ErrorCode.INVALID_RECORD, message)
 
 
-def _refused(code: ErrorCode, errors: list[tuple[int, str]]) -> RecordsRefusedError:
-    return RecordsRefusedError(code, f"Records were refused: {errors[0][1]}", tuple(errors))
+def _impossible(message: str) -> KafkaError:
+    return InvalidOffsetsError(ErrorCode.INVALID_RECORD, message)
+
+
+def _refused(
+    code: ErrorCode, errors: list[tuple[int, str]], kind: type[RecordsRefusedError] = RecordsRefusedError
+) -> RecordsRefusedError:
+    return kind(code, f"Records were refused: {errors[0][1]}", tuple(errors))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.replication.partition import Partition
+from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +46,7 @@ class Replicas:
         durability: `barnabas.durability`.
         log_config: Gives the settings of a topic's logs by its name.
         loop: Where new logs are begun, a few in each turn.
+        metrics: Where topics are counted.
     """
 
     __slots__ = (
@@ -55,7 +58,9 @@ class Replicas:
         "_log_config",
         "_log_directories",
         "_loop",
+        "_metrics",
         "_node_id",
+        "_topic_metrics",
         "_unbegun",
     )
 
@@ -68,6 +73,7 @@ class Replicas:
         durability: str,
         log_config: Callable[[str], LogConfig],
         loop: asyncio.AbstractEventLoop,
+        metrics: Registry,
     ) -> None:
         self._node_id = node_id
         self._log_directories = log_directories
@@ -77,6 +83,8 @@ class Replicas:
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[bytes, dict[int, Partition]] = {}
         self._loop = loop
+        self._metrics = metrics
+        self._topic_metrics: dict[str, TopicMetrics] = {}
         self._unbegun: dict[tuple[str, int], _Unbegun] = {}
         self._leadership_listeners: list[Callable[[Partition], None]] = []
 
@@ -87,8 +95,9 @@ class Replicas:
     def __len__(self) -> int:
         return sum(map(len, self._by_name.values()))
 
-    def register_metrics(self, registry: Registry) -> None:
+    def register_metrics(self) -> None:
         """Shows what Kafka's `ReplicaManager` shows."""
+        registry = self._metrics
         prefix = "kafka_server_replicamanager_"
         registry.gauge_function(prefix + "partitioncount", lambda: len(self))
         registry.gauge_function(
@@ -102,6 +111,17 @@ class Replicas:
             prefix + "underreplicatedpartitions",
             lambda: sum(partition.is_leader and partition.is_under_replicated for partition in self),
         )
+        missing = self._missing_in_sync
+        registry.gauge_function(
+            prefix + "underminisrpartitioncount", lambda: sum(number > 0 for number in missing())
+        )
+        registry.gauge_function(
+            prefix + "atminisrpartitioncount", lambda: sum(number == 0 for number in missing())
+        )
+
+    def _missing_in_sync(self) -> Iterator[int]:
+        config = functools.cache(self._log_config)
+        return (partition.missing_in_sync(config) for partition in self if partition.is_leader)
 
     def add_leadership_listener(self, listener: Callable[[Partition], None]) -> None:
         """`listener(partition)` is called after each change of a partition's leader or epoch, and after its removal."""
@@ -210,13 +230,22 @@ class Replicas:
             open_log=lambda: self._open_log(name, index, topic_id),
             group_commit=self._group_commit,
             durability=self._durability,
+            metrics=self._metrics_of(name),
         )
+
+    def _metrics_of(self, topic: str) -> TopicMetrics:
+        metrics = self._topic_metrics.get(topic)
+        if metrics is None:
+            metrics = self._topic_metrics[topic] = TopicMetrics(self._metrics, topic)
+        return metrics
 
     def remove_topic(self, name: str, topic_id: bytes) -> None:
         """Forgets a deleted topic; its logs are removed in the background."""
         partitions = self._by_id.pop(topic_id, {})
         if self._by_name.get(name) is partitions:
             del self._by_name[name]
+            self._topic_metrics.pop(name, None)
+            self._metrics.forget(topic=name)
         for partition in partitions.values():
             partition.leader_id = -1
             self._leadership_changed(partition)

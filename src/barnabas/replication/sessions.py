@@ -11,11 +11,13 @@ import random
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metrics import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from barnabas.clock import Clock
+    from barnabas.metrics import Registry
     from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
 __all__ = ["FINAL_EPOCH", "INITIAL_EPOCH", "NO_SESSION", "FetchContext", "FetchSessions", "FetchedPartition"]
@@ -158,7 +160,7 @@ class FetchSessions:
     (`FetchSessionCache.tryEvict`); otherwise the client simply gets no session.
     """
 
-    __slots__ = ("_clock", "_eviction_ms", "_max_sessions", "_sessions")
+    __slots__ = ("_clock", "_eviction_ms", "_evictions", "_max_sessions", "_sessions")
 
     def __init__(self, clock: Clock, *, max_sessions: int, eviction_ms: int) -> None:
         self._clock = clock
@@ -166,6 +168,14 @@ class FetchSessions:
         self._eviction_ms = eviction_ms
         # Ordered by last use: the first is the least recently used.
         self._sessions: dict[int, _Session] = {}
+        self._evictions = Counter()
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows what Kafka's `FetchSessionCache` shows."""
+        prefix = "kafka_server_fetchsessioncache_"
+        registry.gauge_function(prefix + "numincrementalfetchsessions", lambda: len(self))
+        registry.gauge_function(prefix + "numincrementalfetchpartitionscached", self.partition_count)
+        self._evictions = registry.counter(prefix + "incrementalfetchsessionevictions_total")
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -249,6 +259,7 @@ class FetchSessions:
         oldest = next(iter(sessions.values()))
         if now_ms - oldest.last_used_ms > self._eviction_ms:
             del sessions[oldest.id]
+            self._evictions.value += 1
             return True
         candidates = [
             session
@@ -264,6 +275,7 @@ class FetchSessions:
             return False
         smallest = min(candidates, key=lambda session: (session.privileged, len(session.partitions)))
         del sessions[smallest.id]
+        self._evictions.value += 1
         return True
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from barnabas.clock import Clock
+    from barnabas.metrics import Registry
     from barnabas.replication.partition import Partition
 
 __all__ = ["Deadlines", "ParkedFetch", "Waiting"]
@@ -139,14 +140,26 @@ class ParkedFetch(Generic[Response]):
 
 
 class Waiting:
-    """The parked requests of one broker."""
+    """The parked requests of one broker.
 
-    __slots__ = ("_fetches", "_loop", "deadlines")
+    Attributes:
+        deadlines: When they are answered at the latest.
+        produce_count: Produce requests whose answer waits for the disk; counted by their handler.
+    """
+
+    __slots__ = ("_fetches", "_loop", "deadlines", "produce_count")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._fetches: dict[asyncio.Future[Any], ParkedFetch[Any]] = {}
         self.deadlines = Deadlines(loop, clock)
+        self.produce_count = 0
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Shows how many requests are parked."""
+        name = "kafka_server_delayedoperationpurgatory_purgatorysize"
+        registry.gauge_function(name, lambda: self.produce_count, delayedOperation="Produce")
+        registry.gauge_function(name, lambda: self.fetch_count, delayedOperation="Fetch")
 
     def park_fetch(
         self, partitions: list[Partition], max_wait_ms: int, attempt: Callable[[bool], Response | None]
