@@ -1,6 +1,12 @@
 import pytest
 
-from barnabas.controller.brokers import BrokerRegistration, register_broker, unfence_broker
+from barnabas.controller import brokers
+from barnabas.controller.brokers import (
+    BrokerRegistration,
+    missing_feature_levels,
+    register_broker,
+    unfence_broker,
+)
 from barnabas.errors import ErrorCode, KafkaError
 from tests.controller.cluster import DIRECTORY, after, broker, image_of, topic
 
@@ -31,6 +37,16 @@ def test_a_broker_of_another_time_is_refused(level):
 def test_a_feature_of_kafka_that_we_do_not_have_is_no_obstacle():
     """A directory of Apache Kafka may have share groups finalized."""
     assert register_broker(image_of(features={"share.version": 1}), REGISTRATION, epoch=1)
+
+
+def test_a_newer_version_brings_its_features_into_an_old_cluster(monkeypatch):
+    """What has no level yet gets its initial one, unless another broker does not know it; what has one keeps it."""
+    monkeypatch.setattr(brokers, "INITIAL_FEATURES", {"metadata.version": 31, "group.version": 1})
+    old = image_of(broker(1), features={"metadata.version": 30})
+    upgraded = after(old, missing_feature_levels(old, 1))
+    assert upgraded.features == {"metadata.version": 30, "group.version": 1}
+    assert missing_feature_levels(upgraded, 1) == []
+    assert missing_feature_levels(old, 2) == []
 
 
 def test_after_a_clean_end_nothing_changes_but_the_fence():

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.metadata.features import SUPPORTED_FEATURES
+from barnabas.metadata.features import INITIAL_FEATURES, SUPPORTED_FEATURES
 from barnabas.metadata.image import NO_LEADER, Broker
 from barnabas.metadata.snapshot import register_broker_record
 from barnabas.wire.messages.metadata.broker_registration_change_record import BrokerRegistrationChangeRecord
+from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from barnabas.metadata.image import MetadataImage, Partition
 
-__all__ = ["BrokerRegistration", "register_broker", "unfence_broker"]
+__all__ = ["BrokerRegistration", "missing_feature_levels", "register_broker", "unfence_broker"]
 
 _FENCED, _UNFENCED = 1, -1
 
@@ -44,6 +45,20 @@ class BrokerRegistration(NamedTuple):
     security_protocols: Mapping[str, int] = {}
     rack: str | None = None
     log_dirs: tuple[bytes, ...] = ()
+
+
+def missing_feature_levels(image: MetadataImage, node_id: int) -> list[FeatureLevelRecord]:
+    """The records that give a cluster the initial levels of features that a newer version of this node `node_id` brings.
+
+    A feature that another broker does not know yet has to wait for it.
+    """
+    others = [broker for broker in image.brokers.values() if broker.id != node_id]
+    return [
+        FeatureLevelRecord(name=name, feature_level=level)
+        for name, level in INITIAL_FEATURES.items()
+        if name not in image.features
+        and all(low <= level <= high for low, high in (each.features.get(name, (0, 0)) for each in others))
+    ]
 
 
 def register_broker(image: MetadataImage, registration: BrokerRegistration, *, epoch: int) -> list[Any]:

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from barnabas.controller import brokers, configs, internal_topics, partitions, producer_ids, topics
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 from barnabas.metadata.deltas import MetadataDelta, apply
-from barnabas.metadata.features import INITIAL_FEATURES
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
 from barnabas.metadata.image import MetadataImage
 from barnabas.metadata.topic_names import validate_topic_name
-from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -145,17 +143,14 @@ class Controller:
         )
 
     async def open(self) -> None:
-        """Replays the log. The first start of a new cluster gives it its feature levels.
+        """Replays the log. Features of which the cluster has no level yet, all of them in a new one, get their initial one.
 
         Raises:
             StorageError: The log cannot be read or written.
         """
         await self._store.open(self)
-        if self._is_leader and not self._newest.features:
-            records = [
-                FeatureLevelRecord(name=name, feature_level=level) for name, level in INITIAL_FEATURES.items()
-            ]
-            await self._write(records, None)
+        if self._is_leader:
+            await self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
 
     async def close(self) -> None:
         """Finishes what was begun, and closes the store."""

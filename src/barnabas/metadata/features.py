@@ -1,7 +1,8 @@
 """Features whose level a whole cluster agrees on (KIP-584): what this broker supports, and what a new cluster starts with.
 
-A feature stands here once the broker does what the level promises; share groups, streams groups and eligible leader
-replicas join when they are built. Numbers: `MetadataVersion`, `GroupVersion` and `TransactionVersion` of Apache Kafka 4.3.
+A feature stands here once the broker does what the level promises: `group.version` (KIP-848), `transaction.version`
+(KIP-890), share groups, streams groups and eligible leader replicas join when they are built. A cluster that has no level of
+such a feature gets its initial one when a version that knows it starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
 """
 
 from __future__ import annotations
@@ -16,14 +17,10 @@ METADATA_VERSION: Final = 30
 
 SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {
     METADATA_VERSION_FEATURE: (7, METADATA_VERSION),
-    "group.version": (0, 1),
-    "transaction.version": (0, 2),
 }
 """The lowest and the highest level of each feature that this broker can work at."""
 
 INITIAL_FEATURES: Final[dict[str, int]] = {
     METADATA_VERSION_FEATURE: METADATA_VERSION,
-    "group.version": 1,
-    "transaction.version": 2,
 }
-"""The levels of a new cluster."""
+"""The levels of a new cluster, and of one that a version without the feature made."""
