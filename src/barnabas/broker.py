@@ -29,6 +29,7 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.store.embedded import EmbeddedStore
 from barnabas.coordinators.group_coordinator import GroupCoordinator
+from barnabas.errors import ConfigError, StorageError
 from barnabas.handlers.refusals import RefusalLog
 from barnabas.handlers.registry import Dispatcher
 from barnabas.handlers.services import BrokerServices
@@ -112,7 +113,7 @@ class Broker:
 
         Raises:
             ConfigError: a setting is wrong, a port or a directory is in use; one sentence with the remedy.
-            StorageError: the metadata log cannot be read.
+            StorageError: the metadata log, or all logs, cannot be read or written.
         """
         try:
             await self._start()
@@ -162,6 +163,8 @@ class Broker:
         config.add_listener(self._reconfigure)
         self._serve(loop)
         await self._join_cluster()
+        if self.failed.done():
+            raise StorageError(f"{self.failed.result()}; let this user read and write it, or mend the disk")
         self._log_directories.start_upkeep()
         self._register_metrics()
         await self._open_metrics()
@@ -172,7 +175,13 @@ class Broker:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config
         protocols = parse_security_protocol_map(config["listener.security.protocol.map"])
-        endpoints = parse_listeners(config.for_clients("listeners"), protocols)
+        listeners = config.for_clients("listeners")
+        if config["listeners"] and not listeners:
+            raise ConfigError(
+                "listeners are all in controller.listener.names, which are not opened; add one for clients, for example "
+                "PLAINTEXT://localhost:9092."
+            )
+        endpoints = parse_listeners(listeners, protocols)
         advertised = config.for_clients("advertised.listeners")
         self._advertised = (
             parse_advertised_listeners(advertised, endpoints, protocols).configured if advertised else {}
@@ -307,8 +316,10 @@ class Broker:
         logger.info("settings are in force names=%s", ",".join(sorted(changed)))
 
     def _directory_failed(self, path: Path) -> None:
-        if not self._log_directories.online and self.failed is not None and not self.failed.done():
-            self.failed.set_result(f"every log directory is offline, the last one was {path}")
+        directories = self._log_directories
+        if not directories.online and self.failed is not None and not self.failed.done():
+            reason = next(each.error for each in directories.directories if each.path == path)
+            self.failed.set_result(f"every log directory is offline, at last {path} ({reason})")
 
     # ----- metrics
 

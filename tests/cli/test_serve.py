@@ -250,6 +250,41 @@ def test_a_directory_that_cannot_be_used_is_one_sentence(command, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_a_metadata_log_that_cannot_be_used_is_one_sentence(command, tmp_path):
+    """The directory and the reason are named; it is the disk's fault, not the command line's."""
+    (tmp_path / "file").write_text("in the way")
+    words = ["--data-dir", str(tmp_path / "data"), "--set", f"metadata.log.dir={tmp_path / 'file'}"]
+    ended = command("serve", "--listen", "127.0.0.1:0", *words)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"barnabas serve: cannot read the metadata log in {tmp_path / 'file'}")
+    assert "let this user read and write it" in ended.stderr
+
+
+def test_a_broker_that_finds_no_usable_log_does_not_get_ready(command, tmp_path):
+    """When recovery takes the last directory offline, the start fails with the reason."""
+    (tmp_path / "data" / "orders-0" / "partition.metadata").mkdir(parents=True)
+    ended = command("serve", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    sentence = ended.stderr.splitlines()[-1]
+    assert sentence.startswith(
+        f"barnabas serve: every log directory is offline, at last {tmp_path / 'data'} ("
+    )
+    assert sentence.endswith("or mend the disk.")
+
+
+def test_a_file_of_the_controllers_listener_alone_is_one_sentence(command, tmp_path):
+    """A node that would serve nobody is told what is missing."""
+    words = ["--set", "listeners=CONTROLLER://127.0.0.1:0"]
+    words += ["--set", "listener.security.protocol.map=CONTROLLER:PLAINTEXT"]
+    ended = command("serve", "--data-dir", str(tmp_path / "data"), *words)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "add one for clients" in ended.stderr
+
+
 def test_a_directory_of_another_broker_is_one_sentence(command, tmp_path):
     """Two brokers never write the same data."""
     with command.running("serve", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)) as process:

@@ -10,7 +10,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from barnabas.errors import ConfigError
+from barnabas.cli.failure import CommandError
+from barnabas.errors import ConfigError, KafkaError, StorageError
 
 if TYPE_CHECKING:
     import argparse
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: A setting is wrong, an address cannot be bound, or a data directory cannot be used.
+        CommandError: What the broker needs of its disk cannot be read or written, or is that of a newer version.
     """
     from barnabas.cli.logs import configure_logging
     from barnabas.cli.process import raise_open_files_limit, tune_garbage_collector
@@ -72,8 +74,11 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         return broker.run(config, ready)
-    except ConfigError:
-        raise
+    except (StorageError, KafkaError) as error:
+        # A disk that cannot be read or written, or a cluster at a level that this version does not know.
+        logger.debug("the broker cannot start", exc_info=True)
+        sentence = error.message if isinstance(error, KafkaError) and error.message else str(error)
+        raise CommandError(f"{sentence.removesuffix('.')}.") from error
     except OSError as error:
         if error.filename is None:
             raise

@@ -144,7 +144,10 @@ class EmbeddedStore:
                 self._log.write(self._encode([AbortTransactionRecord(reason="its controller is gone")]))
                 self._next_offset += 1
         except OSError as error:
-            raise StorageError(f"cannot write the metadata log in {self._log.directory}: {error}") from error
+            raise StorageError(
+                f"cannot write the metadata log in {self._log.directory}: {error}; "
+                "let this user read and write it, or mend the disk"
+            ) from error
         listener.on_leadership(self._node_id, self._epoch)
 
     def _encode(self, records: Sequence[Any]) -> bytearray:

@@ -122,7 +122,10 @@ class MetadataLog:
             self.close()
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"cannot read the metadata log in {self.directory}: {error}") from error
+            raise StorageError(
+                f"cannot read the metadata log in {self.directory}: {error}; "
+                "let this user read and write it, or mend the disk"
+            ) from error
 
     def _load(self) -> LoadedLog:
         self._find_files()
