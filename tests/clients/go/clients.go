@@ -267,6 +267,7 @@ func steady(j *job) (any, error) {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.RecordRetries(1000),
 		kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(100*time.Millisecond),
 	)
 	if err != nil {
 		return nil, err

@@ -295,6 +295,7 @@ public final class Peer {
             case "member": return member(job);
             case "steady": return steady(job);
             case "admin": return AdminCalls.make(job);
+            case "tool": return ToolCalls.run(job);
             default: throw new IllegalArgumentException(job.text("do"));
         }
     }

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import BrokerResponseError, KafkaError, for_code
+from aiokafka.errors import BrokerResponseError, KafkaError, LeaderNotAvailableError, for_code
 from job_loop import decoded, record, serve
 
 STRATEGIES = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
@@ -160,12 +160,13 @@ async def steady(job):
     while not job.stopping.is_set():
         key = f"{job['prefix']}-{number}"
         data = key.encode()
-        pending.append(
-            (
-                key,
-                await producer.send(job["topic"], partition=number % job["partitions"], key=data, value=data),
-            )
-        )
+        partition = number % job["partitions"]
+        try:
+            future = await producer.send(job["topic"], partition=partition, key=data, value=data)
+        except LeaderNotAvailableError:  # Apache Kafka says so while it starts; nothing was sent
+            await asyncio.sleep(0.05)
+            continue
+        pending.append((key, future))
         number += 1
         await asyncio.sleep(0.005)
         while pending and pending[0][1].done():

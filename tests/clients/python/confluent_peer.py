@@ -166,8 +166,9 @@ def member(job):
     consumer.subscribe(job["topics"], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
     try:
         while not job.stopping.is_set():
+            first = consumer.poll(0.05)  # `consume` with a time would wait for a full batch
             batch = []
-            for message in consumer.consume(500, 0.05):
+            for message in [] if first is None else [first, *consumer.consume(499, 0)]:
                 if message.error() is None:
                     batch.append(message)
                 elif message.error().fatal():

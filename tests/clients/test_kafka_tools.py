@@ -1,0 +1,275 @@
+"""Kafka's own command-line tools do their work with us: the classes that bin/kafka-*.sh start."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.broker_process import wait_until
+from tests.oracle.kafka_jars import run_java
+
+pytestmark = pytest.mark.clients
+
+TOPICS = "org.apache.kafka.tools.TopicCommand"
+CONFIGS = "kafka.admin.ConfigCommand"
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+ALL_GROUPS = "org.apache.kafka.tools.GroupsCommand"
+OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
+DELETE_RECORDS = "org.apache.kafka.tools.DeleteRecordsCommand"
+PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+VERIFIABLE_PRODUCER = "org.apache.kafka.tools.VerifiableProducer"
+VERIFIABLE_CONSUMER = "org.apache.kafka.tools.VerifiableConsumer"
+PRODUCER_PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance"
+CONSUMER_PERFORMANCE = "org.apache.kafka.tools.ConsumerPerformance"
+API_VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+CLUSTER = "org.apache.kafka.tools.ClusterTool"
+LOG_DIRECTORIES = "org.apache.kafka.tools.LogDirsCommand"
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
+CLIENT_METRICS = "org.apache.kafka.tools.ClientMetricsCommand"
+
+
+@pytest.fixture(scope="module")
+def tool(bootstrap, peers):
+    """`tool(TOPICS, "--list")` runs a tool that must succeed and gives what it wrote.
+
+    They run one after another in one process of their own, since a process costs a second.
+    """
+    peer = peers.another("java-4.3")
+
+    def run(name, *arguments, first=None, text=None, status=0, complains=False):
+        done = peer.call(
+            "tool",
+            tool=name,
+            arguments=[*filter(None, [first]), "--bootstrap-server", bootstrap, *arguments],
+            **({} if text is None else {"input": text}),
+        )
+        assert done["status"] == status, f"{name} {arguments}: {done['output']}"
+        if status == 0:
+            trouble = re.search(r"Exception|^Error|WARN|ERROR", done["output"], re.MULTILINE)
+            assert bool(trouble) == complains, done["output"]
+        return done["output"]
+
+    yield run
+    peer.close()
+
+
+@pytest.fixture
+def topic(tool, unique):
+    name = unique("tool")
+    tool(TOPICS, "--create", "--topic", name, "--partitions", "2", "--replication-factor", "1")
+    return name
+
+
+def write(tool, topic, keys):
+    """Writes numbers with these keys, which spread over the partitions, by kafka-console-producer."""
+    lines = "".join(f"{key}:{number}\n" for number, key in enumerate(keys))
+    parse = ("--reader-property", "parse.key=true", "--reader-property", "key.separator=:")
+    tool(PRODUCER, "--topic", topic, *parse, text=lines)
+
+
+def test_kafka_topics(tool, topic):
+    """kafka-topics creates, lists, describes, grows and deletes."""
+    assert topic in tool(TOPICS, "--list").split()
+    described = tool(TOPICS, "--describe", "--topic", topic)
+    assert "PartitionCount: 2" in described
+    assert re.search(r"Partition: 1\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+", described)
+    tool(TOPICS, "--alter", "--topic", topic, "--partitions", "4")
+    wait_until(
+        lambda: "PartitionCount: 4" in tool(TOPICS, "--describe", "--topic", topic), what="4 partitions"
+    )
+    assert tool(TOPICS, "--describe", "--under-replicated-partitions").strip() == ""
+    assert tool(TOPICS, "--describe", "--unavailable-partitions").strip() == ""
+    tool(TOPICS, "--create", "--if-not-exists", "--topic", topic)
+    assert "already exists" in tool(TOPICS, "--create", "--topic", topic, status=1)
+    tool(TOPICS, "--delete", "--topic", topic)
+    wait_until(lambda: topic not in tool(TOPICS, "--list").split(), what="the topic's end")
+    assert "does not exist" in tool(TOPICS, "--describe", "--topic", topic, status=1)
+
+
+def test_kafka_configs(tool, topic):
+    """kafka-configs describes and changes the settings of topics, brokers and groups."""
+    of_topic = ("--entity-type", "topics", "--entity-name", topic)
+    tool(
+        CONFIGS, "--alter", *of_topic, "--add-config", "retention.ms=1234567,cleanup.policy=[compact,delete]"
+    )
+    changed = tool(CONFIGS, "--describe", *of_topic)
+    assert "retention.ms=1234567" in changed
+    assert "cleanup.policy=compact,delete" in changed
+    assert "segment.bytes=" in tool(CONFIGS, "--describe", "--all", *of_topic)
+    tool(CONFIGS, "--alter", *of_topic, "--delete-config", "retention.ms")
+    assert "retention.ms" not in tool(CONFIGS, "--describe", *of_topic)
+    assert "soon" in tool(CONFIGS, "--alter", *of_topic, "--add-config", "retention.ms=soon", status=1)
+
+    node = re.search(r"Leader: (\d+)", tool(TOPICS, "--describe", "--topic", topic))[1]
+    of_broker = ("--entity-type", "brokers", "--entity-name", node)
+    of_all = ("--entity-type", "brokers", "--entity-default")
+    assert "node.id=" in tool(CONFIGS, "--describe", "--all", *of_broker)
+    tool(CONFIGS, "--alter", *of_broker, "--add-config", "message.max.bytes=1048600")
+    assert "message.max.bytes=1048600" in tool(CONFIGS, "--describe", *of_broker)
+    tool(CONFIGS, "--alter", *of_broker, "--delete-config", "message.max.bytes")
+    tool(CONFIGS, "--alter", *of_all, "--add-config", "log.retention.ms=604800001")
+    assert "log.retention.ms=604800001" in tool(CONFIGS, "--describe", *of_all)
+    tool(CONFIGS, "--alter", *of_all, "--delete-config", "log.retention.ms")
+
+
+def test_the_console_clients_and_the_offsets(tool, topic):
+    """What kafka-console-producer writes kafka-console-consumer reads; kafka-get-offsets and kafka-delete-records agree."""
+    write(tool, topic, "abcd")
+    shown = tool(
+        CONSUMER,
+        "--topic",
+        topic,
+        "--from-beginning",
+        "--max-messages",
+        "4",
+        "--timeout-ms",
+        "20000",
+        "--formatter-property",
+        "print.key=true",
+        "--formatter-property",
+        "print.headers=true",
+        "--formatter-property",
+        "print.timestamp=true",
+    )
+    assert sorted(re.findall(r"\t([a-d])\t(\d)$", shown, re.MULTILINE)) == [
+        ("a", "0"),
+        ("b", "1"),
+        ("c", "2"),
+        ("d", "3"),
+    ]
+    assert "Processed a total of 4 messages" in shown
+
+    def offsets(*arguments):
+        lines = tool(OFFSETS, "--topic", topic, *arguments).split()
+        return [int(line.rpartition(":")[2]) for line in sorted(lines)]
+
+    assert sum(offsets()) == 4
+    assert offsets("--time", "-2") == [0, 0]
+    assert offsets("--time", "max-timestamp") != offsets("--time", "earliest")
+    assert len(offsets("--partitions", "0")) == 1
+
+
+def test_kafka_delete_records(tool, topic, tmp_path):
+    """kafka-delete-records moves the beginning of a partition."""
+    write(tool, topic, "abcdefghij")
+    ends = dict(line.rpartition(":")[::2] for line in tool(OFFSETS, "--topic", topic).split())
+    wanted = {
+        "version": 1,
+        "partitions": [
+            {"topic": topic, "partition": number, "offset": int(ends[f"{topic}:{number}"])}
+            for number in range(2)
+        ],
+    }
+    file = tmp_path / "offsets.json"
+    file.write_text(json.dumps(wanted))
+    done = tool(DELETE_RECORDS, "--offset-json-file", str(file))
+    for number in range(2):
+        assert f"partition: {topic}-{number}\tlow_watermark: {ends[f'{topic}:{number}']}" in done
+    assert tool(OFFSETS, "--topic", topic, "--time", "-2") == tool(OFFSETS, "--topic", topic)
+
+
+def test_kafka_consumer_groups(tool, topic, bootstrap, peers, unique):
+    """kafka-consumer-groups lists, describes, resets and deletes groups."""
+    write(tool, topic, "abcdef")
+    group = unique("tool-group")
+    member = peers("franz-go").start(
+        "member", bootstrap=bootstrap, topics=[topic], group=group, strategy="range", instance=None
+    )
+    member.wait_for(lambda: len(member.records) == 6, "the records")
+    this = ("--group", group)
+    assert group in tool(GROUPS, "--list").split()
+    assert re.search(
+        rf"^{group}\s+Classic\s+Stable", tool(GROUPS, "--list", "--state", "--type"), re.MULTILINE
+    )
+    assert re.search(rf"^{group}\s+Classic", tool(ALL_GROUPS, "--list"), re.MULTILINE)
+
+    def offsets():
+        described = tool(GROUPS, "--describe", *this)
+        found = re.findall(rf"^{group}\s+{topic}\s+\d+\s+(\d+)\s+(\d+)\s+(\d+)", described, re.MULTILINE)
+        return [[int(number) for number in line] for line in found]
+
+    wait_until(lambda: sum(offset for offset, _, _ in offsets()) == 6, what="the committed offsets")
+    assert [lag for _, _, lag in offsets()] == [0, 0]
+    members = tool(GROUPS, "--describe", *this, "--members", "--verbose")
+    assert f"{topic}:0,1" in members
+    assert re.search(r"range\s+Stable\s+1", tool(GROUPS, "--describe", *this, "--state"))
+    assert "not empty" in tool(GROUPS, "--delete", *this, complains=True)
+
+    member.stop()
+    tool(GROUPS, "--reset-offsets", *this, "--topic", topic, "--to-earliest", "--execute")
+    assert [offset for offset, _, _ in offsets()] == [0, 0]
+    tool(
+        GROUPS,
+        "--reset-offsets",
+        *this,
+        "--all-topics",
+        "--to-datetime",
+        "2000-01-01T00:00:00.000",
+        "--execute",
+    )
+    tool(GROUPS, "--reset-offsets", *this, "--topic", f"{topic}:0", "--to-latest", "--execute")
+    assert {lag for _, _, lag in offsets()} == {0, offsets()[1][1]} or {lag for _, _, lag in offsets()} == {0}
+    tool(GROUPS, "--delete-offsets", *this, "--topic", f"{topic}:0")
+    assert len(offsets()) == 1
+    tool(GROUPS, "--delete", *this)
+    assert group not in tool(GROUPS, "--list").split()
+
+
+def test_the_verifiable_clients(bootstrap, topic, unique):
+    """kafka-verifiable-producer and -consumer: every record written, acknowledged, read and committed."""
+
+    def events(tool, *arguments):
+        # These end by the process's own hooks, and so need one.
+        lines = run_java(
+            tool, ["--bootstrap-server", bootstrap, "--topic", topic, *arguments]
+        ).stdout.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    produced = events(VERIFIABLE_PRODUCER, "--max-messages", "50", "--acks", "-1")
+    assert sum(event["name"] == "producer_send_success" for event in produced) == 50
+    (summary,) = [event for event in produced if event["name"] == "tool_data"]
+    assert summary["acked"] == 50
+    group = ("--group-id", unique("verifiable"), "--reset-policy", "earliest")
+    consumed = events(VERIFIABLE_CONSUMER, *group, "--max-messages", "50")
+    assert sum(event["count"] for event in consumed if event["name"] == "records_consumed") == 50
+    committed = [event for event in consumed if event["name"] == "offsets_committed"]
+    assert committed
+    assert all(event["success"] for event in committed)
+
+
+def test_the_performance_tools(tool, topic):
+    """kafka-producer-perf-test and kafka-consumer-perf-test run through."""
+    wrote = tool(
+        PRODUCER_PERFORMANCE,
+        "--topic",
+        topic,
+        "--num-records",
+        "2000",
+        "--record-size",
+        "100",
+        "--throughput",
+        "-1",
+    )
+    assert "2000 records sent" in wrote
+    read = tool(CONSUMER_PERFORMANCE, "--topic", topic, "--num-records", "2000", "--timeout", "20000")
+    assert ", 2000, " in read.splitlines()[-1]
+
+
+def test_what_tells_about_the_cluster(tool, topic):
+    """kafka-broker-api-versions, -cluster, -log-dirs, -features and -client-metrics get their answers."""
+    versions = tool(API_VERSIONS)
+    assert re.search(r"Produce\(0\): .*\[usable: \d+\]", versions)
+    assert re.search(r"Fetch\(1\): .*\[usable: \d+\]", versions)
+    assert re.search(r"Cluster ID: \S+", tool(CLUSTER, first="cluster-id"))
+    assert "127.0.0.1" in tool(CLUSTER, first="list-endpoints")
+    described = tool(LOG_DIRECTORIES, "--describe", "--topic-list", topic)
+    (line,) = [line for line in described.splitlines() if line.startswith("{")]
+    (broker,) = json.loads(line)["brokers"]
+    (directory,) = broker["logDirs"]
+    assert directory["error"] is None
+    assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
+    assert "metadata.version" in tool(FEATURES, "describe")
+    tool(CLIENT_METRICS, "--list")
