@@ -95,9 +95,25 @@ def produce(
 
 
 def requests(
-    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int, acks: int
+    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int
 ) -> None:
     raw.create_topic(broker.port, topic, 1)
+    _requests(broker, table, topic, label, connections=connections, depth=depth, count=count, acks=1)
+
+
+def synced_requests(broker, table: Table, topic: str, label: str, *, connections: int, count: int) -> None:
+    """Every acknowledgement after fsync: our default for acks=all, flush.messages=1 for Kafka."""
+    if broker.name == "kafka":
+        raw.create_topic(broker.port, topic, 1, flush_messages="1")
+        count //= 10
+    else:
+        raw.create_topic(broker.port, topic, 1)
+    _requests(broker, table, topic, label, connections=connections, depth=1, count=count, acks=-1)
+
+
+def _requests(
+    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int, acks: int
+) -> None:
     frame = raw.produce_frame(topic, 0, records=1, size_bytes=100, acks=acks)
     raw.pump(broker.port, [frame], count // 5, connections=connections, depth=depth)
     latencies: list[float] = []
@@ -153,20 +169,11 @@ def one_round(make, directory: Path, table: Table) -> None:
         table.add(broker.name, "start to ready", "s", broker.start_s, more_is_better=False)
         time.sleep(1)
         table.add(broker.name, "memory after start", "MB", rss_mb(broker.pid), more_is_better=False)
-        requests(broker, table, "one", "1 connection ping-pong", connections=1, depth=1, count=10_000, acks=1)
-        requests(
-            broker, table, "pipe", "1 connection pipelined", connections=1, depth=32, count=50_000, acks=1
-        )
-        requests(broker, table, "many", "32 connections", connections=32, depth=1, count=50_000, acks=1)
-        requests(
-            broker,
-            table,
-            "durable",
-            "32 connections, acks=all (default durability)",
-            connections=32,
-            depth=1,
-            count=30_000,
-            acks=-1,
+        requests(broker, table, "one", "1 connection ping-pong", connections=1, depth=1, count=20_000)
+        requests(broker, table, "pipe", "1 connection pipelined", connections=1, depth=32, count=100_000)
+        requests(broker, table, "many", "32 connections", connections=32, depth=1, count=100_000)
+        synced_requests(
+            broker, table, "synced", "32 connections, each after fsync", connections=32, count=30_000
         )
         produce(
             broker,

@@ -52,11 +52,18 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(buffer)
 
 
-def create_topic(port: int, name: str, partitions: int) -> None:
+def create_topic(port: int, name: str, partitions: int, **configs: str) -> None:
     request = CreateTopicsRequest(
         topics=[
             CreateTopicsRequest.CreatableTopic(
-                name=name, num_partitions=partitions, replication_factor=1, assignments=[], configs=[]
+                name=name,
+                num_partitions=partitions,
+                replication_factor=1,
+                assignments=[],
+                configs=[
+                    CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
+                    for key, value in configs.items()
+                ],
             )
         ],
         timeout_ms=30_000,
