@@ -45,7 +45,8 @@ def free_ports(count: int) -> list[int]:
 class KafkaBroker:
     """One node of Apache Kafka, controller and broker, with its data under `directory`.
 
-    `config` overrides or adds to `server.properties`; its `log.dirs` may name other directories.
+    `config` overrides or adds to `server.properties`; its `log.dirs` may name other directories. `dynamic_quorum` formats
+    it as `--standalone` (KIP-853): its voters are then in its metadata log, and not in its settings.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class KafkaBroker:
         jvm_options: Sequence[str] = QUICK_JVM,
         node_id: int = 1,
         cluster_id: str | None = None,
+        dynamic_quorum: bool = False,
     ) -> None:
         self.directory = directory
+        self.dynamic_quorum = dynamic_quorum
         self.version = version
         self.node_id = node_id
         # Never with a dash in front, which Kafka's tool takes for an option.
@@ -84,7 +87,10 @@ class KafkaBroker:
         self._write_properties(*free_ports(2))
         run_java(
             "kafka.tools.StorageTool",
-            ["format", "--ignore-formatted", "-t", self.cluster_id, "-c", str(self._properties)],
+            [
+                *("format", "--ignore-formatted", "-t", self.cluster_id, "-c", str(self._properties)),
+                *(["--standalone"] if self.dynamic_quorum else []),
+            ],
             version=self.version,
         )
 
@@ -129,7 +135,11 @@ class KafkaBroker:
         properties = {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
-            "controller.quorum.voters": f"{self.node_id}@127.0.0.1:{controller_port}",
+            **(
+                {"controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}"}
+                if self.dynamic_quorum
+                else {"controller.quorum.voters": f"{self.node_id}@127.0.0.1:{controller_port}"}
+            ),
             "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_directory),
@@ -208,6 +218,7 @@ def kafka_broker(
     jvm_options: Sequence[str] = QUICK_JVM,
     node_id: int = 1,
     cluster_id: str | None = None,
+    dynamic_quorum: bool = False,
 ) -> Iterator[KafkaBroker]:
     """A started broker that is killed at the end; parameters as for `KafkaBroker`."""
     broker = KafkaBroker(
@@ -217,6 +228,7 @@ def kafka_broker(
         jvm_options=jvm_options,
         node_id=node_id,
         cluster_id=cluster_id,
+        dynamic_quorum=dynamic_quorum,
     )
     try:
         broker.start()

@@ -12,6 +12,7 @@ from barnabas.controller.store.batches import (
 )
 from barnabas.errors import DecodeError
 from barnabas.records.builder import build_batch
+from barnabas.records.control import ControlType, control_key
 from barnabas.wire.messages.metadata.abort_transaction_record import AbortTransactionRecord
 from barnabas.wire.messages.metadata.begin_transaction_record import BeginTransactionRecord
 from barnabas.wire.messages.metadata.end_transaction_record import EndTransactionRecord
@@ -124,6 +125,27 @@ def test_a_snapshot_is_read_as_it_was_written(count):
     records = [feature(number % 100) for number in range(count)]
     content = b"".join(encode_snapshot(records, epoch=2, last_timestamp_ms=1, timestamp_ms=2))
     assert decode_snapshot(content) == records
+
+
+def test_what_kafka_says_of_voters_is_kept():
+    """Control records of a dynamic quorum go from log to snapshot, the last of each kind, with the bytes they had."""
+    said = [
+        (ControlType.KRAFT_VERSION, b"version"),
+        (ControlType.KRAFT_VOTERS, b"old"),
+        (ControlType.KRAFT_VOTERS, b"new"),
+    ]
+    content = build_batch(
+        [(0, 1, control_key(kind), value, ()) for kind, value in said], base_offset=0, is_control=True
+    )
+    replay, found = scan(content + batch(1, offset=3))
+    assert (found.next_offset, replay.records) == (4, [feature(1)])
+    assert replay.voters == {ControlType.KRAFT_VERSION: b"version", ControlType.KRAFT_VOTERS: b"new"}
+    snapshot = b"".join(
+        encode_snapshot([feature(1)], epoch=2, last_timestamp_ms=1, timestamp_ms=2, voters=replay.voters)
+    )
+    voters = {}
+    assert decode_snapshot(snapshot, voters) == [feature(1)]
+    assert voters == replay.voters
 
 
 @given(st.data())

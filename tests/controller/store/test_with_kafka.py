@@ -78,8 +78,14 @@ def test_kafka_reads_our_log_and_our_snapshots(tmp_path):
     assert [partition["partitionId"] for partition in partitions[:3]] == [0, 1, 2]
 
 
+def snapshots_but(directory, names):
+    return [path for path in (directory / DIRECTORY_NAME).glob("*.checkpoint") if path.name not in names]
+
+
 async def go_on(directory):
-    controller = await open_controller(directory, register=False)
+    """Change something, with a snapshot after each change: those of Apache Kafka are gone in the end."""
+    theirs = {path.name for path in (directory / DIRECTORY_NAME).glob("*.checkpoint")}
+    controller = await open_controller(directory, register=False, snapshot_bytes=1)
     image = controller.image
     assert "gone" not in image.topics
     assert len(image.topics["theirs"].partitions) == 2
@@ -94,15 +100,22 @@ async def go_on(directory):
     assert [partition.leader for partition in controller.image.topics["theirs"].partitions] == [1, 1]
     (created,) = await controller.create_topics([NewTopic("ours", 3)])
     assert created.error is None
+    for name in ("more", "and-more"):
+        await controller.create_topics([NewTopic(name, 1)])
+        await eventually(lambda: len(snapshots_but(directory, theirs)) == 2)
+    await eventually(
+        lambda: not theirs & {path.name for path in (directory / DIRECTORY_NAME).glob("*.checkpoint")}
+    )
     await controller.close()
 
 
-def test_a_metadata_log_moves_from_kafka_to_us_and_back(tmp_path):
-    """We go on where Apache Kafka left off, and it goes on where we did: topics, ids, settings, producer ids."""
+@pytest.mark.parametrize("dynamic_quorum", [False, True], ids=["static quorum", "dynamic quorum"])
+def test_a_metadata_log_moves_from_kafka_to_us_and_back(tmp_path, dynamic_quorum):
+    """We go on where Apache Kafka left off, and it goes on where we did: topics, ids, settings, producer ids, voters."""
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin import NewTopic as TheirTopic
 
-    with kafka_broker(tmp_path) as kafka:
+    with kafka_broker(tmp_path, dynamic_quorum=dynamic_quorum) as kafka:
         topics = [TheirTopic("theirs", 2, 1, config={"retention.ms": "1234"}), TheirTopic("gone", 1, 1)]
         client = AdminClient({"bootstrap.servers": kafka.bootstrap})
         for future in client.create_topics(topics).values():
@@ -114,4 +127,9 @@ def test_a_metadata_log_moves_from_kafka_to_us_and_back(tmp_path):
         asyncio.run(go_on(kafka.data_directory))
         kafka.start()
         found = AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=30).topics
-        assert {name: len(topic.partitions) for name, topic in found.items()} == {"theirs": 2, "ours": 3}
+        assert {name: len(topic.partitions) for name, topic in found.items()} == {
+            "theirs": 2,
+            "ours": 3,
+            "more": 1,
+            "and-more": 1,
+        }

@@ -3,6 +3,9 @@
 One append is one batch, so a crash leaves all of it or nothing. Each record has a null key and the framed record
 (`metadata.framing`) as its value. Control batches tell of leaders and enclose snapshots.
 
+An Apache Kafka whose quorum is dynamic (KIP-853) also keeps its voters in control records, and finds nobody to lead it
+without them: they are kept from log to snapshot and from snapshot to snapshot (`Voters`), though nobody here votes.
+
 Source: Kafka's `BatchBuilder`, `ControlRecordUtils` and `RecordsSnapshotWriter` (raft).
 """
 
@@ -21,11 +24,14 @@ from barnabas.wire.messages.client.snapshot_footer_record import SnapshotFooterR
 from barnabas.wire.messages.client.snapshot_header_record import SnapshotHeaderRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from barnabas.records.record import Record
 
 __all__ = [
     "LogScan",
     "Replay",
+    "Voters",
     "decode_snapshot",
     "encode_batch",
     "encode_leader_change",
@@ -35,6 +41,10 @@ __all__ = [
 
 _SNAPSHOT_BATCH_RECORDS = 1000
 _BEGIN_TRANSACTION, _END_TRANSACTION, _ABORT_TRANSACTION = 23, 24, 25
+_OF_VOTERS = (ControlType.KRAFT_VERSION, ControlType.KRAFT_VOTERS)
+
+Voters = dict[ControlType, bytes]
+"""Values of the last control records that say who votes, by their type, as Apache Kafka wrote them."""
 
 
 def encode_batch(records: Iterable[Any], *, base_offset: int, epoch: int, timestamp_ms: int) -> bytearray:
@@ -71,18 +81,24 @@ def encode_leader_change(*, leader_id: int, base_offset: int, epoch: int, timest
 
 
 def encode_snapshot(
-    records: Iterable[Any], *, epoch: int, last_timestamp_ms: int, timestamp_ms: int
+    records: Iterable[Any],
+    *,
+    epoch: int,
+    last_timestamp_ms: int,
+    timestamp_ms: int,
+    voters: Mapping[ControlType, bytes] | None = None,
 ) -> Iterator[bytearray]:
-    """The batches of a snapshot, header and footer included."""
+    """The batches of a snapshot, header and footer included; what is known of voters goes with the header."""
     header = SnapshotHeaderRecord(version=0, last_contained_log_timestamp=last_timestamp_ms)
-    yield _encode_control(
-        ControlType.SNAPSHOT_HEADER,
-        header.encode(0),
+    first = [(ControlType.SNAPSHOT_HEADER, header.encode(0))]
+    first += [(kind, voters[kind]) for kind in _OF_VOTERS if voters and kind in voters]
+    yield build_batch(
+        [(number, timestamp_ms, control_key(kind), value, ()) for number, (kind, value) in enumerate(first)],
         base_offset=0,
-        epoch=epoch,
-        timestamp_ms=timestamp_ms,
+        leader_epoch=epoch,
+        is_control=True,
     )
-    offset = 1
+    offset = len(first)
     run: list[Any] = []
     for record in records:
         run.append(record)
@@ -102,14 +118,19 @@ def encode_snapshot(
     )
 
 
-def decode_snapshot(content: bytes) -> list[Any]:
+def decode_snapshot(content: bytes, voters: Voters | None = None) -> list[Any]:
     """The records of a snapshot.
+
+    Args:
+        content: The file's bytes.
+        voters: Takes what the snapshot says of voters.
 
     Raises:
         DecodeError: It is damaged, or not whole.
     """
     records: list[Any] = []
     kinds: list[ControlType | None] = []
+    told: Voters = {}
     position = 0
     while position < len(content):
         header = parse_header(content, position)
@@ -118,6 +139,7 @@ def decode_snapshot(content: bytes) -> list[Any]:
         for record in iterate_batch(content, position, header):
             if header.is_control:
                 kinds.append(decode_control_type(record.key))
+                _note_voters(record, told)
             else:
                 records.append(_decode_value(record.value))
         position += header.size_bytes
@@ -128,7 +150,15 @@ def decode_snapshot(content: bytes) -> list[Any]:
         or kinds[-1] is not ControlType.SNAPSHOT_FOOTER
     ):
         raise DecodeError("it has no header, or no footer")
+    if voters is not None:
+        voters |= told
     return records
+
+
+def _note_voters(record: Record, voters: Voters) -> None:
+    kind = decode_control_type(record.key)
+    if kind in _OF_VOTERS and record.value is not None:
+        voters[kind] = record.value
 
 
 def _decode_value(value: bytes | None) -> Any:
@@ -174,9 +204,11 @@ def scan_log(content: bytes, replay: Replay, *, expected_offset: int, from_offse
         if complaint is not None:
             break
         header = parse_header(content, position)
-        if header.last_offset >= from_offset and not header.is_control:
+        if header.last_offset >= from_offset:
             for record in iterate_batch(content, position, header):
-                if record.offset >= from_offset:
+                if header.is_control:
+                    _note_voters(record, replay.voters)
+                elif record.offset >= from_offset:
                     replay.add(_decode_value(record.value))
         position += header.size_bytes
         offset, epoch = header.next_offset, header.partition_leader_epoch
@@ -205,12 +237,17 @@ class Replay:
 
     Kafka writes what does not fit into one batch as a transaction of several: a record that begins it, the changes, a
     record that ends it. What was aborted is left out, and so is what was never ended.
+
+    Attributes:
+        records: The changes, in order.
+        voters: What the log says of voters.
     """
 
-    __slots__ = ("_begun_at", "records")
+    __slots__ = ("_begun_at", "records", "voters")
 
     def __init__(self) -> None:
         self.records: list[Any] = []
+        self.voters: Voters = {}
         self._begun_at: int | None = None
 
     def add(self, record: Any) -> None:

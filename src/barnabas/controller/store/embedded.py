@@ -242,6 +242,7 @@ class EmbeddedStore:
             epoch=image.epoch,
             last_timestamp_ms=self._log.last_timestamp_ms,
             timestamp_ms=self._clock.now_ms(),
+            voters=self._log.voters,
         )
         return self._log.write_snapshot(batches, image.offset + 1, image.epoch)
 

@@ -23,7 +23,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from barnabas.controller.store.batches import Replay, decode_snapshot, scan_log
+from barnabas.controller.store.batches import Replay, Voters, decode_snapshot, scan_log
 from barnabas.errors import DecodeError, StorageError
 from barnabas.log.checkpoints import decode_checkpoint, encode_checkpoint
 from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition_metadata
@@ -77,6 +77,7 @@ class MetadataLog:
         size_since_snapshot: Bytes that a start has to replay on top of the newest snapshot.
         snapshot_size: Bytes of that snapshot.
         last_timestamp_ms: When the last batch was written, or -1.
+        voters: What an Apache Kafka with a dynamic quorum said of its voters, for the next snapshot.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class MetadataLog:
         "last_timestamp_ms",
         "size_since_snapshot",
         "snapshot_size",
+        "voters",
     )
 
     def __init__(self, files: Files, directory: Path) -> None:
@@ -107,6 +109,7 @@ class MetadataLog:
         self.size_since_snapshot = 0
         self.snapshot_size = 0
         self.last_timestamp_ms = -1
+        self.voters: Voters = {}
 
     # ----- starting
 
@@ -147,6 +150,7 @@ class MetadataLog:
             is_last = number == len(self._segments) - 1
             expected, last_epoch = self._load_segment(base, replay, offset, is_last=is_last)
             epoch = max(epoch, last_epoch)
+        self.voters |= replay.voters
         if expected < offset:
             # All that the log lacks is in the snapshot: what is left of it is of no use, and the next record follows the
             # snapshot.
@@ -189,7 +193,7 @@ class MetadataLog:
             path = self._snapshot_path(offset, epoch)
             content = self._files.read_file(path)
             try:
-                records = decode_snapshot(content)
+                records = decode_snapshot(content, self.voters)
             except DecodeError as error:
                 aside = path.with_name(f"{path.name}.damaged")
                 self._files.rename(path, aside)
