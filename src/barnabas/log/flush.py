@@ -10,12 +10,14 @@ Around it:
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from barnabas.log.files import File, Files
+    from barnabas.log.segment import Segment
     from barnabas.log.segments import Segments
 
 __all__ = ["Flush", "FlushState"]
@@ -34,7 +36,18 @@ class Flush:
         is_done: whether `run` succeeded.
     """
 
-    __slots__ = ("_files", "directory", "epochs", "handles", "is_done", "offset", "paths", "truncations")
+    __slots__ = (
+        "_files",
+        "_is_abandoned",
+        "_renaming",
+        "directory",
+        "epochs",
+        "handles",
+        "is_done",
+        "offset",
+        "paths",
+        "truncations",
+    )
 
     def __init__(self, files: Files, offset: int, truncations: int) -> None:
         self._files = files
@@ -45,6 +58,8 @@ class Flush:
         self.epochs: tuple[Path, bytes] | None = None
         self.directory: Path | None = None
         self.is_done = False
+        self._is_abandoned = False
+        self._renaming = threading.Lock()
 
     def run(self) -> None:
         """Syncs; raises OSError (StorageError for batches), after which the log is to be taken offline."""
@@ -54,15 +69,27 @@ class Flush:
         for path in self.paths:
             with contextlib.suppress(FileNotFoundError):
                 files.sync_file(path)
-        if self.epochs is not None:
-            # As `Files.replace_file` does, but with the one sync of the directory below.
-            path, content = self.epochs
-            temporary = path.with_name(path.name + ".tmp")
-            files.write_file(temporary, content, sync=True)
-            files.rename(temporary, path)
+        with self._renaming:
+            if self._is_abandoned:
+                return
+            if self.epochs is not None:
+                # As `Files.replace_file` does, but with the one sync of the directory below.
+                path, content = self.epochs
+                temporary = path.with_name(path.name + ".tmp")
+                files.write_file(temporary, content, sync=True)
+                files.rename(temporary, path)
         if self.directory is not None:
             files.sync_directory(self.directory)
         self.is_done = True
+
+    def abandon(self) -> None:
+        """The log's directory is about to be renamed: nothing is written under its name from now on.
+
+        A log that is begun under the same name would find the leader epochs of this one. May wait for the one small file
+        that is being written.
+        """
+        with self._renaming:
+            self._is_abandoned = True
 
 
 class FlushState:
@@ -99,6 +126,14 @@ class FlushState:
         self._directory_is_dirty = True
         self.snapshot_position = 0
 
+    def on_closed_segment(self, segment: Segment) -> None:
+        """A segment gets no more appends, and has just written its indexes.
+
+        Its batches may be on the disk already, so that no later flush would come by its indexes.
+        """
+        self._paths.append(segment.offset_index.entries.file.path)
+        self._paths.append(segment.time_index.entries.file.path)
+
     def on_new_file(self, path: Path) -> None:
         """A file was written that the next flush is to cover."""
         self._directory_is_dirty = True
@@ -126,8 +161,7 @@ class FlushState:
             self._files.pin(segment.file)
             flush.handles.append(segment.file)
             if segment is not segments.active:
-                flush.paths.append(segment.offset_index.entries.file.path)
-                flush.paths.append(segment.time_index.entries.file.path)
+                self.on_closed_segment(segment)
             transactions = segment.transaction_index
             if transactions.is_dirty:
                 transactions.is_dirty = False
@@ -135,7 +169,7 @@ class FlushState:
 
     def add_files(self, flush: Flush, directory: Path) -> None:
         """Adds whatever else was written since the last flush."""
-        flush.paths += self._paths
+        flush.paths += dict.fromkeys(self._paths)
         self._paths = []
         if self._directory_is_dirty or flush.epochs is not None:
             flush.directory = directory

@@ -110,6 +110,7 @@ class GroupCommit:
         job = self._under_way.get(log)
         if job is not None:
             job.is_discarded = True
+            job.flush.abandon()
 
     def close(self) -> None:
         """Ends the threads once the syncs under way are through; whoever still waits is failed."""

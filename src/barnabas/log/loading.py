@@ -281,7 +281,8 @@ def _recover(
     bases = sorted(found)
     if not bases:
         return
-    first = max((index for index, base in enumerate(bases) if base <= loaded.recovery_point), default=0)
+    # Also the segment that ends at the recovery point: its indexes got their last entries after its batches were synced.
+    first = max((index for index, base in enumerate(bases) if base < loaded.recovery_point), default=0)
     segments = [_open(private, directory, config, base, found, now_ms) for base in bases]
     start_offset = max(log_start_offset, bases[0])
     for index in range(first, len(segments)):
@@ -293,12 +294,15 @@ def _recover(
             _load_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
         producers.map_end_offset = max(start.offset, producers.map_end_offset)
         recovered = recover_segment(segment, start, producers=producers, epochs=epochs)
+        if index == first and index + 1 < len(segments):
+            # No flush to come does, since it begins at the recovery point.
+            _sync_indexes(private, segment)
         if recovered.next_offset < producers.map_end_offset:
             end_offset = max(recovered.next_offset, start_offset)
             _load_producers(producers, segments[: index + 1], start_offset, end_offset, end_offset, now_ms)
         producers.take_snapshot(sync=False)
+        loaded.log_end_offset = recovered.next_offset
         if recovered.truncated_bytes:
-            dropped = segments[index + 1 :]
             logger.warning(
                 "%s: cut off the last %d bytes, the log goes on at offset %d, because %s",
                 segment.file.path,
@@ -306,13 +310,13 @@ def _recover(
                 recovered.next_offset,
                 recovered.reason,
             )
-            for later in dropped:
+            for later in segments[index + 1 :]:
                 logger.warning("%s follows a segment that was cut: deleted", later.file.path)
                 later.detach()
                 _delete_segment(private, directory, found[later.base_offset])
-            loaded.log_end_offset = recovered.next_offset
+            # They must not come back when the power fails now, after others took their offsets.
+            private.sync_directory(directory)
             break
-        loaded.log_end_offset = recovered.next_offset
     loaded.producers_are_loaded = True
 
 
@@ -351,8 +355,7 @@ def _rebuild_indexes(
         logger.warning("%s: %s, rebuilding the indexes", segment.file.path, fault)
         is_last = base_offset == max(found)
         recovered = recover_segment(segment, cut=is_last)
-        for entries_file in (segment.offset_index.entries.file, segment.time_index.entries.file):
-            private.sync_file(entries_file.path)
+        _sync_indexes(private, segment)
         if recovered.truncated_bytes:
             logger.error(
                 "%s is damaged though it was closed cleanly: %s; the last %d bytes are %s",
@@ -363,6 +366,11 @@ def _rebuild_indexes(
             )
         changed = True
     return changed
+
+
+def _sync_indexes(private: Files, segment: Segment) -> None:
+    for entries in (segment.offset_index.entries, segment.time_index.entries):
+        private.sync_file(entries.file.path)
 
 
 def _index_fault(entries: dict[str, Entry]) -> str | None:

@@ -52,6 +52,9 @@ LOCK = ".lock"
 METADATA_TOPIC = "__cluster_metadata"
 """The metadata log lies in a log directory too, and is the controller's."""
 
+_RENAMED_MAX = 10_000
+"""How many names of former partitions are remembered until the directory is synced."""
+
 Key = tuple[str, int]
 
 
@@ -100,10 +103,13 @@ class LogDirectory:
     """A log directory; see the module. Creating one touches no file."""
 
     __slots__ = (
+        "_checkpoint_lock",
         "_entries_made",
         "_entries_synced",
         "_files",
+        "_forgotten",
         "_lock",
+        "_renamed",
         "_sync_lock",
         "_written",
         "broker_epoch",
@@ -129,6 +135,9 @@ class LogDirectory:
         self._entries_made = 0
         self._entries_synced = 0
         self._written: dict[str, dict[Key, int]] = {}
+        self._checkpoint_lock = threading.Lock()
+        self._forgotten = 0
+        self._renamed: set[Key] = set()
 
     def __repr__(self) -> str:
         return (
@@ -235,6 +244,7 @@ class LogDirectory:
                 # It only spares work, except for records deleted on request, which come back.
                 logger.warning("%s; it is not used", error)
                 continue
+            self._written[name] = offsets
             for key, offset in offsets.items():
                 log = hosted.get(key)
                 if log is not None:
@@ -251,6 +261,11 @@ class LogDirectory:
     def create(self, topic: str, partition: int, topic_id: bytes) -> HostedLog:
         """Make an empty directory for a partition. It is on the disk after `entry_sync`, not before."""
         hosted = HostedLog(self, topic, partition, is_clean=True)
+        self._forget_checkpoints((topic, partition))
+        if (topic, partition) in self._renamed:
+            # Else the directory of the former partition could come back in place of this one when the power fails.
+            self._files.sync_directory(self.path)
+            self._renamed.clear()
         self._files.make_directory(hosted.path)
         self.hosted[topic, partition] = hosted
         self._entries_made += 1
@@ -286,6 +301,10 @@ class LogDirectory:
         path = self.path / suffixed_directory_name(hosted.topic, hosted.partition, suffix)
         del self.hosted[hosted.topic, hosted.partition]
         self._files.rename(hosted.path, path)
+        if len(self._renamed) >= _RENAMED_MAX:
+            self._files.sync_directory(self.path)
+            self._renamed.clear()
+        self._renamed.add((hosted.topic, hosted.partition))
         if suffix == STRAY_SUFFIX:
             logger.warning(
                 "%s belongs to no partition of this cluster; it is kept as %s", hosted.path.name, path
@@ -322,11 +341,33 @@ class LogDirectory:
         if self._written.get(name) == offsets:
             return None
 
+        forgotten = self._forgotten
+
         def write() -> None:
-            self._checkpoint(name).write(offsets)
-            self._written[name] = offsets
+            with self._checkpoint_lock:
+                if (
+                    forgotten == self._forgotten
+                ):  # else the offsets may be of logs that are gone: the next round writes
+                    self._checkpoint(name).write(offsets)
+                    self._written[name] = offsets
 
         return write
+
+    def _forget_checkpoints(self, key: Key) -> None:
+        """Take the offsets of a former partition of the same name out of the checkpoint files, before there is a new one.
+
+        After a crash they would be taken for those of the new log: it would lose what lies below the old log start offset,
+        and what lies below the old recovery point would not be recovered.
+        """
+        with self._checkpoint_lock:
+            for name, offsets in self._written.items():
+                if key in offsets:
+                    # All that are gone at once: a topic that comes back has many partitions.
+                    kept = {other: offset for other, offset in offsets.items() if other in self.hosted}
+                    kept.pop(key, None)
+                    self._checkpoint(name).write(kept)
+                    self._written[name] = kept
+                    self._forgotten += 1
 
     def _checkpoint(self, name: str) -> OffsetCheckpoint:
         return OffsetCheckpoint(self._files, self.path / name)

@@ -116,7 +116,7 @@ def replay_producers(
         for at, header in segment.headers(position):
             if header.base_offset >= end_offset:
                 break
-            if header.producer_id >= 0 and header.base_offset >= start_offset:
+            if header.producer_id >= 0 and header.last_offset >= start_offset:
                 batch = None
                 if header.is_control:
                     batch = segment.files.read_at(segment.file, at, header.size_bytes)
@@ -283,7 +283,8 @@ class _Scan:
                     f"where {next_offset} is due"
                 )
                 break
-            if producer_id >= 0 and producers is not None and base_offset >= replay_from:
+            # The log may begin within a batch, and its producer may send just that one again.
+            if producer_id >= 0 and producers is not None and last_offset >= replay_from:
                 replay_batch(BatchHeader._make(fields), view[at:end], producers, segment)
             if timestamp_ms > highest_ms:
                 highest_ms = timestamp_ms

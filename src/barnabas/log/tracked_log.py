@@ -105,8 +105,10 @@ class TrackedLog(LocalLog):
     def _roll(self, base_offset: int, now_ms: int) -> None:
         if not self._producers_are_loaded:
             self._load_producers()
+        closed = self._active
         self._add_segment(base_offset, now_ms)
         self._flushes.on_new_segment()
+        self._flushes.on_closed_segment(closed)
         # A snapshot where a segment begins lets recovery begin there too.
         self._producers.map_end_offset = base_offset
         self._take_snapshot()
