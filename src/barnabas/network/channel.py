@@ -142,7 +142,10 @@ class Channel:
     def flush_scheduled(self) -> None:
         """What `schedule` asked for."""
         self._is_scheduled = False
-        self.flush()
+        try:
+            self._flush()
+        except Exception as error:  # noqa: BLE001 - as in `flush`
+            self._on_bug(error)
 
     def _on_writable(self) -> None:
         self._is_writing = False

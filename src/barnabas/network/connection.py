@@ -147,7 +147,11 @@ class Connection:
     @property
     def wants_bytes(self) -> bool:
         """Whether bytes may be given to the connection now."""
-        return self.state is State.OPEN and self._backlog is None and not self._is_saturated
+        return (
+            self.state is State.OPEN
+            and self._backlog is None
+            and not ((self._answers or self.outgoing.pending_bytes) and self._is_saturated)
+        )
 
     @property
     def is_within_frame(self) -> bool:
@@ -206,6 +210,7 @@ class Connection:
         """Dispatch the whole frames in `data`, keep the rest."""
         unpack_from = LENGTH.unpack_from
         request_bytes_max = self.limits.request_bytes_max
+        outgoing = self.outgoing
         end = len(data)
         position = 0
         dispatched = 0
@@ -218,7 +223,9 @@ class Connection:
             frame_end = frame_start + size
             if frame_end > end:
                 break
-            if dispatched == DISPATCHES_PER_TURN_MAX or self._is_saturated:
+            if dispatched == DISPATCHES_PER_TURN_MAX or (
+                (self._answers or outgoing.pending_bytes) and self._is_saturated
+            ):
                 rest = data[position:]
                 self._put_aside(rest if is_backlog else memoryview(bytearray(rest)))
                 return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.log.origin import Origin
-from barnabas.records.batch import iterate_headers
+from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers
 from barnabas.records.validation import MalformedRecordsError, validate_produced
 from barnabas.replication.topic_metrics import TopicMetrics
 
@@ -44,6 +44,8 @@ EARLIEST_PENDING_UPLOAD_TIMESTAMP = -6
 
 READ_COMMITTED = 1
 LOG_APPEND_TIME = "LogAppendTime"
+NEVER = 2**63 - 1
+"""`flush.messages` when it is not set."""
 
 _REFUSED_BEFORE_THE_LOG = frozenset(
     (
@@ -126,13 +128,14 @@ class Partition:
     """A replica of a partition on this broker."""
 
     __slots__ = (
-        "_durability",
         "_follower_end_offsets",
         "_group_commit",
         "_log",
         "_node_id",
         "_open_log",
         "_state",
+        "_syncs_alone",
+        "_syncs_always",
         "high_watermark",
         "index",
         "isr",
@@ -169,7 +172,8 @@ class Partition:
         self._open_log = open_log
         self._log: PartitionLog | None = None
         self._group_commit = group_commit
-        self._durability = durability
+        self._syncs_always = durability == Durability.FSYNC_ALWAYS
+        self._syncs_alone = durability == Durability.FSYNC_WHEN_ALONE
         self._follower_end_offsets: dict[int, int] = {}
         self._state: PartitionImage | None = None
 
@@ -329,7 +333,9 @@ class Partition:
         Raises:
             KafkaError: what a Kafka leader answers; nothing was appended then.
         """
-        log = self.log
+        log = self._log
+        if log is None:
+            log = self._first_log()
         try:
             config = log.config
             if acks == ACKS_ALL and len(self.isr) < config.min_insync_replicas:
@@ -347,9 +353,9 @@ class Partition:
                     keys_required="compact" in config.cleanup_policy,
                 )
                 header = headers[0]
-                if header.is_transactional or transactional:
+                if transactional or header.attributes & TRANSACTIONAL_FLAG:
                     _refuse_transaction(transactional=transactional)
-                if header.size_bytes != len(records):
+                if header.batch_length + LENGTH_END != len(records):
                     # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
                     records = records[: header.size_bytes]
             else:
@@ -370,8 +376,8 @@ class Partition:
                 log.on_high_watermark(end)
         else:
             self._advance_high_watermark(log)
-        if log.flush_due:
-            self._group_commit.flush(log)  # flush.messages
+        if config.flush_messages != NEVER and log.flush_due:
+            self._group_commit.flush(log)
         if self.parked_fetches:
             for parked in self.parked_fetches:
                 parked.wake()
@@ -391,11 +397,11 @@ class Partition:
 
         The future fails with StorageError when the log directory does.
         """
-        durability = self._durability
         if (
-            durability == Durability.FSYNC_ALWAYS
-            or (durability == Durability.FSYNC_WHEN_ALONE and acks == ACKS_ALL and len(self.isr) == 1)
-            or self.log.flush_due  # flush.messages: Kafka flushes before it answers
+            self._syncs_always
+            or (acks == ACKS_ALL and self._syncs_alone and len(self.isr) == 1)
+            # flush.messages: Kafka flushes before it answers.
+            or (self.log.config.flush_messages != NEVER and self.log.flush_due)
         ):
             return self._group_commit.request(self.log, last_offset + 1)
         return None

@@ -145,6 +145,8 @@ class Replicas:
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        if current_leader_epoch == -1 and partition.leader_id == self._node_id:
+            return partition  # nearly always; `_checked` would say the same
         return self._checked(partition, current_leader_epoch)
 
     def leader_by_id(self, topic_id: bytes, index: int, current_leader_epoch: int = -1) -> Partition:
