@@ -284,3 +284,40 @@ def test_closing_ends_the_round_and_fails_the_rest(open_log, files):
             await group_commit.request(log, append(log))
 
     run(scenario)
+
+
+def test_what_was_truncated_away_is_not_acknowledged(open_log, files):
+    """A record that is gone before it was synced is refused."""
+
+    async def scenario(group_commit):
+        log = open_log()
+        files.gate.clear()
+        first = group_commit.request(log, append(log, 2))
+        while not files.started.is_set():
+            await asyncio.sleep(0.001)
+        gone = group_commit.request(log, append(log, 3))
+        log.truncate_to(1)
+        append(log, 1)
+        files.gate.set()
+        for future in (first, gone):
+            with pytest.raises(KafkaError, match="truncated"):
+                await future
+        assert log.recovery_point <= log.log_end_offset == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("something unforeseen")])
+def test_an_unforeseen_failure_is_one_too(open_log, files, error):
+    """Whatever goes wrong in the thread, those who wait hear of it, and other logs are synced as before."""
+
+    async def scenario(group_commit):
+        log, other = open_log(), open_log("t-1")
+        files.error = error
+        with pytest.raises(StorageError, match=type(error).__name__):
+            await group_commit.request(log, append(log))
+        files.error = None
+        for _ in range(4):
+            await group_commit.request(other, append(other))
+
+    run(scenario)

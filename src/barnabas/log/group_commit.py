@@ -13,6 +13,7 @@ A sync that fails is never tried again: Linux drops the pages that it could not 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupCommit"]
 
+logger = logging.getLogger(__name__)
 
 _Waiting = list[tuple[int, "asyncio.Future[None] | None"]]
 
@@ -152,7 +154,7 @@ class GroupCommit:
             return
         if flush is None:
             # Synced by somebody else, or truncated away, meanwhile.
-            _succeed(self._waiting.pop(log))
+            self._answer(log)
             return
         if not self._threads:
             self._start_threads()
@@ -175,6 +177,10 @@ class GroupCommit:
                     job.flush.run()
             except OSError as error:
                 job.error = error
+            except Exception as error:
+                # Whatever it is (want of memory, say), those who wait must hear of it, and the thread goes on.
+                logger.exception("sync of %s failed", job.log.directory)
+                job.error = OSError(f"{type(error).__name__}: {error}")
             job.seconds = time.perf_counter() - start
             self._done.append(job)
             # Append before look, and _collect clears before it drains: no finished job is left lying.
@@ -199,18 +205,28 @@ class GroupCommit:
         log.finish_flush(job.flush)
         if job.is_discarded:
             return
-        waiting = self._waiting.pop(log)
         if job.error is not None:
             error = StorageError(f"{log.directory} cannot be synced to disk: {job.error}")
             log.fail(error)
-            _fail(waiting, error)
+            _fail(self._waiting.pop(log), error)
             return
-        synced = job.flush.offset
+        self._answer(log)
+
+    def _answer(self, log: PartitionLog) -> None:
+        """Answers whoever waits for what is on the disk now, and sees to the others."""
+        synced = log.recovery_point
+        end_offset = log.log_end_offset
+        waiting = self._waiting.pop(log)
         later = [waiter for waiter in waiting if waiter[0] > synced]
         if later:
             waiting = [waiter for waiter in waiting if waiter[0] <= synced]
-            self._waiting[log] = later
-            self._start(log)
+            lost = [waiter for waiter in later if waiter[0] > end_offset]
+            if lost:
+                later = [waiter for waiter in later if waiter[0] <= end_offset]
+                _fail(lost, KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the log was truncated"))
+            if later:
+                self._waiting[log] = later
+                self._start(log)
         _succeed(waiting)
 
 

@@ -15,6 +15,7 @@ methods raise OSError (or StorageError, which is one) when the disk fails.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -91,9 +92,9 @@ class HostedLog:
         self.recovery_point = 0
         self.log_start_offset = 0
         self.high_watermark: int | None = None
-        # A directory that was found is on the disk already.
+        # What was found after a crash need not be on the disk yet: `scan` syncs the entry, the first flush this file.
         self.entry_number = 0
-        self.is_metadata_synced = True
+        self.is_metadata_synced = is_clean
 
     def __repr__(self) -> str:
         return f"<HostedLog {self.path} {'open' if self.log else 'not open'}>"
@@ -219,6 +220,8 @@ class LogDirectory:
                     self, name.topic, name.partition, is_clean=self.is_clean
                 )
         self._read_checkpoints()
+        if not self.is_clean:
+            self._files.sync_directory(self.path)
         return deleted
 
     def _take_clean_shutdown(self, names: set[str]) -> None:
@@ -287,7 +290,8 @@ class LogDirectory:
 
     def _sync_entry(self, hosted: HostedLog) -> None:
         if not hosted.is_metadata_synced:
-            self._files.sync_file(hosted.path / PARTITION_METADATA)
+            with contextlib.suppress(FileNotFoundError):  # data from before topic ids
+                self._files.sync_file(hosted.path / PARTITION_METADATA)
             hosted.is_metadata_synced = True
         # One sync of the directory serves all partitions made before it, whoever else waits for theirs here.
         with self._sync_lock:
