@@ -27,7 +27,8 @@ class Shell:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("BARNABAS_")}
+        ours = ("BARNABAS_", "PYTHON")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
             "BARNABAS_LISTENERS": f"PLAINTEXT://localhost:{self.port}",
