@@ -1,0 +1,272 @@
+"""Disks that are full, vanish or cannot be synced: what was acknowledged stays, nothing else is claimed, the others serve on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+
+import pytest
+
+from barnabas.errors import ErrorCode
+from barnabas.log.files import Files
+from barnabas.records.builder import build_batch
+from barnabas.records.record import iterate_records
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest
+from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.list_offsets import ListOffsetsRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.broker_process import BrokerProcess, wait_until
+from tests.handlers import node
+from tests.wire_client import WireClient
+
+STORAGE = ErrorCode.KAFKA_STORAGE_ERROR
+VALUE_BYTES = 20_000
+
+
+def create_topics(names, partitions, **configs):
+    config = CreateTopicsRequest.CreatableTopicConfig if configs else None
+    return CreateTopicsRequest(
+        topics=[
+            CreateTopicsRequest.CreatableTopic(
+                name=name,
+                num_partitions=partitions,
+                replication_factor=1,
+                configs=[
+                    config(name=key.replace("_", "."), value=str(value)) for key, value in configs.items()
+                ],
+            )
+            for name in names
+        ],
+        timeout_ms=30_000,
+    )
+
+
+def produce(topic, partition, value, acks=-1):
+    batch = build_batch([(0, 1_700_000_000_000, None, value, ())])
+    data = ProduceRequest.PartitionProduceData(index=partition, records=batch)
+    return ProduceRequest(
+        acks=acks,
+        timeout_ms=30_000,
+        topic_data=[ProduceRequest.TopicProduceData(name=topic, partition_data=[data])],
+    )
+
+
+def code_of(answer):
+    return answer.responses[0].partition_responses[0].error_code
+
+
+def fetch(topic, partition, offset):
+    part = FetchRequest.FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=1 << 20)
+    return FetchRequest(
+        max_wait_ms=0,
+        min_bytes=0,
+        max_bytes=1 << 20,
+        session_epoch=-1,
+        topics=[FetchRequest.FetchTopic(topic=topic, partitions=[part])],
+    )
+
+
+def read(client, topic, partition):
+    """All values of a partition, or the error code."""
+    values, offset = [], 0
+    while True:
+        found = client.call(fetch(topic, partition, offset), 11).responses[0].partitions[0]
+        if found.error_code:
+            return found.error_code
+        records = list(iterate_records(bytes(found.records or b"")))
+        if not records:
+            return values
+        values += [bytes(record.value) for record in records]
+        offset = records[-1].offset + 1
+
+
+def broker_on(tmp_path, *directories):
+    """A broker with these log directories; the metadata is in the first one."""
+    broker = BrokerProcess(tmp_path / "broker")
+    broker.data_directory = ",".join(map(str, directories))
+    return broker
+
+
+def numbered(number):
+    return b"%d " % number + b"x" * VALUE_BYTES
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes; `remount` gives it another size."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+
+    def mount(*options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", directory],
+            capture_output=True,
+            check=False,
+        )
+
+    try:
+        mounted = mount("size=4m")
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if mounted.returncode:
+        pytest.skip(f"no file system may be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield directory, lambda size: mount("remount", f"size={size}")
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def partitions_in(directory, topic, count):
+    return [number for number in range(count) if (directory / f"{topic}-{number}").exists()]
+
+
+def test_a_full_disk_takes_one_directory_offline_and_loses_nothing(tmp_path, small_disk):
+    """Produces to the full directory are refused, the other one serves on, and after a restart all that was acknowledged is there."""
+    small, remount = small_disk
+    large = tmp_path / "large"
+    with broker_on(tmp_path, large, small) as broker:
+        with WireClient(broker.bootstrap_server) as client:
+            client.call(create_topics(["t"], 4), 5)
+            wait_until(lambda: partitions_in(small, "t", 4), what="a partition on the small disk")
+            here, there = partitions_in(small, "t", 4)[0], partitions_in(large, "t", 4)[0]
+            acknowledged = 0
+            while (code := code_of(client.call(produce("t", here, numbered(acknowledged)), 8))) == 0:
+                acknowledged += 1
+                assert acknowledged * VALUE_BYTES < 5 << 20
+            assert code == STORAGE
+            assert code_of(client.call(produce("t", here, b"more"), 8)) == STORAGE
+            for number in range(3):
+                assert code_of(client.call(produce("t", there, numbered(number)), 8)) == 0
+            assert read(client, "t", there) == [numbered(number) for number in range(3)]
+            assert read(client, "t", here) == STORAGE
+            offsets = client.call(list_offsets("t", here, 0), 4)
+            assert offsets.topics[0].partitions[0].error_code == STORAGE
+            described = client.call(DescribeLogDirsRequest(topics=None), 4)
+            assert {result.log_dir: result.error_code for result in described.results} == {
+                str(large): 0,
+                str(small): STORAGE,
+            }
+        assert f"log directory is offline directory={small}" in broker.log_tail()
+        assert "No space left on device" in broker.log_tail()
+        assert "Traceback" not in broker.log_path.read_text()
+        broker.kill()
+        remount("16m")
+        broker.start()
+        with WireClient(broker.bootstrap_server) as client:
+            values = read(client, "t", here)
+            # The one that was refused may be there, or not.
+            assert values[:acknowledged] == [numbered(number) for number in range(acknowledged)]
+            assert values[acknowledged:] in ([], [numbered(acknowledged)])
+            assert code_of(client.call(produce("t", here, b"again"), 8)) == 0
+
+
+def list_offsets(topic, partition, timestamp):
+    part = ListOffsetsRequest.ListOffsetsPartition(partition_index=partition, timestamp=timestamp)
+    return ListOffsetsRequest(
+        replica_id=-1, topics=[ListOffsetsRequest.ListOffsetsTopic(name=topic, partitions=[part])]
+    )
+
+
+def test_a_broker_without_a_disk_ends(tmp_path, small_disk):
+    """When the last directory is full, the broker says so and ends; given room, it has all that was acknowledged."""
+    small, remount = small_disk
+    with broker_on(tmp_path, small) as broker:
+        acknowledged = 0
+        with WireClient(broker.bootstrap_server) as client:
+            client.call(create_topics(["t"], 1), 5)
+            with contextlib.suppress(ConnectionError):
+                while code_of(client.call(produce("t", 0, numbered(acknowledged)), 8)) == 0:
+                    acknowledged += 1
+                    assert acknowledged * VALUE_BYTES < 5 << 20
+        assert broker.process.wait(30) == 1
+        assert f"every log directory is offline, at last {small}" in broker.log_tail()
+        assert "Traceback" not in broker.log_path.read_text()
+        broker.kill()
+        remount("16m")
+        broker.start()
+        with WireClient(broker.bootstrap_server) as client:
+            values = read(client, "t", 0)
+            assert values[:acknowledged] == [numbered(number) for number in range(acknowledged)]
+            assert len(values) <= acknowledged + 1
+
+
+def test_a_directory_that_vanishes_is_offline(tmp_path):
+    """A directory that is moved away is noticed at the next new segment; the other one serves on; moved back, it has everything."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    with broker_on(tmp_path, first, second) as broker:
+        acknowledged = 0
+        with WireClient(broker.bootstrap_server) as client:
+            client.call(create_topics(["t"], 2, segment_bytes=1 << 20), 5)
+            wait_until(lambda: partitions_in(second, "t", 2) and partitions_in(first, "t", 2))
+            here, there = partitions_in(second, "t", 2)[0], partitions_in(first, "t", 2)[0]
+            for _ in range(3):
+                assert code_of(client.call(produce("t", here, numbered(acknowledged)), 8)) == 0
+                acknowledged += 1
+            second.rename(tmp_path / "gone")
+            while (code := code_of(client.call(produce("t", here, numbered(acknowledged)), 8))) == 0:
+                acknowledged += 1
+                assert acknowledged < 200
+            assert code == STORAGE
+            assert code_of(client.call(produce("t", there, b"v"), 8)) == 0
+            assert read(client, "t", there) == [b"v"]
+            # What is new goes where there is a disk.
+            client.call(create_topics(["new"], 2), 5)
+            for partition in range(2):
+                assert code_of(client.call(produce("new", partition, b"v"), 8)) == 0
+        assert f"log directory is offline directory={second}" in broker.log_tail()
+        assert broker.stop() == 0
+        (tmp_path / "gone").rename(second)
+        broker.start()
+        with WireClient(broker.bootstrap_server) as client:
+            values = read(client, "t", here)
+            assert values[:acknowledged] == [numbered(number) for number in range(acknowledged)]
+            assert read(client, "new", 1) == [b"v"]
+
+
+class UnsyncableFiles(Files):
+    """A disk that cannot be synced below some directory."""
+
+    failing = None
+    attempts = 0
+
+    def sync(self, file):
+        if self.failing and str(file.path).startswith(str(self.failing)):
+            type(self).attempts += 1
+            raise OSError(5, "Input/output error")
+        super().sync(file)
+
+
+def test_what_cannot_be_synced_is_not_acknowledged(tmp_path, monkeypatch):
+    """After a failed fsync nothing is acknowledged any more, and it is not tried again: the next success would be a lie."""
+
+    monkeypatch.setattr("barnabas.broker.Files", UnsyncableFiles)
+    monkeypatch.setattr(UnsyncableFiles, "attempts", 0)
+    bad = tmp_path / "bad"
+
+    async def scenario():
+        async with node.running(
+            tmp_path, log_dirs=f"{tmp_path / 'good'},{bad}", metadata_log_dir=str(tmp_path / "good")
+        ) as one:
+            await one.call(create_topics(["t"], 4), 5)
+            await one.call(list_offsets("t", 3, -1), 4)
+            here, there = partitions_in(bad, "t", 4), partitions_in(tmp_path / "good", "t", 4)
+            assert code_of(await one.call(produce("t", here[0], b"safe"), 8)) == 0
+            UnsyncableFiles.failing = bad
+            answers = [await one.call(produce("t", here[0], b"lost"), 8)]
+            answers += [
+                await one.call(produce("t", partition, b"lost", acks=acks), 8)
+                for partition in here
+                for acks in (-1, 1)
+            ]
+            assert {code_of(answer) for answer in answers} == {STORAGE}
+            assert UnsyncableFiles.attempts == 1
+            for partition in there:
+                assert code_of(await one.call(produce("t", partition, b"safe"), 8)) == 0
+            UnsyncableFiles.failing = None
+            assert code_of(await one.call(produce("t", here[0], b"lost"), 8)) == STORAGE
+
+    asyncio.run(scenario())
+    assert not (bad / ".kafka_cleanshutdown").exists()
+    assert (tmp_path / "good" / ".kafka_cleanshutdown").exists()
