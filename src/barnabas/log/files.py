@@ -82,6 +82,17 @@ def _failure(action: str, path: Path, error: OSError) -> StorageError:
     return failure
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of calls on a descriptor do not say which file it is; with this they do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 class ColdRead(Exception):  # noqa: N818 - not an error: the answer is to warm and try again
     """A read that was not to wait found bytes that are not in the page cache.
 
@@ -603,11 +614,12 @@ class Files:
         """The whole file."""
         descriptor = os.open(path, _READ_FLAGS)
         try:
-            size = os.fstat(descriptor).st_size
-            chunks = []
-            while data := os.read(descriptor, max(size, 1) + 1):
-                chunks.append(data)
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            with _naming(path):
+                size = os.fstat(descriptor).st_size
+                chunks = []
+                while data := os.read(descriptor, max(size, 1) + 1):
+                    chunks.append(data)
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             os.close(descriptor)
 
@@ -615,11 +627,12 @@ class Files:
         """Writes a whole file, in place of what it held."""
         descriptor = os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            if sync:
-                _sync_descriptor(descriptor)
+            with _naming(path):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                if sync:
+                    _sync_descriptor(descriptor)
         finally:
             os.close(descriptor)
 
@@ -661,7 +674,8 @@ class Files:
         """Waits until a file's content is on the disk."""
         descriptor = os.open(path, _OPEN_FLAGS)
         try:
-            _sync_descriptor(descriptor)
+            with _naming(path):
+                _sync_descriptor(descriptor)
         finally:
             os.close(descriptor)
 
@@ -671,7 +685,8 @@ class Files:
             return
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            with _naming(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

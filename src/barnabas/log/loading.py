@@ -16,6 +16,7 @@ Source: `LogLoader` of Apache Kafka 4.3.
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from barnabas.errors import DecodeError, KafkaError, StorageError
@@ -156,6 +157,14 @@ def load_log(
         files.write_file(directory / segment_file_name(log_start_offset, LOG_SUFFIX), b"")
         found, _ = _list_segments(files, directory)
 
+    for base_offset, following in pairwise(found):
+        if found[base_offset][LOG_SUFFIX].size == 0:
+            logger.error(
+                "%s is empty, though the log goes on at offset %d: what it held from offset %d on is lost",
+                directory / segment_file_name(base_offset, LOG_SUFFIX),
+                following,
+                base_offset,
+            )
     loaded.segments = [
         Segment.open(files, directory, base_offset, entries=entries, now_ms=now_ms)
         for base_offset, entries in found.items()

@@ -146,6 +146,8 @@ class LogDirectories:
         self._unlock()
         directory = next(iter(self._directories.values()))
         reason = directory.error and (directory.error.strerror or str(directory.error))
+        if directory.error and directory.error.filename not in (None, str(directory.path)):
+            reason = f"{directory.error.filename}: {reason}"
         raise ConfigError(
             f"{directory.path} cannot be used ({reason}); make it writable for this user, or give the broker another data "
             "directory."

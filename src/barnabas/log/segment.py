@@ -12,6 +12,8 @@ Source: `LogSegment` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import struct
 import zlib
@@ -33,7 +35,7 @@ from barnabas.log.offset_index import OffsetIndex
 from barnabas.log.time_index import ENTRY_SIZE as TIME_ENTRY_SIZE
 from barnabas.log.time_index import NO_TIMESTAMP, TimeIndex, TimestampOffset
 from barnabas.log.transaction_index import TransactionIndex
-from barnabas.records.batch import BatchHeader, parse_header
+from barnabas.records.batch import HEADER_SIZE, MAGIC, BatchHeader, parse_header
 from barnabas.records.record import iterate_batch
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from barnabas.log.files import Entry, File, Files
 
 __all__ = ["BatchPlace", "Segment", "roll_jitter_ms"]
+
+logger = logging.getLogger(__name__)
 
 MAX_RELATIVE_OFFSET = 2**31 - 1
 SCAN_BYTES = 8192
@@ -276,7 +280,36 @@ class Segment:
             index += 1
             end = positions[index] if index < len(positions) else self.size
             return BatchPlace(position, end - position)
-        return self._scan(offset, self.offset_index.lookup(offset, wait=wait), wait=wait)
+        position = self.offset_index.lookup(offset, wait=wait)
+        if position and not self._begins_batch(position, offset, wait=wait):
+            self._rebuild_offset_index()
+            position = self.offset_index.lookup(offset, wait=wait)
+        return self._scan(offset, position, wait=wait)
+
+    def _begins_batch(self, position: int, offset: int, *, wait: bool) -> bool:
+        """Whether a batch begins at `position`, of offsets up to `offset`, as the index says; it has no checksum."""
+        if not 0 < position <= self.size - HEADER_SIZE:
+            return False
+        header = parse_header(self.files.read_at(self.file, position, HEADER_SIZE, wait=wait))
+        return (
+            header.magic == MAGIC
+            and self.base_offset <= header.base_offset <= offset
+            and _SMALLEST_LENGTH <= header.batch_length <= self.size - position
+        )
+
+    def _rebuild_offset_index(self) -> None:
+        """Makes the offset index anew from the batches' headers."""
+        logger.warning(
+            "%s is damaged: rebuilt from the batches of its segment", self.offset_index.entries.file.path
+        )
+        self.offset_index.clear()
+        indexed = 0
+        with contextlib.suppress(DecodeError):  # the segment is damaged, too: no entries beyond
+            for position, header in self.headers():
+                if position - indexed > self.index_interval_bytes:
+                    self.offset_index.append(header.last_offset, position)
+                    indexed = position
+        self.offset_index.entries.write()
 
     def _scan(self, offset: int, position: int, *, wait: bool) -> BatchPlace | None:
         size = self.size

@@ -128,6 +128,12 @@ class TrackedLog(LocalLog):
         return self._producers
 
     def _load_producers(self) -> None:
+        try:
+            self._replay_producers()
+        except OSError as error:
+            raise self.fail(error) from error
+
+    def _replay_producers(self) -> None:
         producers = self._producers
         end_offset = self.log_end_offset
         replay_from = producers.truncate_and_reload(self.log_start_offset, end_offset, self._clock.now_ms())
@@ -142,7 +148,10 @@ class TrackedLog(LocalLog):
     def _load_epochs(self) -> LeaderEpochs:
         epochs = self._epochs
         if epochs is None:
-            epochs = LeaderEpochs.load(self._files, self.directory / LEADER_EPOCHS_FILE_NAME)
+            try:
+                epochs = LeaderEpochs.load(self._files, self.directory / LEADER_EPOCHS_FILE_NAME)
+            except OSError as error:
+                raise self.fail(error) from error
             epochs.truncate_from_end(self.log_end_offset)
             epochs.truncate_from_start(self.log_start_offset)
             self._epochs = epochs

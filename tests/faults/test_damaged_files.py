@@ -1,0 +1,267 @@
+"""Every file of a stopped broker is damaged in turn: the next start repairs it or says what is wrong, and never serves nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+
+import pytest
+
+from barnabas.errors import ConfigError, StorageError
+from barnabas.records.batch import check_crc, iterate_headers
+from barnabas.records.builder import build_batch
+from barnabas.records.record import iterate_records
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.offset_commit import OffsetCommitRequest
+from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.handlers import node
+
+PRODUCER_ID = 4000
+BATCHES = 40
+COMMITTED = 17
+STARTED_MS = time.time_ns() // 1_000_000  # producers that were idle for long are forgotten
+
+
+def _emptied(path):
+    path.write_bytes(b"")
+
+
+def _halved(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _short_of_a_byte(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _garbled(path):
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 + min(
+        100, len(content) // 4
+    )  # within a batch's records, not in its base offset
+    content[middle : middle + 8] = bytes(byte ^ 0x5A for byte in content[middle : middle + 8])
+    path.write_bytes(content)
+
+
+def _overwritten(path):
+    path.write_bytes(b"\xff" * max(path.stat().st_size, 1))
+
+
+def _zeroed(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _deleted(path):
+    path.unlink()
+
+
+def _a_directory(path):
+    # What cannot be read: permissions do not keep the user of a container from anything.
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = [_emptied, _halved, _short_of_a_byte, _garbled, _overwritten, _zeroed, _deleted, _a_directory]
+FILES = [
+    "meta.properties",
+    ".lock",
+    ".kafka_cleanshutdown",
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "t-0/partition.metadata",
+    "t-0/leader-epoch-checkpoint",
+    "t-0/first.log",
+    "t-0/first.index",
+    "t-0/first.timeindex",
+    "t-0/last.log",
+    "t-0/last.index",
+    "t-0/last.timeindex",
+    "t-0/last.snapshot",
+    "__cluster_metadata-0/last.log",
+    "__cluster_metadata-0/quorum-state",
+    "__cluster_metadata-0/leader-epoch-checkpoint",
+    "__cluster_metadata-0/partition.metadata",
+    "__consumer_offsets/last.log",
+    "__consumer_offsets/last.index",
+]
+
+
+def _find(data, name):
+    directory, _, file = name.rpartition("/")
+    if directory == "__consumer_offsets":
+        paths = [
+            path
+            for path in data.glob("__consumer_offsets-*")
+            if any(f.stat().st_size for f in path.glob("*.log"))
+        ]
+        where = paths[0]
+    else:
+        where = data / directory
+    if file.startswith(("first.", "last.")):
+        kind = file.partition(".")[2]
+        found = sorted(path for path in where.glob(f"*.{kind}"))
+        if kind == "log" and file.startswith("last."):
+            found = [path for path in found if path.stat().st_size]
+        return found[0] if file.startswith("first.") else found[-1]
+    return where / file
+
+
+def produce(sequence):
+    value = b"%d " % sequence + b"x" * 30_000
+    batch = build_batch(
+        [(0, STARTED_MS + sequence, b"k", value, ())],
+        producer_id=PRODUCER_ID,
+        producer_epoch=0,
+        base_sequence=sequence,
+    )
+    data = ProduceRequest.PartitionProduceData(index=0, records=batch)
+    return ProduceRequest(
+        acks=-1,
+        timeout_ms=10_000,
+        topic_data=[ProduceRequest.TopicProduceData(name="t", partition_data=[data])],
+    )
+
+
+async def fill(one):
+    config = CreateTopicsRequest.CreatableTopicConfig(name="segment.bytes", value=str(1 << 20))
+    topic = CreateTopicsRequest.CreatableTopic(
+        name="t", num_partitions=1, replication_factor=1, configs=[config]
+    )
+    await one.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5)
+    for sequence in range(BATCHES):
+        answer = await one.call(produce(sequence), 8)
+        assert answer.responses[0].partition_responses[0].error_code == 0
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(
+        partition_index=0, committed_offset=COMMITTED
+    )
+    commit = OffsetCommitRequest(
+        group_id="g",
+        topics=[OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[partition])],
+    )
+    await one.call(FindCoordinatorRequest(key="g"), 2)
+    async with asyncio.timeout(20):
+        while True:
+            answer = await one.call(commit, 2)
+            if answer.topics[0].partitions[0].error_code == 0:
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module", params=["stopped", "killed"])
+def stopped(request, tmp_path_factory):
+    """The directory of a broker that was stopped, or killed."""
+    root = tmp_path_factory.mktemp(request.param)
+
+    async def scenario():
+        async with node.running(root / "run", offsets_topic_num_partitions=1) as one:
+            await fill(one)
+            if request.param == "killed":
+                await one.broker.log_directories._upkeep.write_recovery_points()
+                shutil.copytree(root / "run", root / "killed")
+
+    (root / "run").mkdir()
+    asyncio.run(scenario())
+    return root / ("killed" if request.param == "killed" else "run")
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__[1:])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_repaired_or_refused(stopped, tmp_path, name, damage, caplog):
+    """Whatever happened to a file: what is served is right as far as it goes, or the message names the file."""
+    directory = tmp_path / "broker"
+    shutil.copytree(stopped, directory)
+    try:
+        path = _find(directory / "data", name)
+        damage(path)
+    except (FileNotFoundError, IndexError):
+        pytest.skip("there is no such file")
+    with caplog.at_level(logging.INFO):
+        refusal = None
+        try:
+            asyncio.run(look(directory, name))
+        except (ConfigError, StorageError) as error:
+            refusal = str(error)
+    assert refusal is None or path.name in refusal
+    if name == "t-0/first.log" and damage is _emptied:
+        assert path.name in caplog.text
+    assert not [record for record in caplog.records if record.exc_info], "no traceback"
+
+
+async def look(directory, name):
+    async with asyncio.timeout(30), node.running(directory, offsets_topic_num_partitions=1) as one:
+        values = []
+        offset = (await read_partition(one, values)) if "t" in one.image.topics else 0
+        if name.startswith("t-0/") and name.endswith(".log"):
+            assert values == sorted(set(values))
+        elif (
+            "t" in one.image.topics
+            and not path_is_offline(one)
+            and not name.startswith(("t-0/partition", "log-start"))
+        ):
+            assert values == list(range(BATCHES)), "nothing else was damaged"
+        if "t" in one.image.topics and offset == BATCHES:
+            # The producer state is right, too: its last batch is known, and its next one follows.
+            again = (await one.call(produce(BATCHES - 1), 8)).responses[0].partition_responses[0]
+            assert (again.error_code, again.base_offset) == (0, BATCHES - 1)
+            new = (await one.call(produce(BATCHES), 8)).responses[0].partition_responses[0]
+            assert (new.error_code, new.base_offset) == (0, BATCHES)
+        if not name.startswith(("__", "t-0/partition")):
+            fetch = OffsetFetchRequest(
+                group_id="g",
+                topics=[OffsetFetchRequest.OffsetFetchRequestTopic(name="t", partition_indexes=[0])],
+            )
+            while True:
+                answer = await one.call(fetch, 5)
+                if answer.error_code not in (14, 15, 16):
+                    break
+                if answer.error_code == 16 and path_is_offline(one):
+                    return
+                await asyncio.sleep(0.02)
+            assert answer.topics[0].partitions[0].committed_offset == COMMITTED
+
+
+def path_is_offline(one):
+    return len(one.broker.log_directories.online) < len(one.broker.log_directories.directories)
+
+
+async def read_partition(one, values):
+    """Collects the numbers of the records; gives the offset where it ends."""
+    offset = 0
+    while True:
+        part = FetchRequest.FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 18)
+        request = FetchRequest(
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=1 << 18,
+            session_epoch=-1,
+            topics=[FetchRequest.FetchTopic(topic="t", partitions=[part])],
+        )
+        found = (await one.call(request, 11)).responses[0].partitions[0]
+        if found.error_code:
+            # Refused: corrupt, offline, or out of range.
+            assert found.error_code in (1, 2, 56), found.error_code
+            return offset
+        data = bytes(found.records or b"")
+        whole = 0
+        for position, header in iterate_headers(data):
+            if position + header.size_bytes > len(data):
+                break
+            if not check_crc(data, position):
+                return offset  # as every client notices
+            whole = position + header.size_bytes
+        records = list(iterate_records(data[:whole]))
+        if not records:
+            return offset
+        for record in records:
+            if record.offset >= offset:
+                number = int(bytes(record.value).partition(b" ")[0])
+                assert number == record.offset, "a record at the offset of another"
+                values.append(number)
+                offset = record.offset + 1
