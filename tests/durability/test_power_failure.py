@@ -139,10 +139,12 @@ class Kept:
         self.start = 0
         self.highest_start = 0
         self.epochs_from = 0
+        self.end_before = 0
 
     @property
     def end(self):
-        return self.batches[-1].records[-1].offset + 1 if self.batches else self.start
+        last = self.batches[-1].records[-1].offset + 1 if self.batches else self.start
+        return max(last, self.end_before)
 
 
 class World:
@@ -462,6 +464,7 @@ class Hosts:
             again = self.append_bytes(index, last)
             assert (again.duplicate, again.last_offset) == (True, last.records[-1].offset)
         kept.batches = expected
+        kept.end_before = log.log_end_offset
         kept.start = kept.highest_start = log.log_start_offset
         kept.promised = max(kept.promised, log.log_start_offset)
 
