@@ -295,7 +295,67 @@ FOUND = {
 }
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+WEIGHTS = {
+    "append": 30,
+    "promise": 15,
+    "step": 20,
+    "turn": 15,
+    "settle": 4,
+    "retention": 2,
+    "delete": 1,
+    "roll": 2,
+    "checkpoints": 3,
+    "recreate": 1,
+}
+
+
+def random_lives(chance: random.Random):
+    """Longer lives than Hypothesis likes to make."""
+
+    def operation(name):
+        index = chance.randrange(PARTITIONS)
+        arguments = {
+            "append": (
+                index,
+                chance.randint(-1, PRODUCERS - 1),
+                chance.randint(1, 4),
+                chance.randint(-50, 50),
+            ),
+            "step": (chance.randint(1, 6),),
+            "turn": (),
+            "settle": (),
+            "delete": (index, chance.random()),
+            "checkpoints": (),
+        }
+        return (name, *arguments.get(name, (index,)))
+
+    return [
+        (
+            [
+                operation(name)
+                for name in chance.choices(list(WEIGHTS), WEIGHTS.values(), k=chance.randint(0, 80))
+            ],
+            chance.choice([None, chance.randint(0, 600)]),
+            chance.randrange(2**32),
+            chance.choice(["power failure", "power failure", "killed", "closed"]),
+        )
+        for _ in range(chance.randint(1, 4))
+    ]
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_nothing_promised_is_lost_in_long_lives(batch):
+    """The same for long lives at random, new ones each time; the seed is in the failure."""
+    for _ in range(100):
+        seed = random.SystemRandom().randrange(2**32)
+        try:
+            run(random_lives(random.Random(seed)))
+        except BaseException as error:
+            error.add_note(f"run(random_lives(random.Random({seed})))")
+            raise
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(LIVES)
 def test_nothing_promised_is_lost_when_the_power_fails(lives):
     """Whenever it fails: what was acknowledged is there once and in order, with its producers, times and epochs."""
