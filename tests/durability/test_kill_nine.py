@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker_process import BrokerProcess, wait_until
@@ -15,6 +15,8 @@ from tests.broker_process import BrokerProcess, wait_until
 PARTITIONS = 4
 PRODUCERS = 3
 ROUNDS = 20
+SEGMENT_BYTES = 1 << 20  # the least that Kafka allows: each partition begins new ones on the way
+FILLER = "x" * 1500
 
 
 class _LoadingProducer(threading.Thread):
@@ -48,7 +50,7 @@ class _LoadingProducer(threading.Thread):
                 try:
                     self.producer.produce(
                         "load",
-                        value=f"{self.number}:{sequence}",
+                        value=f"{self.number}:{sequence}:{FILLER}",
                         partition=partition,
                         on_delivery=lambda error, _, partition=partition, sequence=sequence: self._delivered(
                             partition, sequence, error
@@ -70,6 +72,47 @@ class _LoadingProducer(threading.Thread):
 
     def acknowledged_count(self) -> int:
         return sum(map(len, self.acknowledged))
+
+
+class _Committer(threading.Thread):
+    """Commits rising offsets of a group, and looks after each one that nothing went back."""
+
+    def __init__(self, bootstrap_server: str, stop: threading.Event) -> None:
+        super().__init__(name="committer", daemon=True)
+        self.stop = stop
+        self.acknowledged = 0
+        self.failures: list[str] = []
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_server,
+                "group.id": "committed",
+                "enable.auto.commit": False,
+                "reconnect.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 0,
+            }
+        )
+
+    def run(self) -> None:
+        attempted = 0
+        while not self.stop.is_set():
+            attempted += 1
+            try:
+                self.consumer.commit(offsets=[TopicPartition("load", 0, attempted)], asynchronous=False)
+                self.acknowledged = attempted
+            except KafkaException:
+                self.stop.wait(0.01)
+            found = self.found()
+            if found is not None and not self.acknowledged <= found <= attempted:
+                self.failures.append(f"committed {self.acknowledged}, tried {attempted}, and found {found}")
+
+    def found(self) -> int | None:
+        """The committed offset, None if the broker cannot be asked now."""
+        try:
+            (answer,) = self.consumer.committed([TopicPartition("load", 0)], timeout=5)
+        except KafkaException:
+            return None
+        return None if answer.error else max(answer.offset, 0)
 
 
 def _read_all(bootstrap_server: str) -> list[list[str]]:
@@ -102,7 +145,7 @@ def _read_all(bootstrap_server: str) -> list[list[str]]:
 @pytest.mark.durability
 @pytest.mark.timeout(300)
 def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
-    """Twenty kills under idempotent producers: nothing acknowledged is lost, nothing doubled, order kept."""
+    """Twenty kills under idempotent producers: nothing acknowledged is lost, nothing doubled, order kept; no commit goes back."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -110,9 +153,12 @@ def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
     broker.start()
     try:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_server})
-        admin.create_topics([NewTopic("load", PARTITIONS, 1)])["load"].result(30)
+        topic = NewTopic("load", PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
+        admin.create_topics([topic])["load"].result(30)
         stop = threading.Event()
         producers = [_LoadingProducer(number, broker.bootstrap_server, stop) for number in range(PRODUCERS)]
+        committer = _Committer(broker.bootstrap_server, stop)
+        committer.start()
         for producer in producers:
             producer.start()
         for _ in range(ROUNDS):
@@ -133,17 +179,25 @@ def test_kill_nine_under_load_loses_and_doubles_nothing(tmp_path):
         for producer in producers:
             producer.join(150)
             assert not producer.is_alive()
+        committer.join(60)
+        assert not committer.is_alive()
         broker.kill()
         broker.start()
         found = _read_all(broker.bootstrap_server)
+        committed = wait_until(committer.found, what="the committed offset")
     finally:
         stop.set()
         broker.kill()
     assert [failure for producer in producers for failure in producer.failures] == []
+    assert committer.failures == []
+    assert committer.acknowledged > 0
+    assert committed >= committer.acknowledged
+    segments = list((broker.data_directory / "load-0").glob("*.log"))
+    assert len(segments) > 1, "no segment was full"
     for partition, values in enumerate(found):
         for producer in producers:
             sequences = [
-                int(value.partition(":")[2]) for value in values if value.startswith(f"{producer.number}:")
+                int(value.split(":")[1]) for value in values if value.startswith(f"{producer.number}:")
             ]
             lost = producer.acknowledged[partition] - set(sequences)
             assert not lost, f"lost {len(lost)} acknowledged records of partition {partition}, seed {seed}"
