@@ -54,6 +54,19 @@ class KafkaInstead(KafkaBroker):
         self.kill()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the end of the broker's log with a test that failed."""
+    report = yield
+    if report.failed:
+        for name in ("broker", "shared_broker"):
+            log_path = getattr(item.funcargs.get(name), "log_path", None)
+            if log_path is not None and log_path.exists():
+                tail = log_path.read_bytes()[-6000:].decode(errors="replace")
+                report.sections.append((f"log of the {name}", tail))
+    return report
+
+
 def _broker(directory):
     return KafkaInstead(directory) if _AGAINST_KAFKA else BrokerProcess(directory)
 

@@ -148,7 +148,8 @@ def test_the_console_clients_and_the_offsets(tool, topic):
 
     assert sum(offsets()) == 4
     assert offsets("--time", "-2") == [0, 0]
-    assert offsets("--time", "max-timestamp") != offsets("--time", "earliest")
+    latest = zip(offsets("--time", "max-timestamp"), offsets(), strict=True)
+    assert all(0 <= offset < end for offset, end in latest)
     assert len(offsets("--partitions", "0")) == 1
 
 

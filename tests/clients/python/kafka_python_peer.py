@@ -19,7 +19,7 @@ from kafka.admin._configs import ConfigSourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from kafka.errors import BrokerResponseError, KafkaError, for_code
+from kafka.errors import BrokerResponseError, KafkaConnectionError, KafkaError, for_code
 
 STRATEGIES = {
     "range": RangePartitionAssignor,
@@ -142,7 +142,12 @@ def member(job):
     try:
         while not job.stopping.is_set():
             # A poll that ends while it joins may hang it for good, heartbeats and all (seen with Apache Kafka too).
-            polled = consumer.poll(timeout_ms=1000, max_records=500)
+            try:
+                polled = consumer.poll(timeout_ms=1000, max_records=500)
+            except KafkaConnectionError as error:  # the broker is away
+                job.emit(trouble=repr(error))
+                job.stopping.wait(0.05)
+                continue
             if not polled:
                 continue
             job.emit(records=[as_record(message) for messages in polled.values() for message in messages])
