@@ -64,6 +64,10 @@ class Client:
         await self.send(frame(request))
         return await self.answer()
 
+    async def read_end(self):
+        """What an orderly end gives: no bytes, no error."""
+        return await self.loop.sock_recv(self.sock, 1)
+
     async def is_at_end(self):
         """Wait for the end of the stream."""
         try:
@@ -660,6 +664,37 @@ async def test_stopping_finishes_what_was_accepted(site, loop):
     assert await parked.answer() == b"B"
     await stopping
     assert b"echo too late" not in site.dispatch.seen
+
+
+async def test_a_client_that_goes_on_sending_gets_its_last_answers(site, loop):
+    """Requests that come too late reset nothing: the client reads every answer, then the end, and can send meanwhile."""
+    server = site.start()
+    client = await site.connect()
+    await client.send(frames([b"echo 1", b"park a"]))
+    await eventually(lambda: len(site.dispatch.seen) == 2)
+    stopping = asyncio.ensure_future(server.stop(20_000))
+    await eventually(lambda: server._all_closed is not None)
+    await client.send(frame(b"echo too late"))
+    site.dispatch.finish(b"a", b"A")
+    await eventually(lambda: all(channel.is_lingering for channel in server._channels.values()))
+    for _ in range(3):
+        await client.send(frame(b"echo even later"))
+    assert [await client.answer(), await client.answer()] == [b"echo 1", b"A"]
+    assert await client.read_end() == b""
+    client.close()
+    await stopping
+    assert len(site.dispatch.seen) == 2
+
+
+async def test_a_client_that_stays_is_closed(site, loop, caplog, monkeypatch):
+    """A stopping server waits only a little for clients that do not close."""
+    monkeypatch.setattr(channel_module, "LINGER_MS_MAX", 20)
+    server = site.start()
+    client = await site.connect()
+    assert await client.ask(b"echo 1") == b"echo 1"
+    await server.stop(20_000)
+    assert server.connection_count == 0
+    assert "did not finish" not in caplog.text
 
 
 async def test_stopping_does_not_wait_forever(site, loop, caplog):

@@ -28,6 +28,10 @@ SENT_PER_TURN_BYTES_MAX = 4 * 1024 * 1024
 """What one connection may send in one turn of the loop; a fast reader would otherwise keep the loop for itself."""
 
 
+LINGER_MS_MAX = 500
+"""How long a stopping server waits for a client to read its last answers and close."""
+
+
 class Channel:
     """Drives one `Connection` by the readiness of one socket.
 
@@ -36,6 +40,7 @@ class Channel:
 
     Attributes:
         connection: The protocol side.
+        is_lingering: All answers were sent; the client's end of the connection is waited for.
         listener: Who accepted it.
         last_active_ms: When something last moved, on the server's monotonic clock.
     """
@@ -43,11 +48,13 @@ class Channel:
     __slots__ = (
         "_is_reading",
         "_is_scheduled",
+        "_is_stopping",
         "_is_writing",
         "_server",
         "_transport",
         "_warmed_to",
         "connection",
+        "is_lingering",
         "last_active_ms",
         "listener",
     )
@@ -68,6 +75,8 @@ class Channel:
         self._is_reading = False
         self._is_writing = False
         self._is_scheduled = False
+        self._is_stopping = False
+        self.is_lingering = False
         # How far the first region of `outgoing` may be sent: the end of what was found or made warm.
         self._warmed_to = 0
 
@@ -184,7 +193,10 @@ class Channel:
         if connection.outgoing and not self._is_writing and connection.outgoing.held is None:
             self.schedule()
         if connection.is_finished:
-            self.close()
+            if not self._is_stopping:
+                self.close()
+            elif not self.is_lingering:
+                self._linger()
         elif connection.state is State.OPEN:
             if not self._is_reading:
                 self._resume_reading()
@@ -267,9 +279,39 @@ class Channel:
         self.close()
 
     def drain(self) -> None:
-        """Take no more requests, finish the answers to what was accepted, then close."""
+        """Take no more requests, finish the answers to what was accepted, then close when the client has read them."""
+        self._is_stopping = True
         self.connection.drain()
         self.flush()
+
+    def _linger(self) -> None:
+        """End our side, and drop what still comes until the client ends its side.
+
+        A socket that is closed with bytes unread resets the connection. A client that sends meanwhile then loses the
+        answers that it has not read yet, and sends again what was accepted: after the restart, an idempotent producer
+        cannot be told that all but its last batch are duplicates.
+        """
+        self.is_lingering = True
+        self._pause_reading()
+        try:
+            self._transport.end()
+        except OSError as error:
+            self._on_lost(error)
+            return
+        self._is_reading = True
+        self._server.loop.add_reader(self._transport.fd, self._on_late_bytes)
+        self._server.expect_end(self, LINGER_MS_MAX)
+
+    def _on_late_bytes(self) -> None:
+        try:
+            count = self._transport.discard(self._server.shared_buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._on_lost(error)
+            return
+        if count == 0:
+            self.close()
 
     def close(self) -> None:
         """Close at once."""

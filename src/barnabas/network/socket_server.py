@@ -189,10 +189,13 @@ class SocketServer:
         for channel in scheduled:
             channel.flush_scheduled()
 
-    def expect_end(self, channel: Channel) -> None:
+    def expect_end(self, channel: Channel, end_ms_max: int = END_MS_MAX) -> None:
         """`channel` takes no more requests; do not wait for its end forever."""
-        if channel not in self._ends:
-            self._ends[channel] = self.loop.call_later(END_MS_MAX / 1000, channel.close)
+        timer = self._ends.get(channel)
+        if timer is None or end_ms_max < END_MS_MAX:
+            if timer is not None:
+                timer.cancel()
+            self._ends[channel] = self.loop.call_later(end_ms_max / 1000, channel.close)
 
     # --- idle connections
 
@@ -250,8 +253,9 @@ class SocketServer:
         if self._channels:
             self._all_closed = self.loop.create_future()
             await asyncio.wait((self._all_closed,), timeout=timeout_ms / 1000)
-        if self._channels:
-            logger.warning("%d connections did not finish in time and are closed", len(self._channels))
+        unfinished = sum(not channel.is_lingering for channel in self._channels.values())
+        if unfinished:
+            logger.warning("%d connections did not finish in time and are closed", unfinished)
         for channel in tuple(self._channels.values()):
             channel.close()
         if self._sweep_timer is not None:

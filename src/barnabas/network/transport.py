@@ -47,6 +47,14 @@ class Transport(Protocol):
         """Send up to `count` bytes of `region` from `offset` on. Returns how many bytes were taken."""
         ...
 
+    def end(self) -> None:
+        """Send the end of the stream behind all that was sent; what arrives can still be received."""
+        ...
+
+    def discard(self, shared: memoryview) -> int:
+        """Receive what has arrived by way of `shared` and drop it. Returns its size; 0 at the end of the stream."""
+        ...
+
     def close(self) -> None:
         """Close the socket."""
         ...
@@ -93,6 +101,14 @@ class PlaintextTransport:
     def send_region(self, region: FileRegion, offset: int, count: int) -> int:
         """See `Transport.send_region`."""
         return region.send_to(self.fd, offset, count)
+
+    def end(self) -> None:
+        """See `Transport.end`."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def discard(self, shared: memoryview) -> int:
+        """See `Transport.discard`."""
+        return self._socket.recv_into(shared)
 
     def close(self) -> None:
         """See `Transport.close`."""
