@@ -76,7 +76,7 @@ def test_single_node():
         (
             [broker(1)],
             2,
-            "The target replication factor of 2 cannot be reached because only 1 broker(s) are registered.",
+            "The target replication factor of 2 cannot be reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned.",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_topic_gets_defaults_settings_and_an_id():
             ErrorCode.INVALID_REPLICATION_FACTOR,
             (
                 "Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached "
-                "because only 1 broker(s) are registered."
+                "because only 1 broker(s) are registered or some brokers have all their log directories cordoned."
             ),
         ),
         (NewTopic("n", configs={"no": "1"}), ErrorCode.INVALID_CONFIG, "Unknown topic config name: no"),

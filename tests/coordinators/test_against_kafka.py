@@ -515,7 +515,14 @@ def test_finding_the_coordinator(kafka, barnabas, version):
         with WireClient(address) as client:
             if version < 4:
                 answer = client.call(FindCoordinatorRequest(key="some group"), version)
-                return [(answer.error_code, answer.node_id, f"{answer.host}:{answer.port}" == address)]
+                return [
+                    (
+                        answer.error_code,
+                        answer.error_message,
+                        answer.node_id,
+                        f"{answer.host}:{answer.port}" == address,
+                    )
+                ]
             keys = ["one", "two", ""]
             answer = client.call(FindCoordinatorRequest(coordinator_keys=keys), version)
             found = [

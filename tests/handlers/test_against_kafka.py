@@ -188,6 +188,8 @@ REQUESTS = [
     (more_partitions("pay.ments", 4, []), 2),
     (more_partitions("pay.ments", 4, [[5]]), 2),
     (more_partitions("pay.ments", 4, [[1]]), 0),
+    (more_partitions("none", 4), 1),
+    (create("n", 1, 2), 7),
     (delete("none"), 1),
     (delete("none", "twice", "twice"), 5),
     (delete("by-hand"), 5),

@@ -319,6 +319,7 @@ def test_odd_fetches_are_answered_alike(pair, version):
         odd += [_fetch(name, 0, current_leader_epoch=epoch) for epoch in (0, 1, 5)]
     if version >= 12:
         odd += [_fetch(name, 2, last_fetched_epoch=epoch) for epoch in (0, 1)]
+        odd += [_fetch(name, 9, last_fetched_epoch=0, isolation_level=level) for level in (0, 1)]
     for request in odd:
         pair.agree(request, version, normalise=_plain_fetch)
 
@@ -438,6 +439,10 @@ def test_odd_list_offsets_are_answered_alike(pair, version):
     twice = _list_offsets(name, -1)
     twice.topics[0].partitions *= 2
     pair.agree(twice, version)
+    if version == 4:
+        for timestamp in (-3, -4, -8):  # means nothing yet, and that is said first
+            pair.agree(_list_offsets(name, timestamp, epoch=9), version)
+            pair.agree(_list_offsets("nowhere", timestamp), version)
     pair.agree(_list_offsets(name, -1, replica_id=3), version)
     pair.agree(_list_offsets(name, -1, replica_id=-2), version)
 

@@ -70,7 +70,7 @@ def place(
         raise KafkaError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             f"The target replication factor of {replication_factor} cannot be reached because only {broker_count} "
-            "broker(s) are registered.",
+            "broker(s) are registered or some brokers have all their log directories cordoned.",
         )
     turns = deque(rack for _, rack in sorted(racks.items()))
     turns.rotate(-chance.randrange(len(turns)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.controller.partitions import MorePartitions
-from barnabas.errors import KafkaError
+from barnabas.errors import ErrorCode, KafkaError
 from barnabas.handlers.replies import after, codes
 from barnabas.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 
@@ -47,6 +47,8 @@ def handle(
             if error is not None:
                 broker.log_refusal(context, name, error)
             code, message = codes(error)
+            if code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                message = None  # Kafka has no words for it in this API
             response.results.append(
                 CreatePartitionsResponse.CreatePartitionsTopicResult(
                     name=name, error_code=code, error_message=message

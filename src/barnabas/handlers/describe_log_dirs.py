@@ -35,9 +35,11 @@ async def handle(
     broker: BrokerServices, _context: RequestContext, request: DescribeLogDirsRequest
 ) -> DescribeLogDirsResponse:
     """Answers when the sizes are known."""
-    wanted = (
-        None if request.topics is None else {topic.topic: set(topic.partitions) for topic in request.topics}
-    )
+    wanted: dict[str, set[int]] | None = None
+    if request.topics is not None:
+        wanted = {}
+        for topic in request.topics:
+            wanted.setdefault(topic.topic, set()).update(topic.partitions)
     directories = broker.log_directories
     found: list[tuple[Path, BaseException | None, list[HostedLog]]] = []
     closed: list[HostedLog] = []

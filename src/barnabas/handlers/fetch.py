@@ -166,7 +166,7 @@ class _Attempt:
                 size_bytes += found.size_bytes
                 remaining -= found.size_bytes
                 remaining = max(remaining, 0)
-            if request.isolation_level == 1:
+            if request.isolation_level == 1 and found.diverging is None:
                 answer.aborted_transactions = [
                     FetchResponse.AbortedTransaction(producer_id=producer_id, first_offset=first_offset)
                     for producer_id, first_offset in found.aborted_transactions or ()

@@ -95,7 +95,8 @@ def _shaped(coordinators: list[_Coordinator], version: int) -> FindCoordinatorRe
     (only,) = coordinators
     return FindCoordinatorResponse(
         error_code=only.error_code,
-        error_message=only.error_message or None,
+        # Kafka names the absence of an error, too.
+        error_message=only.error_message or ErrorCode(only.error_code).name,
         node_id=only.node_id,
         host=only.host,
         port=only.port,

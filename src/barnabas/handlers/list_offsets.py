@@ -131,16 +131,16 @@ class _Lookup:
         version = self._context.api_version
         asked, answer = self._asked, self._answer
         timestamp_ms = asked.timestamp
+        if version and timestamp_ms < 0 and _SINCE_VERSION.get(timestamp_ms, 2**15) > version:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp_ms} means nothing in version {version}"
+            )
         partition = self._broker.replicas.leader(
             self._topic, asked.partition_index, asked.current_leader_epoch
         )
         if version == 0:
             answer.old_style_offsets = partition.offsets_before(timestamp_ms, asked.max_num_offsets)
             return
-        if timestamp_ms < 0 and _SINCE_VERSION.get(timestamp_ms, 2**15) > version:
-            raise KafkaError(
-                ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp_ms} means nothing in version {version}"
-            )
         request = self._request
         isolation_level = request.isolation_level if request.replica_id == _CONSUMER_REPLICA_ID else None
         found = partition.list_offset(timestamp_ms, isolation_level, may_block=may_block)

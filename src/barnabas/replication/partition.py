@@ -539,7 +539,8 @@ class Partition:
         Raises:
             KafkaError: OFFSET_OUT_OF_RANGE, or POLICY_VIOLATION for a topic that is only compacted.
         """
-        if "delete" not in self.log.config.cleanup_policy:
+        policy = self.log.config.cleanup_policy
+        if "compact" in policy and "delete" not in policy:
             raise KafkaError(
                 ErrorCode.POLICY_VIOLATION,
                 f"records of {self.topic}-{self.index} can not be deleted because its cleanup.policy lacks delete",
