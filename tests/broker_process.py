@@ -55,12 +55,14 @@ class BrokerProcess:
         settings: Mapping[str, str] | None = None,
         port: int = 0,
         command: Sequence[str] = (sys.executable, "-m", "barnabas"),
+        listen_host: str = "127.0.0.1",
     ) -> None:
         self.directory = directory
         self.data_directory = directory / "data"
         self.log_path = directory / "broker.log"
         self.settings = dict(settings or {})
         self.port = port
+        self.listen_host = listen_host
         self.command = tuple(command)
         self.process: subprocess.Popen[str] | None = None
 
@@ -70,7 +72,7 @@ class BrokerProcess:
 
     def start(self) -> BrokerProcess:
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [*self.command, "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command = [*self.command, "serve", "--listen", f"{self.listen_host}:{self.port}"]
         command += ["--data-dir", str(self.data_directory)]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
