@@ -141,8 +141,9 @@ def test_a_full_disk_takes_one_directory_offline_and_loses_nothing(tmp_path, sma
                 assert code_of(client.call(produce("t", there, numbered(number)), 8)) == 0
             assert read(client, "t", there) == [numbered(number) for number in range(3)]
             assert read(client, "t", here) == STORAGE
-            offsets = client.call(list_offsets("t", here, 0), 4)
-            assert offsets.topics[0].partitions[0].error_code == STORAGE
+            for timestamp in (0, -1, -2):
+                offsets = client.call(list_offsets("t", here, timestamp), 4)
+                assert offsets.topics[0].partitions[0].error_code == STORAGE
             described = client.call(DescribeLogDirsRequest(topics=None), 4)
             assert {result.log_dir: result.error_code for result in described.results} == {
                 str(large): 0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from barnabas.errors import ErrorCode, KafkaError
+from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.origin import Origin
 from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers
 from barnabas.records.validation import MalformedRecordsError, validate_produced
@@ -482,6 +482,8 @@ class Partition:
             ColdRead: `may_block` is False, and something is not in the page cache.
         """
         log = self.log
+        if log.is_offline:
+            raise StorageError(f"{log.directory} is offline")
         if isolation_level is None:
             up_to = log.log_end_offset
         elif isolation_level == READ_COMMITTED:
