@@ -384,6 +384,21 @@ async def test_the_sweep_runs_by_itself(site, loop):
     assert await client.is_at_end()
 
 
+async def test_a_client_that_left_behind_unread_requests_is_found(site, loop):
+    """The end of a connection is noticed while its requests wait, however many more stand before that end."""
+    site.start(idle_ms_max=1_000, pipelined_requests_max=2)
+    requests = frames([b"wait %d" % number for number in range(2_000)])
+    leaver, reader = await site.connect(), await site.connect()
+    # The server does not read on while requests wait, so that it does not come across the end.
+    await leaver.send(requests)
+    leaver.close()
+    await reader.send(frames([b"wait a", b"wait b", b"wait c"]))
+    await eventually(lambda: site.server.connection_count == 1)
+    assert site.dispatch.seen.count(b"wait a") == 1
+    site.dispatch.finish(b"a", b"A")
+    assert await reader.answer() == b"A"
+
+
 async def test_connections_per_address_are_limited(site, loop, caplog):
     """One address gets as many connections as max.connections.per.ip says, or its override; more are closed."""
     site.start(connections_per_ip_max=100, connections_per_ip_overrides={"127.0.0.1": 2})

@@ -140,6 +140,13 @@ class Channel:
             # others then find it awake, which costs a third less for 32 busy clients.
             self.schedule()
 
+    def look_for_end(self) -> None:
+        """Notice that the client has ended its side while nothing is read from it."""
+        connection = self.connection
+        if connection.awaits_us and not connection.wants_bytes and self._transport.has_peer_ended():
+            connection.hasten()
+            self.schedule()
+
     # --- writing
 
     def schedule(self) -> None:

@@ -100,6 +100,7 @@ class Connection:
         "_charged_bytes",
         "_dispatch",
         "_filled",
+        "_is_hastened",
         "_is_length",
         "_memory",
         "_waiting_bytes",
@@ -141,6 +142,7 @@ class Connection:
         # or outgoing is full.
         self._answers: list[Parked | Encoded] = []
         self._waiting_bytes = 0
+        self._is_hastened = False
 
     # --- bytes in
 
@@ -286,6 +288,8 @@ class Connection:
             if self._answers or not answer.future.done():
                 self._answers.append(answer)
                 answer.future.add_done_callback(self._on_done)
+                if self._is_hastened:
+                    self._cut_short()
                 return
             self._encode(answer)
         elif self._answers:
@@ -388,6 +392,15 @@ class Connection:
             self.state = State.DRAINING
             self._drop_received()
             self._cut_short()
+
+    def hasten(self) -> None:
+        """The client has ended its side behind requests that are not read yet: no answer is worth waiting for.
+
+        Otherwise a client that sends more fetches than are handled at once, each with a long wait, and goes away
+        would leave its connection, and what it holds, behind for as long as it asked to wait.
+        """
+        self._is_hastened = True
+        self._cut_short()
 
     def _cut_short(self) -> None:
         for answer in tuple(self._answers):

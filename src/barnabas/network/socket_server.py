@@ -204,13 +204,16 @@ class SocketServer:
             self._sweep_timer.cancel()
             self._sweep_timer = None
         idle_ms_max = self.limits.idle_ms_max
+        interval_s = SWEEP_INTERVAL_S_MAX
         if idle_ms_max >= 0:
             interval_s = idle_ms_max / 1000 / SWEEPS_PER_IDLE_TIME
             interval_s = min(max(interval_s, SWEEP_INTERVAL_S_MIN), SWEEP_INTERVAL_S_MAX)
-            self._sweep_timer = self.loop.call_later(interval_s, self._sweep)
+        self._sweep_timer = self.loop.call_later(interval_s, self._sweep)
 
     def _sweep(self) -> None:
         self.close_idle()
+        for channel in tuple(self._channels.values()):
+            channel.look_for_end()
         self._start_sweeping()
 
     def close_idle(self) -> int:
