@@ -1,213 +1,140 @@
-"""`python -m bench`: a first look at speed beside Apache Kafka, one run, medians and ratios.
+"""`python -m bench`: Barnabas beside Apache Kafka in one run, from scratch, with the same clients; medians, spread and ratios.
 
-Each row is measured on both brokers in turn, several times; the ratio is the better broker's advantage as seen from Barnabas
-(above 1 is ahead). CPU is the broker's own, from the kernel.
+Each round starts both brokers anew, in a class of durability, and takes every row on one and then on the other; the order is
+swapped each round. "Times ahead" is above 1 where Barnabas is better. CPU is the broker's own, from the kernel.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench import raw
-from bench.brokers import Barnabas, Kafka, cpu_s, rss_mb
+import barnabas
+import bench.rows  # noqa: F401 - registers the workloads
+from bench import generator
+from bench.brokers import PAGE_CACHE, Barnabas, Kafka
+from bench.table import Table
+from bench.workload import FULL, QUICK, WORKLOADS, Run, Sizes, Workload
+from tests.oracle.kafka_jars import KAFKA_43
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-MEGABYTE = 1_000_000
-
-
-class Row:
-    def __init__(self, name: str, unit: str, *, more_is_better: bool) -> None:
-        self.name = name
-        self.unit = unit
-        self.more_is_better = more_is_better
-        self.figures: dict[str, list[float]] = {}
-
-    def add(self, broker: str, figure: float) -> None:
-        self.figures.setdefault(broker, []).append(figure)
-
-    def line(self) -> str:
-        ours, theirs = (statistics.median(self.figures[broker]) for broker in ("barnabas", "kafka"))
-        ratio = ours / theirs if self.more_is_better else theirs / ours
-        cells = []
-        for broker in ("barnabas", "kafka"):
-            figures = self.figures[broker]
-            cells.append(f"{statistics.median(figures):,.2f} ({min(figures):,.2f}-{max(figures):,.2f})")
-        return f"| {self.name} | {self.unit} | {cells[0]} | {cells[1]} | {ratio:.2f} |"
-
-
-class Table:
-    def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
-
-    def add(self, broker: str, name: str, unit: str, figure: float, *, more_is_better: bool) -> None:
-        self.rows.setdefault(name, Row(name, unit, more_is_better=more_is_better)).add(broker, figure)
-
-    def print(self) -> None:
-        print("| what | unit | barnabas: median (min-max) | Apache Kafka 4.3 | times ahead |")
-        print("|---|---|---|---|---|")
-        for row in self.rows.values():
-            print(row.line(), flush=True)
-
-
-def measured(broker, work: Callable[[], float]) -> tuple[float, float]:
-    """(what `work` gives, the broker's CPU seconds meanwhile)."""
-    before = cpu_s(broker.pid)
-    figure = work()
-    return figure, cpu_s(broker.pid) - before
-
-
-def produce(
-    broker,
-    table: Table,
-    topic: str,
-    label: str,
-    *,
-    partitions: int,
-    records: int,
-    size_bytes: int,
-    total_mb: int,
-) -> None:
-    raw.create_topic(broker.port, topic, partitions)
-    frames = [
-        raw.produce_frame(topic, partition, records=records, size_bytes=size_bytes)
-        for partition in range(partitions)
-    ]
-    count = max(1, total_mb * MEGABYTE // len(frames[0]))
-    connections = min(partitions, 4)
-    seconds, cpu = measured(
-        broker, lambda: raw.pump(broker.port, frames, count, connections=connections, depth=8)[0]
-    )
-    megabytes = count // connections * connections * len(frames[0]) / MEGABYTE
-    table.add(broker.name, f"produce {label}", "MB/s", megabytes / seconds, more_is_better=True)
-    table.add(broker.name, f"produce {label}, CPU", "s/GB", cpu / megabytes * 1000, more_is_better=False)
-    seconds, cpu = measured(
-        broker, lambda: raw.fetch_all(broker.port, topic, partitions, int(megabytes * MEGABYTE * 0.9))
-    )
-    table.add(broker.name, f"fetch {label}", "MB/s", megabytes * 0.9 / seconds, more_is_better=True)
-    table.add(broker.name, f"fetch {label}, CPU", "s/GB", cpu / megabytes / 0.9 * 1000, more_is_better=False)
-
-
-def requests(
-    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int
-) -> None:
-    raw.create_topic(broker.port, topic, 1)
-    _requests(broker, table, topic, label, connections=connections, depth=depth, count=count, acks=1)
-
-
-def synced_requests(broker, table: Table, topic: str, label: str, *, connections: int, count: int) -> None:
-    """Every acknowledgement after fsync: our default for acks=all, flush.messages=1 for Kafka."""
-    if broker.name == "kafka":
-        raw.create_topic(broker.port, topic, 1, flush_messages="1")
-        count //= 10
-    else:
-        raw.create_topic(broker.port, topic, 1)
-    _requests(broker, table, topic, label, connections=connections, depth=1, count=count, acks=-1)
-
-
-def _requests(
-    broker, table: Table, topic: str, label: str, *, connections: int, depth: int, count: int, acks: int
-) -> None:
-    frame = raw.produce_frame(topic, 0, records=1, size_bytes=100, acks=acks)
-    raw.pump(broker.port, [frame], count // 5, connections=connections, depth=depth)
-    latencies: list[float] = []
-
-    def work() -> float:
-        seconds, found = raw.pump(broker.port, [frame], count, connections=connections, depth=depth)
-        latencies.extend(found)
-        return seconds
-
-    seconds, cpu = measured(broker, work)
-    latencies.sort()
-    table.add(
-        broker.name, f"one-record produces, {label}", "requests/s", count / seconds, more_is_better=True
-    )
-    table.add(
-        broker.name, f"one-record produces, {label}, CPU", "µs each", cpu / count * 1e6, more_is_better=False
-    )
-    for name, place in (("p50", 0.5), ("p99", 0.99)):
-        table.add(
-            broker.name,
-            f"one-record produces, {label}, {name}",
-            "ms",
-            latencies[int(len(latencies) * place)] * 1000,
-            more_is_better=False,
-        )
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each row is measured (default 3)")
-    parser.add_argument("--only", default="", help="only the broker named (for profiling)")
+    parser.add_argument(
+        "--rows", default="*", help="only these: names or patterns with commas between them (small32,bulk-*)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and end")
+    parser.add_argument("--only", choices=[Barnabas.name, Kafka.name], help="only this broker")
+    parser.add_argument(
+        "--quick", action="store_true", help="everything small: tries the bench, measures nothing"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help=f"put the table into this page, between {BEGIN} and {END}"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="where the brokers have their data (default: a temporary one)"
+    )
     arguments = parser.parse_args()
+    patterns = arguments.rows.split(",")
+    chosen = [work for work in WORKLOADS if any(fnmatch(work.name, pattern) for pattern in patterns)]
+    if arguments.list or not chosen:
+        print(*(work.name for work in WORKLOADS), sep="\n")
+        raise SystemExit(not chosen)
     table = Table()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.directory) as directory:
         for round_index in range(arguments.rounds):
             # Alternating who begins, so that a drifting machine favours neither.
             brokers = [Barnabas, Kafka] if round_index % 2 == 0 else [Kafka, Barnabas]
-            for make in brokers:
-                if arguments.only and make.name != arguments.only:
-                    continue
-                one_round(make, Path(directory) / f"{make.name}-{round_index}", table)
-    if arguments.only:
-        for row in table.rows.values():
-            print(row.name, row.unit, row.figures)
-    else:
-        table.print()
+            one_round(
+                [make for make in brokers if arguments.only in (None, make.name)],
+                chosen,
+                Path(directory) / str(round_index),
+                table,
+                QUICK if arguments.quick else FULL,
+            )
+    facts = machine(time.time() - started, arguments)
+    text = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", table.markdown()])
+    print(text, end="")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({**facts, "rows": table.json()}, indent=1) + "\n")
+    if arguments.write:
+        put_between_marks(arguments.write, text)
 
 
-def one_round(make, directory: Path, table: Table) -> None:
-    broker = make(directory)
-    broker.start()
+def one_round(makes, chosen: list[Workload], directory: Path, table: Table, sizes: Sizes) -> None:
+    """Row by row on one broker and then the other, so that what is compared is measured within seconds."""
+    for durability in dict.fromkeys(work.durability for work in chosen):
+        works = [work for work in chosen if work.durability == durability]
+        places = [directory / (durability or "own").replace(" ", "-") / make.name for make in makes]
+        brokers = [make(place, durability or PAGE_CACHE) for make, place in zip(makes, places, strict=True)]
+        try:
+            for broker in brokers if durability else ():
+                broker.start()
+            for work in works:
+                for broker, place in zip(brokers, places, strict=True):
+                    begun = time.monotonic()
+                    work.measure(Run(broker, durability or "", table, sizes, place))
+                    print(
+                        f"bench: {work.name}, {broker.title}, {time.monotonic() - begun:.1f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+        finally:
+            for broker in brokers:
+                broker.stop()
+        shutil.rmtree(directory)
+
+
+def machine(seconds: float, arguments: argparse.Namespace) -> dict[str, str]:
+    """What a reader must know of the machine and the run."""
+    cpu = "CPU"
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     try:
-        table.add(broker.name, "start to ready", "s", broker.start_s, more_is_better=False)
-        time.sleep(1)
-        table.add(broker.name, "memory after start", "MB", rss_mb(broker.pid), more_is_better=False)
-        requests(broker, table, "one", "1 connection ping-pong", connections=1, depth=1, count=20_000)
-        requests(broker, table, "pipe", "1 connection pipelined", connections=1, depth=32, count=100_000)
-        requests(broker, table, "many", "32 connections", connections=32, depth=1, count=100_000)
-        synced_requests(
-            broker, table, "synced", "32 connections, each after fsync", connections=32, count=30_000
-        )
-        produce(
-            broker,
-            table,
-            "big",
-            "1 kB records, 1 partition",
-            partitions=1,
-            records=900,
-            size_bytes=1000,
-            total_mb=1000,
-        )
-        produce(
-            broker,
-            table,
-            "small",
-            "100 B records, 1 partition",
-            partitions=1,
-            records=150,
-            size_bytes=100,
-            total_mb=500,
-        )
-        produce(
-            broker,
-            table,
-            "wide",
-            "1 kB records, 100 partitions",
-            partitions=100,
-            records=100,
-            size_bytes=1000,
-            total_mb=1000,
-        )
-        table.add(broker.name, "memory after load", "MB", rss_mb(broker.pid), more_is_better=False)
-    finally:
-        broker.stop()
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+        cpu = names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        pass
+    return {
+        "Command": f"`make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}`",
+        "Machine": f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory_gb:.0f} GB, "
+        f"Linux {platform.release()}, load {os.getloadavg()[0]:.1f} at the end",
+        "Versions": ", ".join(versions()),
+        "Generator": generator.describe(),
+        "Run": f"{arguments.rounds} rounds in {seconds / 60:.0f} minutes, {time.strftime('%Y-%m-%d')}",
+    }
+
+
+def versions() -> list[str]:
+    found = [f"Barnabas {barnabas.__version__}", f"Python {platform.python_version()}"]
+    found += [f"{name} {version(name)}" for name in ("uvloop", "crc32c", "confluent-kafka")]
+    if shutil.which("java"):
+        java = subprocess.run(["java", "-version"], check=True, capture_output=True, text=True).stderr
+        found += [f"Apache Kafka {KAFKA_43}", *java.splitlines()[:1]]
+    return found
+
+
+def put_between_marks(page: Path, text: str) -> None:
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"bench: {page} has no {BEGIN} and {END}")
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

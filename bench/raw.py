@@ -1,6 +1,6 @@
-"""A raw socket generator that pipelines: prepared frames out, answers counted, as little as possible between.
+"""Requests as bytes, made by the package's own codecs, and a load generator in Python for machines without a C compiler.
 
-It has no client library's cost, so that what it measures is the broker. Frames are made by the package's own codecs.
+The generator has the modes of `generator.c` and gives the same figures; it only costs more.
 """
 
 from __future__ import annotations
@@ -13,10 +13,20 @@ import time
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
 from barnabas.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from barnabas.wire.messages.produce import ProduceRequest
+from bench.brokers import cpu_s
 
 _LENGTH = struct.Struct(">i")
+_CORRELATION_ID_AT = 8
+_PARTITION_STRIDE = 28
+_FETCH_HEADER = struct.Struct(">ihqqqi")
+_SILENCE_S = 60
+
+
+# Requests.
 
 
 def frame(api_key: int, version: int, message, *, flexible: bool, correlation_id: int = 1) -> bytes:
@@ -28,69 +38,14 @@ def frame(api_key: int, version: int, message, *, flexible: bool, correlation_id
     return _LENGTH.pack(len(header) + len(body)) + header + body
 
 
-def connect(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-def receive(connection: socket.socket) -> bytes:
-    """One answer, without its length."""
-    want = _LENGTH.unpack(_exactly(connection, 4))[0]
-    return _exactly(connection, want)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    filled = 0
-    while filled < size:
-        got = connection.recv_into(view[filled:])
-        if not got:
-            raise ConnectionError("the broker closed the connection")
-        filled += got
-    return bytes(buffer)
-
-
-def create_topic(port: int, name: str, partitions: int, **configs: str) -> None:
-    request = CreateTopicsRequest(
-        topics=[
-            CreateTopicsRequest.CreatableTopic(
-                name=name,
-                num_partitions=partitions,
-                replication_factor=1,
-                assignments=[],
-                configs=[
-                    CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-                    for key, value in configs.items()
-                ],
-            )
-        ],
-        timeout_ms=30_000,
-    )
-    with connect(port) as connection:
-        connection.sendall(frame(19, 5, request, flexible=True))
-        answer = receive(connection)
-        response = CreateTopicsResponse.decode(answer, 5, 5)
-        assert response.topics[0].error_code == 0, response
-    # Kafka creates in the background: wait until the partitions lead.
-    deadline = time.monotonic() + 60
-    probe = produce_frame(name, partitions - 1, records=1, size_bytes=1)
-    while True:
-        with connect(port) as connection:
-            connection.sendall(probe)
-            answer = receive(connection)
-        if answer[4 + 4 + 2 + len(name) + 4 + 4 :][:2] == b"\0\0":
-            return
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.05)
-
-
-def produce_frame(topic: str, partition: int, *, records: int, size_bytes: int, acks: int = 1) -> bytes:
-    """A Produce 7 request of one batch of `records` records with values of `size_bytes` bytes."""
-    value = (b"0123456789abcdef" * (size_bytes // 16 + 1))[:size_bytes]
-    now_ms = int(time.time() * 1000)
-    batch = bytes(build_batch([Record(i, now_ms, None, value, ()) for i in range(records)]))
+def produce_frame(
+    topic: str, partition: int, *, records: int, size_bytes: int, acks: int = -1, batch: bytes | None = None
+) -> bytes:
+    """A Produce 7 request of one batch: the given one, or `records` records with values of `size_bytes` bytes."""
+    if batch is None:
+        value = (b"0123456789abcdef" * (size_bytes // 16 + 1))[:size_bytes]
+        now_ms = int(time.time() * 1000)
+        batch = bytes(build_batch([Record(i, now_ms, None, value, ()) for i in range(records)]))
     request = ProduceRequest(
         transactional_id=None,
         acks=acks,
@@ -105,63 +60,248 @@ def produce_frame(topic: str, partition: int, *, records: int, size_bytes: int, 
     return frame(0, 7, request, flexible=False)
 
 
+def produce_error_at(topic: str) -> int:
+    """Where the answer to `produce_frame` has its error code, after its size."""
+    return 4 + 4 + 2 + len(topic) + 4 + 4
+
+
+def fetch_frame(topic: str, partitions: int, *, partition_bytes: int) -> bytes:
+    """A Fetch 11 request of all partitions from offset 0, with the limits of the usual clients but for `partition_bytes`."""
+    request = FetchRequest(
+        replica_id=-1,
+        max_wait_ms=500,
+        min_bytes=1,
+        max_bytes=50 << 20,
+        isolation_level=0,
+        session_id=0,
+        session_epoch=-1,
+        topics=[
+            FetchRequest.FetchTopic(
+                topic=topic,
+                partitions=[
+                    FetchRequest.FetchPartition(
+                        partition=partition, fetch_offset=0, partition_max_bytes=partition_bytes
+                    )
+                    for partition in range(partitions)
+                ],
+            )
+        ],
+        forgotten_topics_data=[],
+        rack_id="",
+    )
+    return frame(1, 11, request, flexible=False)
+
+
+def fetch_partitions_at(topic: str) -> int:
+    """Where `fetch_frame` has its first partition."""
+    header = 4 + 8 + 2 + len("bench")
+    return header + 4 + 4 + 4 + 4 + 1 + 4 + 4 + 4 + 2 + len(topic) + 4
+
+
+# One at a time.
+
+
+def connect(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(_SILENCE_S * 2)
+    return connection
+
+
+def receive(connection: socket.socket) -> bytes:
+    """One answer, without its length."""
+    return exactly(connection, _LENGTH.unpack(exactly(connection, 4))[0])
+
+
+def exactly(connection: socket.socket, size: int) -> bytes:
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    filled = 0
+    while filled < size:
+        got = connection.recv_into(view[filled:])
+        if not got:
+            raise ConnectionError("the broker closed the connection")
+        filled += got
+    return bytes(buffer)
+
+
+def ask(port: int, request: bytes) -> bytes:
+    """One answer on a connection of its own."""
+    with connect(port) as connection:
+        connection.sendall(request)
+        return receive(connection)
+
+
+def create_topic(port: int, name: str, partitions: int, **configs: str) -> None:
+    """Creates a topic and waits until its last partition can be written and read; it stays empty."""
+    create_topics(port, [name], partitions, **configs)
+    wait_until_led(port, name, partitions - 1)
+
+
+def create_topics(port: int, names: list[str], partitions: int, **configs: str) -> None:
+    request = CreateTopicsRequest(
+        topics=[
+            CreateTopicsRequest.CreatableTopic(
+                name=name,
+                num_partitions=partitions,
+                replication_factor=1,
+                assignments=[],
+                configs=[
+                    CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
+                    for key, value in configs.items()
+                ],
+            )
+            for name in names
+        ],
+        timeout_ms=120_000,
+    )
+    response = CreateTopicsResponse.decode(ask(port, frame(19, 5, request, flexible=True)), 5, 5)
+    assert not any(topic.error_code for topic in response.topics), response
+
+
+def wait_until_led(port: int, topic: str, partition: int) -> None:
+    """Kafka makes partitions after its answer: waits until this one answers ListOffsets."""
+    message = ListOffsetsRequest(
+        replica_id=-1,
+        isolation_level=0,
+        topics=[
+            ListOffsetsRequest.ListOffsetsTopic(
+                name=topic,
+                partitions=[
+                    ListOffsetsRequest.ListOffsetsPartition(
+                        partition_index=partition, current_leader_epoch=-1, timestamp=-1
+                    )
+                ],
+            )
+        ],
+    )
+    probe = frame(2, 4, message, flexible=False)
+    deadline = time.monotonic() + 120
+    with connect(port) as connection:
+        while True:
+            connection.sendall(probe)
+            response = ListOffsetsResponse.decode(receive(connection), 4, 4)
+            if response.topics[0].partitions[0].error_code == 0:
+                return
+            assert time.monotonic() < deadline, response
+            time.sleep(0.01)
+
+
+def delete_topic(port: int, name: str) -> None:
+    message = DeleteTopicsRequest(topic_names=[name], timeout_ms=60_000)
+    ask(port, frame(20, 3, message, flexible=False))
+
+
+# The generator of generator.c, in Python.
+
+
+class _Window:
+    """Warm-up, measurement, end; counts what falls into the measurement."""
+
+    def __init__(
+        self, broker, warm_s: float, seconds: float, warm_bytes: int = 0, total_bytes: int = 0
+    ) -> None:
+        self.broker = broker
+        self.phases = [(warm_s, warm_bytes), (seconds, total_bytes)]
+        self.phase = 0
+        self.started = time.perf_counter()
+        self.requests = self.bytes = 0
+        self.latencies: list[float] = []
+        self.cpu = (0.0, 0.0)
+        self.seconds = 0.0
+
+    @property
+    def ended(self) -> bool:
+        return self.phase == 2
+
+    def look_at_clock(self, now: float) -> None:
+        while self.phase < 2:
+            seconds, total_bytes = self.phases[self.phase]
+            if now - self.started < seconds and not (total_bytes and self.bytes >= total_bytes):
+                return
+            cpu = (cpu_s(self.broker.pid), time.process_time())
+            if self.phase == 0:
+                self.started, self.requests, self.bytes, self.cpu = now, 0, 0, cpu
+                self.latencies.clear()
+            else:
+                self.seconds = now - self.started
+                self.cpu = (cpu[0] - self.cpu[0], cpu[1] - self.cpu[1])
+            self.phase += 1
+
+    def figures(self) -> dict[str, float]:
+        latencies = sorted(self.latencies) or [0.0]
+        found = {"seconds": self.seconds, "requests": self.requests, "bytes": self.bytes}
+        found |= {"broker_cpu_s": self.cpu[0], "own_cpu_s": self.cpu[1], "samples": len(self.latencies)}
+        for name, part in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
+            found[name] = latencies[int(len(latencies) * part)] * 1000
+        return found | {"max_ms": latencies[-1] * 1000}
+
+
 def pump(
-    port: int, frames: list[bytes], count: int, *, connections: int, depth: int
-) -> tuple[float, list[float]]:
-    """Sends `count` requests over `connections`, at most `depth` under way on each; gives seconds and latencies (s)."""
+    broker,
+    frames: list[bytes],
+    *,
+    connections: int,
+    depth: int,
+    warm_s: float,
+    seconds: float,
+    warm_bytes: int,
+    bytes: int,  # noqa: A002 - the option's name
+    error_at: int,
+) -> dict[str, float]:
+    window = _Window(broker, warm_s, seconds, warm_bytes, bytes)
     poll = select.epoll()
-    states = {}
-    per_connection = count // connections
+    senders = {}
     for index in range(connections):
-        connection = connect(port)
+        connection = connect(broker.port)
         connection.setblocking(False)
         poll.register(connection, select.EPOLLIN | select.EPOLLOUT)
-        states[connection.fileno()] = _Sender(connection, frames[index % len(frames)], per_connection, depth)
-    latencies: list[float] = []
-    started = time.perf_counter()
-    open_count = connections
-    while open_count:
-        for descriptor, events in poll.poll():
-            sender = states[descriptor]
-            if events & select.EPOLLIN and sender.read(latencies):
-                poll.unregister(descriptor)
-                sender.connection.close()
-                open_count -= 1
-                continue
-            writable = sender.write()
-            if writable != sender.waits_for_room:
-                sender.waits_for_room = writable
-                poll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if writable else 0))
-    elapsed = time.perf_counter() - started
+        senders[connection.fileno()] = _Sender(
+            connection, frames[index % len(frames)], depth, window, error_at
+        )
+    while not window.ended or any(sender.sent_at for sender in senders.values()):
+        ready = poll.poll(_SILENCE_S)
+        if not ready:
+            raise TimeoutError(f"no answer for {_SILENCE_S} s")
+        window.look_at_clock(time.perf_counter())
+        for descriptor, events in ready:
+            sender = senders[descriptor]
+            if events & select.EPOLLIN:
+                sender.read()
+            waits = sender.write()
+            if waits != sender.waits_for_room:
+                sender.waits_for_room = waits
+                poll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if waits else 0))
     poll.close()
-    return elapsed, latencies
+    for sender in senders.values():
+        sender.connection.close()
+    return window.figures()
 
 
 class _Sender:
-    def __init__(self, connection: socket.socket, request: bytes, count: int, depth: int) -> None:
+    def __init__(
+        self, connection: socket.socket, request: bytes, depth: int, window: _Window, error_at: int
+    ) -> None:
         self.connection = connection
         self.request = request
-        self.unsent = count
-        self.unanswered = count
         self.depth = depth
+        self.window = window
+        self.error_at = error_at
         self.rest = memoryview(b"")
         self.buffer = bytearray(1 << 18)
         self.kept = 0
         self.sent_at: list[float] = []
-        self.answered = 0
         self.waits_for_room = True
 
     def write(self) -> bool:
         """Sends as many as may be under way; True while the socket has no room."""
         while True:
             if not self.rest:
-                room = min(self.depth - (len(self.sent_at) - self.answered), self.unsent)
-                if room <= 0:
+                room = self.depth - len(self.sent_at)
+                if room <= 0 or self.window.ended:
                     return False
-                if len(self.request) * room > 1 << 20:
-                    room = max(1, (1 << 20) // len(self.request))
+                room = max(1, min(room, (1 << 20) // len(self.request)))
                 self.rest = memoryview(self.request * room)
-                self.unsent -= room
                 self.sent_at.extend([time.perf_counter()] * room)
             try:
                 sent = self.connection.send(self.rest)
@@ -169,91 +309,130 @@ class _Sender:
                 return True
             self.rest = self.rest[sent:]
 
-    def read(self, latencies: list[float]) -> bool:
-        """Counts answers; True after the last."""
+    def read(self) -> None:
         got = self.connection.recv_into(memoryview(self.buffer)[self.kept :])
         if not got:
             raise ConnectionError("the broker closed the connection")
         end = self.kept + got
         now = time.perf_counter()
-        position = 0
+        position = answered = 0
         while end - position >= 4:
             size = 4 + _LENGTH.unpack_from(self.buffer, position)[0]
+            if size > len(self.buffer):
+                self.buffer.extend(bytes(size))
             if end - position < size:
                 break
+            if self.error_at >= 0:
+                at = position + 4 + self.error_at
+                assert self.buffer[at : at + 2] == b"\0\0", self.buffer[position : position + size]
             position += size
-            latencies.append(now - self.sent_at[self.answered])
-            self.answered += 1
-            self.unanswered -= 1
+            answered += 1
+        if not self.window.ended:
+            self.window.latencies.extend(now - sent_at for sent_at in self.sent_at[:answered])
+            self.window.requests += answered
+            self.window.bytes += answered * len(self.request)
+        del self.sent_at[:answered]
         self.buffer[: end - position] = self.buffer[position:end]
         self.kept = end - position
-        return self.unanswered == 0
 
 
-def fetch_all(port: int, topic: str, partitions: int, total_bytes: int) -> float:
-    """Fetches all partitions from the start until `total_bytes` came, on one connection; gives seconds."""
+def fetch(
+    broker, frames: list[bytes], *, partitions: int, partitions_at: int, warm_s: float, seconds: float
+) -> dict[str, float]:
+    request = bytearray(frames[0])
     offsets = dict.fromkeys(range(partitions), 0)
-    scratch = bytearray(64 << 20)
-    view = memoryview(scratch)
-    got_bytes = 0
-    started = time.perf_counter()
-    with connect(port) as connection:
-        while got_bytes < total_bytes:
-            request = FetchRequest(
-                replica_id=-1,
-                max_wait_ms=500,
-                min_bytes=1,
-                max_bytes=50 << 20,
-                isolation_level=0,
-                session_id=0,
-                session_epoch=-1,
-                topics=[
-                    FetchRequest.FetchTopic(
-                        topic=topic,
-                        partitions=[
-                            FetchRequest.FetchPartition(
-                                partition=partition, fetch_offset=offset, partition_max_bytes=8 << 20
-                            )
-                            for partition, offset in offsets.items()
-                        ],
-                    )
-                ],
-                forgotten_topics_data=[],
-                rack_id="",
-            )
-            connection.sendall(frame(1, 11, request, flexible=False))
-            size = _LENGTH.unpack(_exactly(connection, 4))[0]
+    view = memoryview(bytearray(128 << 20))
+    window = _Window(broker, warm_s, seconds)
+    with connect(broker.port) as connection:
+        while not window.ended:
+            for index, (partition, offset) in enumerate(offsets.items()):
+                at = partitions_at + index * _PARTITION_STRIDE
+                struct.pack_into(">i4xq", request, at, partition, offset)
+            sent_at = time.perf_counter()
+            connection.sendall(request)
+            size = _LENGTH.unpack(exactly(connection, 4))[0]
             filled = 0
             while filled < size:
                 filled += connection.recv_into(view[filled:size])
-            got_bytes += _advance(view[:size], offsets)
-    return time.perf_counter() - started
+            got = _take_fetched(view[:size], offsets)
+            now = time.perf_counter()
+            window.requests += 1
+            window.bytes += got
+            window.latencies.append(now - sent_at)
+            window.look_at_clock(now)
+    return window.figures()
 
 
-def _advance(answer: memoryview, offsets: dict[int, int]) -> int:
+def _take_fetched(answer: memoryview, offsets: dict[int, int], *, again: bool = True) -> int:
     # Walks a Fetch 11 answer with one topic: only headers are looked at.
-    position = 4 + 4 + 2 + 4 + 4
+    position = 4 + 4
+    assert answer[position : position + 2] == b"\0\0"
+    position += 2 + 4
+    if not _LENGTH.unpack_from(answer, position)[0]:
+        return 0
+    position += 4
     position += 2 + int.from_bytes(answer[position : position + 2], "big")
-    count = int.from_bytes(answer[position : position + 4], "big")
+    count = _LENGTH.unpack_from(answer, position)[0]
     position += 4
     total = 0
     for _ in range(count):
-        partition = int.from_bytes(answer[position : position + 4], "big")
-        error = int.from_bytes(answer[position + 4 : position + 6], "big")
+        partition, error, high_watermark, _, _, aborted = _FETCH_HEADER.unpack_from(answer, position)
         assert error == 0, error
-        position += 4 + 2 + 8 + 8 + 8
-        aborted = int.from_bytes(answer[position : position + 4], "big", signed=True)
-        position += 4 + 16 * max(aborted, 0) + 4
-        size = int.from_bytes(answer[position : position + 4], "big", signed=True)
+        position += _FETCH_HEADER.size + 16 * max(aborted, 0) + 4
+        size = max(_LENGTH.unpack_from(answer, position)[0], 0)
         position += 4
-        end = position + max(size, 0)
+        end = position + size
+        offset = offsets[partition]
         while end - position >= 61:
-            length = 12 + int.from_bytes(answer[position + 8 : position + 12], "big")
+            length = 12 + _LENGTH.unpack_from(answer, position + 8)[0]
             if end - position < length:
                 break
             base = int.from_bytes(answer[position : position + 8], "big")
-            offsets[partition] = base + int.from_bytes(answer[position + 23 : position + 27], "big") + 1
+            offset = base + _LENGTH.unpack_from(answer, position + 23)[0] + 1
             position += length
             total += length
         position = end
+        if size:
+            # Who had an answer queues at the end, as in the clients, so that a limit of the answer starves nobody.
+            del offsets[partition]
+        offsets[partition] = 0 if again and offset >= high_watermark else offset
     return total
+
+
+def endtoend(
+    broker, frames: list[bytes], *, partitions_at: int, rate: float, warm_s: float, seconds: float
+) -> dict[str, float]:
+    produce, ask_for = frames[0], bytearray(frames[1])
+    window = _Window(broker, warm_s, seconds)
+    due: list[float] = []
+    offsets = {0: 0}
+    kept = bytearray()
+    with connect(broker.port) as producer, connect(broker.port) as consumer:
+        started = time.perf_counter()
+        consumer.sendall(ask_for)
+        while not window.ended:
+            now = time.perf_counter()
+            window.look_at_clock(now)
+            while started + len(due) / rate <= now:
+                due.append(started + len(due) / rate)
+                producer.sendall(produce)
+            wait_s = max(0.0, started + len(due) / rate - time.perf_counter())
+            ready = select.select([producer, consumer], [], [], wait_s)[0]
+            if producer in ready:
+                assert producer.recv(65536), "the producer's connection ended"
+            if consumer not in ready:
+                continue
+            piece = consumer.recv(1 << 20)
+            assert piece, "the consumer's connection ended"
+            kept += piece
+            if len(kept) < 4 or len(kept) < 4 + _LENGTH.unpack_from(kept)[0]:
+                continue
+            first = offsets[0]
+            window.bytes += _take_fetched(memoryview(bytes(kept))[4:], offsets, again=False)
+            kept.clear()
+            now = time.perf_counter()
+            window.latencies.extend(now - due[offset] for offset in range(first, offsets[0]))
+            window.requests += offsets[0] - first
+            struct.pack_into(">q", ask_for, partitions_at + 8, offsets[0])
+            consumer.sendall(ask_for)
+    return window.figures()

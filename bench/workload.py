@@ -1,0 +1,115 @@
+"""What a row's workload is handed, and the register of all of them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.brokers import FSYNC, PAGE_CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bench.generator import Load
+    from bench.table import Table
+
+__all__ = ["FULL", "QUICK", "WORKLOADS", "Run", "Sizes", "Workload", "workload"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long and how much. The warm-up is the same load as what is measured, and the same for both brokers."""
+
+    warm_s: float
+    seconds: float
+    bulk_warm_bytes: int
+    bulk_bytes: int
+    client_bytes: int
+    idle_connections: int
+    topics: int
+    recovery_bytes: int
+    idle_s: float
+
+
+FULL = Sizes(
+    warm_s=3,
+    seconds=4,
+    bulk_warm_bytes=700_000_000,
+    bulk_bytes=1_000_000_000,
+    client_bytes=500_000_000,
+    idle_connections=5000,
+    topics=1000,
+    recovery_bytes=1_000_000_000,
+    idle_s=5,
+)
+QUICK = Sizes(
+    warm_s=0.1,
+    seconds=0.2,
+    bulk_warm_bytes=1_000_000,
+    bulk_bytes=4_000_000,
+    client_bytes=1_000_000,
+    idle_connections=50,
+    topics=10,
+    recovery_bytes=5_000_000,
+    idle_s=0.1,
+)
+
+
+@dataclass
+class Run:
+    """One broker in one class of durability, the table, and the sizes."""
+
+    broker: object
+    durability: str
+    table: Table
+    sizes: Sizes
+    directory: Path
+
+    def add(self, name: str, unit: str, figure: float, *, more_is_better: bool) -> None:
+        self.table.add(
+            self.broker, name, unit, figure, more_is_better=more_is_better, durability=self.durability
+        )
+
+    def more(self, name: str, unit: str, figure: float) -> None:
+        """A figure that is better the higher it is."""
+        self.add(name, unit, figure, more_is_better=True)
+
+    def less(self, name: str, unit: str, figure: float) -> None:
+        """A figure that is better the lower it is."""
+        self.add(name, unit, figure, more_is_better=False)
+
+    def generator(self, load: Load) -> None:
+        """Says what the generator itself used, which it took from the broker."""
+        each_us = load.own_cpu_s / max(load.requests, 1) * 1e6
+        share = load.own_cpu_s / load.seconds
+        print(
+            f"bench:   generator {each_us:.1f} µs a request, {share:.0%} of a core",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`durability` is the class it is measured in, or None if it starts brokers of its own."""
+
+    name: str
+    durability: str | None
+    measure: Callable[[Run], None]
+
+
+WORKLOADS: list[Workload] = []
+
+
+def workload(name: str, *durabilities: str | None) -> Callable:
+    """Registers a workload, once for each class; in the fsync class its name ends with -fsync."""
+
+    def register(measure: Callable[[Run], None]) -> Callable[[Run], None]:
+        for durability in durabilities or (PAGE_CACHE,):
+            suffix = "-fsync" if durability == FSYNC else ""
+            WORKLOADS.append(Workload(name + suffix, durability, measure))
+        return measure
+
+    return register

@@ -1,0 +1,96 @@
+"""The bench itself: every row can be measured on our broker, by the C generator and by the Python one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import generator
+from bench.__main__ import BEGIN, END
+from bench.table import Table
+from bench.workload import WORKLOADS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's CPU clocks")
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _bench(*arguments: object, **environment: str) -> str:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=_ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_row_is_measured_and_written_down(tmp_path):
+    """A quick run gives figures for every row, as a table between the marks of a page and as JSON."""
+    page, figures = tmp_path / "page.md", tmp_path / "figures.json"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    printed = _bench("--quick", "--rounds", 2, "--only", "barnabas", "--write", page, "--json", figures)
+    written = page.read_text()
+    assert printed.strip() in written
+    assert written.startswith(f"before\n{BEGIN}\n")
+    assert written.endswith(f"{END}\nafter\n")
+    assert "old" not in written
+    rows = json.loads(figures.read_text())["rows"]
+    assert len(rows) > len(WORKLOADS)
+    for row in rows:
+        assert len(row["figures"]["barnabas"]) == 2, row
+        assert all(figure >= 0 for figure in row["figures"]["barnabas"]), row
+
+
+def test_rows_can_be_measured_without_a_compiler():
+    """The generator in Python takes the place of the compiled one."""
+    printed = _bench(
+        *("--quick", "--rounds", 1, "--only", "barnabas", "--rows", "small*"), BARNABAS_BENCH_PYTHON="1"
+    )
+    assert "Generator: Python" in printed
+    assert "32 connections: p99.9 | fsync" in printed
+
+
+def test_unknown_rows_are_refused():
+    with pytest.raises(AssertionError):
+        _bench("--rows", "nothing")
+
+
+def test_the_generator_fails_when_the_broker_answers_with_an_error(tmp_path):
+    """Refused requests are no throughput."""
+    from bench import raw
+    from bench.brokers import Barnabas
+
+    broker = Barnabas(tmp_path)
+    broker.start()
+    try:
+        frame = raw.produce_frame("missing", 0, records=1, size_bytes=10)
+        with pytest.raises((RuntimeError, AssertionError), match=r"error 3|missing"):
+            generator.pump(broker, [frame], warm_s=0, seconds=1, error_at=raw.produce_error_at("missing"))
+    finally:
+        broker.stop()
+
+
+class _Named:
+    def __init__(self, name):
+        self.name = name
+
+
+def test_ratio_is_the_advantage_of_ours_whatever_is_better():
+    """Above 1 is ahead, by the medians, for throughput as for latency; rows behind are listed again."""
+    table = Table()
+    for ours, theirs in ((10, 1), (30, 2), (20, 40)):
+        table.add(_Named("barnabas"), "speed", "MB/s", ours, more_is_better=True)
+        table.add(_Named("kafka"), "speed", "MB/s", theirs, more_is_better=True)
+        table.add(_Named("barnabas"), "delay", "ms", ours, more_is_better=False)
+        table.add(_Named("kafka"), "delay", "ms", theirs, more_is_better=False)
+    speed, delay = table.rows.values()
+    assert (speed.ratio, delay.ratio) == (10, 0.1)
+    text = table.markdown()
+    assert "| speed |  | MB/s | 20.0 (10.0 to 30.0) | 2.00 (1.00 to 40.0) | 10.00 |" in text
+    assert "| delay" in text.partition("behind")[2]
+    assert "| speed" not in text.partition("behind")[2]
