@@ -37,7 +37,8 @@ from barnabas.log.files import Files
 from barnabas.log.group_commit import GroupCommit
 from barnabas.log.log_directories import LogDirectories
 from barnabas.log.log_metrics import LogMetrics
-from barnabas.metadata.identifiers import ResourceType
+from barnabas.log.missing_directories import KnownPlacements
+from barnabas.metadata.identifiers import UNASSIGNED_DIRECTORY, ResourceType
 from barnabas.metrics import Registry
 from barnabas.network.context import format_address
 from barnabas.network.endpoints import (
@@ -48,6 +49,7 @@ from barnabas.network.endpoints import (
 from barnabas.network.event_loop import new_event_loop
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.socket_server import SocketServer
+from barnabas.replication.directory_assignments import DirectoryAssignments
 from barnabas.replication.replicas import Replicas
 from barnabas.replication.sessions import FetchSessions
 from barnabas.replication.waiting import Waiting
@@ -94,6 +96,7 @@ class Broker:
         self.metrics_address: Address | None = None
         self._closing = contextlib.AsyncExitStack()
         self._state = _STARTING
+        self._lost_logs = 0
         self._node_id: int = config["node.id"]
 
     @property
@@ -139,6 +142,11 @@ class Broker:
         )
         await self._controller.open()
         self._closing.push_async_callback(self._controller.close)
+        self._log_directories.set_aside_strays(self._belongs_here)
+        await self._adopt_directories()
+        assignments = DirectoryAssignments(
+            loop, lambda placed: self._controller.assign_directories(self._node_id, placed)
+        )
         self._replicas = Replicas(
             node_id=self._node_id,
             log_directories=self._log_directories,
@@ -147,10 +155,10 @@ class Broker:
             log_config=self._log_config,
             loop=loop,
             metrics=self.metrics,
+            on_placement=assignments.note,
         )
         self._state = _RECOVERING
         await self._log_directories.recover()
-        self._log_directories.set_aside_strays(self._belongs_here)
         self._group_coordinator = GroupCoordinator(
             controller=self._controller, config=config, clock=self.clock, loop=loop, metrics=self.metrics
         )
@@ -220,9 +228,39 @@ class Broker:
             clean=self._state == _STOPPING, broker_epoch=-1 if broker is None else broker.epoch
         )
 
+    async def _adopt_directories(self) -> None:
+        """Compares the directories with the metadata, which learns what it did not know; new ones are taken."""
+        image = self._controller.image
+        placed = {
+            (topic.name, partition.index): partition.directory_of(self._node_id) or UNASSIGNED_DIRECTORY
+            for topic in image.topics.values()
+            for partition in topic.partitions
+            if self._node_id in partition.replicas
+        }
+        broker = image.brokers.get(self._node_id)
+        report = self._log_directories.adopt(
+            KnownPlacements(placed, () if broker is None else broker.log_dirs)
+        )
+        self._lost_logs = len(report.given_up)
+        await self._controller.assign_directories(
+            self._node_id,
+            {
+                (image.topics[topic].id, index): directory_id
+                for (topic, index), directory_id in report.corrections.items()
+            },
+        )
+
     def _metadata_store(self, loop: asyncio.AbstractEventLoop) -> EmbeddedStore:
         config = self.config
-        directory = Path(config["metadata.log.dir"] or self._log_directories.directories[0].path)
+        first = self._log_directories.directories[0]
+        directory = Path(config["metadata.log.dir"] or first.path)
+        if directory == first.path and isinstance(first.error, StorageError):
+            raise ConfigError(f"{first.error}.")
+        if len(self._log_directories) and not self._files.exists(directory / METADATA_DIRECTORY):
+            raise ConfigError(
+                f"{directory} has no metadata log ({METADATA_DIRECTORY}), though there are logs of partitions: mount its disk, "
+                "or name the directory that has it in metadata.log.dir."
+            )
         return EmbeddedStore(
             self._files,
             directory / METADATA_DIRECTORY,
@@ -280,7 +318,8 @@ class Broker:
                 log_dirs=tuple(self._log_directories.directory_ids),
             )
         )
-        await self._controller.unfence_broker(self._node_id, clean=self._log_directories.was_clean)
+        clean = self._log_directories.was_clean and not self._lost_logs
+        await self._controller.unfence_broker(self._node_id, clean=clean)
 
     def _belongs_here(self, topic: str, index: int, topic_id: bytes | None) -> bool:
         found = self._controller.image.topics.get(topic)

@@ -416,6 +416,7 @@ async def live(world: World, operations, moment, chance, ending) -> None:
         log_config=lambda _topic: CONFIG,
     )
     logs.open()
+    logs.adopt()
     await logs.recover()
     logs.set_aside_strays(lambda topic, index, topic_id: topic_id in (None, world.ids[index]))
     hosts = Hosts(world, logs, commit)

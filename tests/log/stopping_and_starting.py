@@ -11,11 +11,13 @@ from barnabas.config.topic import LogConfig
 from barnabas.log.files import Files
 from barnabas.log.group_commit import GroupCommit
 from barnabas.log.log_directories import LogDirectories
+from barnabas.log.missing_directories import KnownPlacements
 from barnabas.records.batch import parse_header
 from barnabas.records.builder import build_batch
 
 IDS = [bytes([number]) * 16 for number in range(1, 9)]
 CONFIG = LogConfig(file_delete_delay_ms=0)
+NOTHING_KNOWN = KnownPlacements()
 
 
 class FakeClock:
@@ -77,7 +79,7 @@ class Broker:
         self.configs = {}
 
     @asynccontextmanager
-    async def running(self, *, clean=True, cluster_id=None):
+    async def running(self, *, clean=True, cluster_id=None, known=NOTHING_KNOWN):
         loop = asyncio.get_running_loop()
         group_commit = GroupCommit(loop, threads=2)
         logs = LogDirectories(
@@ -92,6 +94,7 @@ class Broker:
         try:
             async with asyncio.timeout(20):
                 logs.open(cluster_id=cluster_id)
+                self.report = logs.adopt(known)
                 await logs.recover()
                 yield logs
         finally:

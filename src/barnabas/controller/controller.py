@@ -27,7 +27,7 @@ from barnabas.metadata.image import MetadataImage
 from barnabas.metadata.topic_names import validate_topic_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.brokers import BrokerRegistration
@@ -356,7 +356,16 @@ class Controller:
         Raises:
             KafkaError: BROKER_ID_NOT_REGISTERED.
         """
-        records = brokers.unfence_broker(self._newest, broker_id, clean=clean)
+        return self._write_in_parts(brokers.unfence_broker(self._newest, broker_id, clean=clean))
+
+    def assign_directories(
+        self, broker_id: int, placed: Mapping[tuple[bytes, int], bytes]
+    ) -> asyncio.Future[None]:
+        """Notes in which log directories a broker keeps its replicas: the directory's id by topic id and partition."""
+        return self._write_in_parts(partitions.assign_directories(self._newest, broker_id, placed))
+
+    def _write_in_parts(self, records: list[Any]) -> asyncio.Future[None]:
+        """Writes records that need not be one batch; done with the last of them."""
         while len(records) > RECORDS_MAX:
             self._write(records[:RECORDS_MAX], None).add_done_callback(_heard)
             del records[:RECORDS_MAX]

@@ -1,4 +1,7 @@
-"""Giving topics more partitions. Pure; refusals as Kafka's `ReplicationControlManager.createPartitions`."""
+"""Giving topics more partitions, and noting where a broker keeps them. Pure.
+
+Refusals as Kafka's `ReplicationControlManager.createPartitions`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from barnabas.controller.placement import place
 from barnabas.controller.topics import PARTITIONS_MAX, new_partition, validate_assignment
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metadata.identifiers import UNASSIGNED_DIRECTORY
 from barnabas.metadata.snapshot import partition_record
+from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from barnabas.metadata.image import MetadataImage
 
-__all__ = ["MorePartitions", "create_partitions"]
+__all__ = ["MorePartitions", "assign_directories", "create_partitions"]
 
 
 class MorePartitions(NamedTuple):
@@ -89,3 +94,31 @@ def _add(image: MetadataImage, topic: MorePartitions, chance: random.Random) -> 
         partition_record(existing.id, new_partition(image, index, replicas))
         for index, replicas in enumerate(placed, count)
     ]
+
+
+def assign_directories(
+    image: MetadataImage, broker_id: int, placed: Mapping[tuple[bytes, int], bytes]
+) -> list[PartitionChangeRecord]:
+    """The records that say in which log directories a broker keeps its replicas; what is known or gone is left out.
+
+    Args:
+        image: What is known.
+        broker_id: The broker.
+        placed: The directory's id by topic id and partition.
+    """
+    records = []
+    for (topic_id, index), directory_id in placed.items():
+        topic = image.topic_by_id(topic_id)
+        if topic is None or index >= len(topic.partitions):
+            continue
+        partition = topic.partitions[index]
+        if broker_id not in partition.replicas or partition.directory_of(broker_id) == directory_id:
+            continue
+        # Replicas from before there were directory ids have none at all.
+        before = partition.directories or (UNASSIGNED_DIRECTORY,) * len(partition.replicas)
+        directories = [
+            directory_id if replica == broker_id else known
+            for replica, known in zip(partition.replicas, before, strict=True)
+        ]
+        records.append(PartitionChangeRecord(partition_id=index, topic_id=topic_id, directories=directories))
+    return records

@@ -3,11 +3,13 @@
 Start:
 
     open()      locks the directories, checks whose they are, finds the partitions (no log is read)
+    adopt()     compares them with what the metadata knows, and takes possession of new directories
     recover()   after a crash: reads the logs from their recovery points on, a few at a time, in worker threads.
                 After a clean shutdown there is nothing to do: a log is opened when it is first asked for.
 
 A directory whose disk fails goes offline with all its logs; the others serve on. A partition that may lie in an offline
-directory is never begun anew elsewhere: that would be an empty log in the place of a full one.
+directory, or lies in one that is missing (`missing_directories`), is never begun anew elsewhere: that would be an empty log
+in the place of a full one.
 
 Everything here runs on the loop, but for what is slow (recovery, syncs, checkpoints, deletion): that runs in worker threads,
 on what the loop handed them.
@@ -29,9 +31,18 @@ from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
 from barnabas.log.log_directory import HostedLog, LogDirectory
+from barnabas.log.meta_properties import MetaProperties
+from barnabas.log.missing_directories import (
+    KnownPlacements,
+    PlacementReport,
+    compare,
+    describe_missing,
+    likely_directory_id,
+)
 from barnabas.log.partition_log import PartitionLog
 from barnabas.log.producer_state import ProducerSettings
 from barnabas.log.upkeep import Upkeep
+from barnabas.wire.primitives import uuid_from_text, uuid_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +56,8 @@ if TYPE_CHECKING:
 __all__ = ["LogDirectories"]
 
 logger = logging.getLogger(__name__)
+
+_NAMED_MAX = 5
 
 
 class LogDirectories:
@@ -86,6 +99,7 @@ class LogDirectories:
         paths = dict.fromkeys(Path(name).absolute() for name in config["log.dirs"] or config["log.dir"])
         self._directories = {path: LogDirectory(files, path) for path in paths}
         self._hosted: dict[tuple[str, int], HostedLog] = {}
+        self._missing: dict[tuple[str, int], bytes] = {}
         self._executor = ThreadPoolExecutor(
             max_workers=config["barnabas.worker.threads"], thread_name_prefix="log-worker"
         )
@@ -99,7 +113,7 @@ class LogDirectories:
     # ----- start
 
     def open(self, *, cluster_id: str | None = None) -> None:
-        """Take possession of the directories and find what is in them; no log is opened.
+        """Lock the directories and find what is in them; no log is opened, and new directories stay as they are.
 
         Args:
             cluster_id: the cluster's id where it is known from elsewhere; else that of the directories, or a new one.
@@ -111,26 +125,30 @@ class LogDirectories:
         try:
             for directory in self._directories.values():
                 self._take(directory)
-            self._settle_owner(cluster_id)
+            self._refuse_if_none_is_left()
+            self._owners(cluster_id)
             deleted = []
             for directory in self.online:
                 try:
                     deleted += directory.scan()
                 except OSError as error:
                     self.take_offline(directory.path, error)
+                    continue
+                if directory.is_empty and not self.config["barnabas.accept.new.log.dirs"]:
+                    self.take_offline(
+                        directory.path,
+                        StorageError(
+                            f"{directory.path} is empty, and barnabas.accept.new.log.dirs is false: mount its disk, or start "
+                            "once with true to begin a new directory"
+                        ),
+                    )
         except ConfigError:
             self._unlock()
             raise
         self._refuse_if_none_is_left()
         for directory in self.online:
             for key, hosted in directory.hosted.items():
-                if key in self._hosted:
-                    other = self._hosted[key].path
-                    self._unlock()
-                    raise ConfigError(
-                        f"{other} and {hosted.path} are the same partition; move the one that is out of date away."
-                    )
-                self._hosted[key] = hosted
+                self._hosted.setdefault(key, hosted)
         self._deletions.schedule(deleted, 0, are_directories=True)
 
     def _take(self, directory: LogDirectory) -> None:
@@ -145,6 +163,8 @@ class LogDirectories:
             return
         self._unlock()
         directory = next(iter(self._directories.values()))
+        if isinstance(directory.error, StorageError):
+            raise ConfigError(f"{directory.error}.")
         reason = directory.error and (directory.error.strerror or str(directory.error))
         if directory.error and directory.error.filename not in (None, str(directory.path)):
             reason = f"{directory.error.filename}: {reason}"
@@ -153,15 +173,101 @@ class LogDirectories:
             "directory."
         )
 
-    def _settle_owner(self, cluster_id: str | None) -> None:
-        self._refuse_if_none_is_left()
+    def _owners(self, cluster_id: str | None) -> dict[Path, MetaProperties]:
+        """What each directory that works has to say of its owner; a directory of somebody else is refused."""
         owners = settle_owner(
             {directory.path: directory.properties for directory in self.online},
             node_id=self.config["node.id"],
             cluster_id=cluster_id,
         )
-        for path, properties in owners.items():
+        for properties in owners.values():
             self.cluster_id = properties.cluster_id or ""
+        return owners
+
+    def adopt(self, known: KnownPlacements = KnownPlacements()) -> PlacementReport:  # noqa: B008 - immutable
+        """Compare what is there with what the metadata knows, and take possession of new directories.
+
+        An empty directory is not taken while one is missing that the metadata knows: most likely the disk that belongs there is
+        not mounted. Partitions in a missing directory answer KAFKA_STORAGE_ERROR.
+
+        Raises:
+            ConfigError: no directory is left; one sentence with the remedy.
+        """
+        directories = self._directories.values()
+        present = {each.directory_id for each in directories if each.directory_id}
+        for directory in self.online:
+            if directory.properties is None:
+                directory_id = likely_directory_id(known.partitions, directory.hosted, present)
+                if directory_id is not None:
+                    logger.warning(
+                        "meta.properties is made anew, with the id in which the metadata places the logs directory=%s id=%s",
+                        directory.path,
+                        uuid_to_text(directory_id),
+                    )
+                    directory.properties = MetaProperties(None, self.config["node.id"], directory_id)
+                    present.add(directory_id)
+        self._settle_copies(known)
+        found = {key: hosted.directory.directory_id for key, hosted in self._hosted.items()}
+        report = compare(known, found, present, self._given_up())
+        self._missing = report.missing
+        self._refuse_empty_directories(report)
+        self._take_possession()
+        for key, hosted in self._hosted.items():
+            directory_id = hosted.directory.directory_id
+            if key in known.partitions and directory_id not in (None, known.partitions[key]):
+                report.corrections[key] = directory_id
+        self._tell(report)
+        return report
+
+    def _settle_copies(self, known: KnownPlacements) -> None:
+        """Where a partition lies in several directories, the one that the metadata names counts; the others are set aside."""
+        for key, chosen in self._hosted.items():
+            copies = [each.hosted[key] for each in self.online if key in each.hosted]
+            if len(copies) < 2:
+                continue
+            named = [each for each in copies if each.directory.directory_id == known.partitions.get(key)]
+            if not named:
+                raise ConfigError(
+                    f"{copies[0].path} and {copies[1].path} are the same partition; move the one that is out of date away."
+                )
+            for hosted in copies:
+                if hosted is not named[0]:
+                    self._set_stray_aside(hosted)
+            if chosen is not named[0]:
+                self._hosted[key] = named[0]
+
+    def _given_up(self) -> set[bytes]:
+        given_up = set()
+        for text in self.config["barnabas.lost.log.dirs"]:
+            try:
+                given_up.add(uuid_from_text(text))
+            except ValueError:
+                raise ConfigError(
+                    f"barnabas.lost.log.dirs has {text!r}, which is no id; copy that of the message that named the missing "
+                    "directory."
+                ) from None
+        return given_up
+
+    def _refuse_empty_directories(self, report: PlacementReport) -> None:
+        if not report.missing:
+            return
+        # A directory that cannot even be looked at may be the one that is missing.
+        unknown = sum(each.is_offline and each.properties is None for each in self._directories.values())
+        if len(report.missing_ids) <= unknown:
+            return
+        for directory in self.online:
+            if directory.is_empty:
+                self.take_offline(
+                    directory.path,
+                    StorageError(
+                        f"{directory.path} is empty, and the log directory {describe_missing(report)} is missing: mount its "
+                        f"disk, or give it up with barnabas.lost.log.dirs={_ids_text(report.missing_ids)}"
+                    ),
+                )
+        self._refuse_if_none_is_left()
+
+    def _take_possession(self) -> None:
+        for path, properties in self._owners(self.cluster_id).items():
             directory = self._directories[path]
             if directory.properties == properties:
                 continue
@@ -169,6 +275,24 @@ class LogDirectories:
                 directory.write_properties(properties)
             except OSError as error:
                 self.take_offline(path, error)
+        self._refuse_if_none_is_left()
+
+    @staticmethod
+    def _tell(report: PlacementReport) -> None:
+        if report.missing:
+            logger.error(
+                "log directory is missing, its partitions are offline id=%s partitions=%d remedy=mount its disk and restart, or "
+                "give it up with barnabas.lost.log.dirs=%s",
+                describe_missing(report),
+                len(report.missing),
+                _ids_text(report.missing_ids),
+            )
+        if report.given_up:
+            logger.warning(
+                "partitions begin anew, empty, as barnabas.lost.log.dirs gives their directory up partitions=%d names=%s",
+                len(report.given_up),
+                ",".join(f"{topic}-{index}" for topic, index in report.given_up[:_NAMED_MAX]),
+            )
 
     async def recover(self) -> None:
         """Bring the logs of directories that were not closed in order to a sound end; they are open afterwards."""
@@ -242,11 +366,7 @@ class LogDirectories:
     @property
     def directory_ids(self) -> list[bytes]:
         """The ids of the directories that work, for the broker's registration (KIP-858)."""
-        return [
-            directory.properties.directory_id
-            for directory in self.online
-            if directory.properties and directory.properties.directory_id
-        ]
+        return [directory.directory_id for directory in self.online if directory.directory_id is not None]
 
     def take_offline(self, path: Path, error: OSError) -> None:
         """A directory's disk failed: its logs answer KAFKA_STORAGE_ERROR from now on, the others serve on."""
@@ -279,6 +399,15 @@ class LogDirectories:
     def has(self, topic: str, partition: int) -> bool:
         """Whether there is a log of this partition, opened or not."""
         return (topic, partition) in self._hosted
+
+    def directory_id_of(self, log: PartitionLog) -> bytes | None:
+        """The id of the directory in which a log lies."""
+        return self._directories[log.directory.parent].directory_id
+
+    def is_out_of_reach(self, topic: str, partition: int) -> bool:
+        """Whether a partition's directory is offline or missing."""
+        hosted = self._hosted.get((topic, partition))
+        return (topic, partition) in self._missing if hosted is None else hosted.directory.is_offline
 
     def hosted(self) -> Iterator[HostedLog]:
         """Every log, opened or not."""
@@ -390,6 +519,10 @@ class LogDirectories:
         online = self.online
         if not online:
             raise StorageError("all log directories are offline")
+        if not is_new and (missing := self._missing.get((topic, partition))) is not None:
+            raise StorageError(
+                f"{topic}-{partition} lies in the log directory {uuid_to_text(missing)}, which is missing"
+            )
         if not is_new and len(online) < len(self._directories):
             offline = ", ".join(
                 str(directory.path) for directory in self._directories.values() if directory.is_offline
@@ -397,7 +530,7 @@ class LogDirectories:
             raise StorageError(f"{topic}-{partition} may lie in {offline}, which is offline")
         if directory_id is not None:
             for directory in online:
-                if directory.properties and directory.properties.directory_id == directory_id:
+                if directory.directory_id == directory_id:
                     return directory
         names = self.config["cordoned.log.dirs"]
         cordoned = set(self._directories) if "*" in names else {Path(name).absolute() for name in names}
@@ -451,6 +584,7 @@ class LogDirectories:
             StorageError: its directory is offline, so that it comes back with it.
         """
         hosted = self._hosted.pop((topic, partition), None)
+        self._missing.pop((topic, partition), None)
         if hosted is None:
             return
         directory = hosted.directory
@@ -470,19 +604,27 @@ class LogDirectories:
         Such logs are left when their topic was deleted while the broker was down. They are kept under a name of their own,
         since they may also be the only copy of something whose metadata was lost.
         """
-        for hosted in list(self._hosted.values()):
-            directory = hosted.directory
-            if directory.is_offline:
-                continue
-            try:
-                if belongs_here(hosted.topic, hosted.partition, directory.read_topic_id(hosted)):
-                    continue
-                self._retire(hosted)
-                directory.set_aside(hosted, STRAY_SUFFIX)
-            except OSError as error:
-                self.take_offline(directory.path, error)
-                continue
-            del self._hosted[hosted.topic, hosted.partition]
+        for directory in self.online:
+            for key, hosted in list(directory.hosted.items()):
+                try:
+                    if belongs_here(*key, directory.read_topic_id(hosted)):
+                        continue
+                except OSError as error:
+                    self.take_offline(directory.path, error)
+                    break
+                self._set_stray_aside(hosted)
+                if self._hosted.get(key) is hosted:
+                    del self._hosted[key]
+        for directory in self.online:  # where there was another copy, that one counts
+            for key, hosted in directory.hosted.items():
+                self._hosted.setdefault(key, hosted)
+
+    def _set_stray_aside(self, hosted: HostedLog) -> None:
+        try:
+            self._retire(hosted)
+            hosted.directory.set_aside(hosted, STRAY_SUFFIX)
+        except OSError as error:
+            self.take_offline(hosted.directory.path, error)
 
     def _retire(self, hosted: HostedLog) -> None:
         if hosted.log is not None:
@@ -564,3 +706,7 @@ class LogDirectories:
     def _unlock(self) -> None:
         for directory in self._directories.values():
             directory.unlock()
+
+
+def _ids_text(directory_ids: list[bytes]) -> str:
+    return ",".join(map(uuid_to_text, directory_ids))

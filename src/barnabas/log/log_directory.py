@@ -115,6 +115,7 @@ class LogDirectory:
         "_written",
         "broker_epoch",
         "error",
+        "holds_metadata",
         "hosted",
         "is_clean",
         "is_offline",
@@ -127,6 +128,7 @@ class LogDirectory:
         self.properties: MetaProperties | None = None
         self.hosted: dict[Key, HostedLog] = {}
         self.is_clean = False
+        self.holds_metadata = False
         self.broker_epoch = -1
         self.is_offline = False
         self.error: OSError | None = None
@@ -146,6 +148,16 @@ class LogDirectory:
         )
 
     # ----- taking possession
+
+    @property
+    def directory_id(self) -> bytes | None:
+        """Its id; None where it has none, or none that is known."""
+        return None if self.properties is None else self.properties.directory_id
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no owner and no logs, as what shows where a disk is not mounted."""
+        return self.properties is None and not self.hosted and not self.holds_metadata
 
     def lock(self) -> None:
         """Create the directory if need be, and keep every other broker out of it.
@@ -215,7 +227,9 @@ class LogDirectory:
                 deleted.append(self.path / entry.name)
             elif name.suffix:
                 logger.warning("%s (a %s directory) is left alone", self.path / entry.name, name.suffix[1:])
-            elif name.topic != METADATA_TOPIC:
+            elif name.topic == METADATA_TOPIC:
+                self.holds_metadata = True
+            else:
                 self.hosted[name.topic, name.partition] = HostedLog(
                     self, name.topic, name.partition, is_clean=self.is_clean
                 )

@@ -217,6 +217,11 @@ class Partition:
         """Whether a replica is missing from the in-sync ones."""
         return self._state is not None and len(self.isr) < len(self._state.replicas)
 
+    @property
+    def directory_id(self) -> bytes | None:
+        """The log directory in which the metadata places the replica; None where it does not say."""
+        return None if self._state is None else self._state.directory_of(self._node_id)
+
     def missing_in_sync(self, config: Callable[[str], LogConfig]) -> int:
         """How many in-sync replicas acks=all needs more than there are; negative if there are more than it needs.
 

@@ -47,6 +47,7 @@ class Replicas:
         log_config: Gives the settings of a topic's logs by its name.
         loop: Where new logs are begun, a few in each turn.
         metrics: Where topics are counted.
+        on_placement: Called with topic id, partition and directory id when a log lies elsewhere than the metadata says.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Replicas:
         "_loop",
         "_metrics",
         "_node_id",
+        "_on_placement",
         "_topic_metrics",
         "_unbegun",
     )
@@ -74,8 +76,10 @@ class Replicas:
         log_config: Callable[[str], LogConfig],
         loop: asyncio.AbstractEventLoop,
         metrics: Registry,
+        on_placement: Callable[[bytes, int, bytes], None] = lambda _topic_id, _index, _directory_id: None,
     ) -> None:
         self._node_id = node_id
+        self._on_placement = on_placement
         self._log_directories = log_directories
         self._group_commit = group_commit
         self._durability = durability
@@ -105,7 +109,12 @@ class Replicas:
         )
         registry.gauge_function(
             prefix + "offlinereplicacount",
-            lambda: sum(partition.is_open and partition.log.is_offline for partition in self),
+            lambda: sum(
+                partition.log.is_offline
+                if partition.is_open
+                else self._log_directories.is_out_of_reach(partition.topic, partition.index)
+                for partition in self
+            ),
         )
         registry.gauge_function(
             prefix + "underreplicatedpartitions",
@@ -208,19 +217,29 @@ class Replicas:
             try:
                 self._open_log(name, index, topic_id)
             except StorageError as error:
-                logger.warning("log is not begun log=%s-%d reason=%s", name, index, error)
+                # Of a directory that is offline or missing as a whole it has been told.
+                level = (
+                    logging.DEBUG if self._log_directories.is_out_of_reach(name, index) else logging.WARNING
+                )
+                logger.log(level, "log is not begun log=%s-%d reason=%s", name, index, error)
         if self._unbegun:
             self._loop.call_soon(self._begin_some)
 
     def _open_log(self, name: str, index: int, topic_id: bytes) -> PartitionLog:
         unbegun = self._unbegun.pop((name, index), None)
-        return self._log_directories.create(
+        known = self._by_id[topic_id][index].directory_id if topic_id in self._by_id else None
+        log = self._log_directories.create(
             name,
             index,
             topic_id,
             self._log_config(name),
             is_new=unbegun is not None and unbegun.is_new and unbegun.topic_id == topic_id,
+            directory_id=known,
         )
+        actual = self._log_directories.directory_id_of(log)
+        if actual is not None and actual != known:
+            self._on_placement(topic_id, index, actual)
+        return log
 
     def _partition(self, topic: Topic, index: int) -> Partition:
         name, topic_id = topic.name, topic.id

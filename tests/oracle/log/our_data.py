@@ -38,6 +38,7 @@ async def log_directories(directory, *, node_id=1, clean=True):
     )
     try:
         logs.open()
+        logs.adopt()
         await logs.recover()
         yield logs
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from barnabas.config.definition import (
+    BOOLEAN,
     HIGH,
     INT,
+    LIST,
     LONG,
     LOW,
     MEDIUM,
@@ -12,6 +14,7 @@ from barnabas.config.definition import (
     ConfigKey,
     at_least,
     between,
+    list_of,
     one_of,
 )
 
@@ -40,6 +43,12 @@ KEYS = (
     ConfigKey("barnabas.worker.threads", INT, 4, MEDIUM,
       "Threads that sync, warm cold reads and delete files, so that the event loop never waits for a disk.",
       at_least(1)),
+    ConfigKey("barnabas.lost.log.dirs", LIST, (), MEDIUM,
+      "Ids of log directories that are lost for good: the partitions that lie in them begin anew, empty, in the others.",
+      list_of(empty_allowed=True)),
+    ConfigKey("barnabas.accept.new.log.dirs", BOOLEAN, True, MEDIUM,
+      "Whether a log directory without meta.properties is taken for a new one; otherwise it is offline, as on a disk that "
+      "is not mounted."),
     ConfigKey("barnabas.log.format", STRING, "text", LOW,
       "How log lines are written to standard error: text (key=value pairs) or json.",
       one_of("text", "json")),
