@@ -21,9 +21,10 @@ from barnabas.config.group import GROUP_KEYS, GROUP_SYNONYMS
 from barnabas.config.keys import BROKER_KEYS
 from barnabas.config.removed import REMOVED
 from barnabas.config.topic import TOPIC_KEYS, TOPIC_SYNONYMS
-from barnabas.handlers.registry import HANDLERS
+from barnabas.handlers.registry import HANDLERS, announced_versions
 from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
+from tools.kafka_apis import ANNOUNCED, why_absent, why_different
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -259,28 +260,34 @@ def _default(value: object) -> str:
 
 def apis() -> str:
     """The requests that are answered."""
-    served, absent, notes = [], [], []
+    served, absent, internal, notes = [], [], [], []
+    announced = announced_versions()
     for key, api in sorted(APIS.items()):
         if "broker" not in api.listeners:
             continue
-        theirs = _versions(api.min_version, api.max_version)
+        theirs = _versions(*ANNOUNCED[key]) if key in ANNOUNCED else "none"
         entry = HANDLERS.get(key)
         if entry is None:
-            absent.append((key, api.name, theirs))
+            if key in ANNOUNCED:
+                absent.append((key, api.name, theirs, why_absent(key)))
+            else:
+                internal.append((key, api.name))
             continue
         does, omitted = _handler_docstring(entry.module)
-        served.append((key, api.name, _versions(entry.min_version, entry.max_version), theirs, does))
+        served.append(
+            (key, api.name, _versions(*announced[key]), theirs, does, why_different(key, announced[key]))
+        )
         if omitted:
             notes.append(f"- **{api.name}**: {omitted}")
     lines = [
         "# APIs",
         NOTE,
         (
-            "Every request of Apache Kafka's protocol that a broker gets from clients and from other brokers: the versions that we "
-            "serve, and all that Kafka 3.9 and 4.3 know."
+            "Every request of Apache Kafka's protocol that clients may send to a broker: the versions that ApiVersions announces here "
+            "and in Apache Kafka 4.3 with its default settings."
         ),
         "## Served",
-        _table(("Key", "API", "Here", "Kafka", "What it does"), served),
+        _table(("Key", "API", "Here", "Kafka 4.3", "What it does", "Why the versions differ"), served),
     ]
     if notes:
         lines += ["### Deliberately not done", "\n".join(notes)]
@@ -288,7 +295,13 @@ def apis() -> str:
         lines += [
             "## Not served",
             "ApiVersions does not name them, so clients know; a request of one of them closes the connection.",
-            _table(("Key", "API", "Kafka"), absent),
+            _table(("Key", "API", "Kafka 4.3", "Why not"), absent),
+        ]
+    if internal:
+        lines += [
+            "## Not for clients",
+            "Neither we nor Apache Kafka announce these to clients.",
+            _table(("Key", "API"), internal),
         ]
     return _page(lines)
 

@@ -1,0 +1,204 @@
+"""The administrators' APIs beside Apache Kafka 4.3: the same requests to both, sound and unsound, in every version.
+
+Both have two log directories. What must differ is listed, with the reasons, in `likeness.py`; a connection that is closed is an
+answer too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from barnabas.wire.apis import APIS
+from tests.broker_process import BrokerProcess
+from tests.oracle.building import build, fitted
+from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.likeness import Likeness, differences
+from tests.oracle.two_brokers import Side
+from tools.kafka_apis import ANNOUNCED
+
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
+
+SETTINGS = {"auto.create.topics.enable": "false", "num.partitions": "1", "offsets.topic.num.partitions": "1"}
+BY_NAME = {api.name: api for api in APIS.values()}
+CATCH_UP_S = 5
+
+
+class Both:
+    """Apache Kafka and us, asked the same."""
+
+    def __init__(self, addresses):
+        self.addresses = addresses
+        self.plain = [Likeness() for _ in addresses]
+        self.sides = [Side(address, plain) for address, plain in zip(self.addresses, self.plain, strict=True)]
+        self.prefix = f"{time.time_ns() // 1_000_000 % 10**8:x}"
+
+    def agree(self, api, versions=None, *, is_repeatable=False, **fields):
+        """Both answer alike, in all versions of Kafka's or in those given; gives our last answer.
+
+        `is_repeatable`: Kafka may show a moment late what it has answered already, and is asked again then.
+        Fields may be functions of the side.
+        """
+        ours = None
+        for version in versions or announced(BY_NAME[api].key):
+            question = f"{api} {version} {fields}"
+            asked = [self._ask(side, api, version, fields) for side in self.sides]
+            if None in asked:
+                continue
+            end = time.monotonic() + CATCH_UP_S
+            while True:
+                plain = [plain(answer) for plain, answer in zip(self.plain, asked, strict=True)]
+                found = differences(*plain)
+                if not found or not is_repeatable or time.monotonic() > end:
+                    break
+                time.sleep(0.02)
+                asked[0] = self._ask(self.sides[0], api, version, fields)
+            assert not found, "\n".join([question, *found])
+            ours = asked[1]
+        return ours
+
+    def _ask(self, side, api, version, fields):
+        values = {name: value(side) if callable(value) else value for name, value in fields.items()}
+        request = fitted(build(BY_NAME[api].request_class, **values), version)
+        if request is None:
+            return None
+        try:
+            return side.client.call(request, version)
+        except ConnectionError:
+            side.client.socket.close()
+            side.client = type(side.client)(side.address)
+            return "closes the connection"
+
+    def topic(self, name, partitions=1):
+        """A new topic on both; its name."""
+        name = f"{self.prefix}{name}"
+        topics = [{"name": name, "num_partitions": partitions, "replication_factor": 1}]
+        for side in self.sides:
+            request = build(BY_NAME["CreateTopics"].request_class, topics=topics, timeout_ms=10_000)
+            assert side.client.call(request, 5).topics[0].error_code == 0
+            side.barrier()
+        return name
+
+
+_announced = {}
+
+
+def announced(key):
+    """The versions that Apache Kafka announces of an API."""
+    return range(_announced[key][0], _announced[key][1] + 1)
+
+
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory):
+    """Addresses of both; BARNABAS_ORACLE_2 names a Kafka with two directories that runs already."""
+    directory = tmp_path_factory.mktemp("pair")
+    ours = BrokerProcess(directory / "barnabas", settings=SETTINGS)
+    ours.data_directory = f"{directory}/barnabas/a,{directory}/barnabas/b"
+    theirs = {**SETTINGS, "log.dirs": f"{directory}/kafka/a,{directory}/kafka/b"}
+    with ours:
+        running = os.environ.get("BARNABAS_ORACLE_2")
+        if running:
+            yield running, ours.bootstrap_server
+            return
+        with kafka_broker(directory / "kafka", config=theirs) as kafka:
+            yield kafka.bootstrap, ours.bootstrap_server
+
+
+@pytest.fixture(scope="module")
+def both(brokers):
+    both = Both(brokers)
+    answer = both.sides[0].client.call(build(BY_NAME["ApiVersions"].request_class), 0)
+    _announced.update({key.api_key: (key.min_version, key.max_version) for key in answer.api_keys})
+    return both
+
+
+def test_every_api_of_kafka_is_served_or_named_as_absent(both):
+    """The reference knows what Kafka announces; what we announce goes as far as Kafka does, and nothing is there that Kafka lacks."""
+    assert _announced == ANNOUNCED
+    request = build(BY_NAME["ApiVersions"].request_class)
+    ours = {
+        key.api_key: (key.min_version, key.max_version)
+        for key in both.sides[1].client.call(request, 0).api_keys
+    }
+    for key, (lowest, highest) in ours.items():
+        assert lowest <= ANNOUNCED[key][0], APIS[key].name
+        assert highest == ANNOUNCED[key][1], APIS[key].name
+
+
+# ----- who may do what: nobody is asked
+
+
+ACL = {"resource_type": 2, "resource_name": "x", "principal": "User:a", "host": "*", "operation": 3}
+ACL |= {"permission_type": 3, "resource_pattern_type": 3}
+ACL_FILTER = {"resource_type_filter": 1, "pattern_type_filter": 3, "operation": 1, "permission_type": 1}
+
+
+@pytest.mark.parametrize("flaw", [{}, {"operation": 99}, {"resource_type_filter": 9}])
+@pytest.mark.parametrize("unknown", ["", "resource_type_filter", "operation", "permission_type"])
+def test_acls_are_described_without_an_authorizer(both, flaw, unknown):
+    """That there is no authorizer is said; what is UNKNOWN closes the connection."""
+    fields = ACL_FILTER | flaw | ({unknown: 0} if unknown else {})
+    both.agree("DescribeAcls", **fields)
+    both.agree("DeleteAcls", filters=[ACL_FILTER, fields])
+
+
+@pytest.mark.parametrize(
+    "creations",
+    [
+        [],
+        [ACL],
+        [ACL, ACL, ACL | {"resource_name": ""}],
+        [ACL | {"principal": "nonsense", "operation": 77}],
+        [ACL | {"resource_type": 0}],
+        [ACL | {"permission_type": 0}],
+        [ACL | {"resource_pattern_type": 0}],
+        [ACL | {"resource_pattern_type": 4}],
+        [ACL, ACL | {"operation": 0}],
+    ],
+)
+def test_acls_are_created_without_an_authorizer(both, creations):
+    """Each one is refused for itself."""
+    both.agree("CreateAcls", creations=creations)
+    both.agree("DeleteAcls", filters=[])
+
+
+def test_old_versions_of_acl_requests_are_served(both):
+    """Clients of Kafka 3.9 and older find them, though Kafka 4 has dropped them."""
+    ours = both.sides[1].client
+    filters = {name: value for name, value in ACL_FILTER.items() if name != "pattern_type_filter"}
+    assert ours.call(build(BY_NAME["DescribeAcls"].request_class, **filters), 0).error_code == 54
+    answer = ours.call(build(BY_NAME["CreateAcls"].request_class, creations=[ACL]), 0)
+    assert answer.results[0].error_code == 54
+    answer = ours.call(build(BY_NAME["DeleteAcls"].request_class, filters=[filters]), 0)
+    assert answer.filter_results[0].error_code == 54
+
+
+def test_delegation_tokens_are_for_the_authenticated(both):
+    """On a plaintext listener nobody gets, sees, renews or ends a token."""
+    renewer = {"principal_type": "User", "principal_name": "b"}
+    both.agree("CreateDelegationToken", renewers=[])
+    both.agree("CreateDelegationToken", renewers=[renewer, {"principal_type": "Robot", "principal_name": ""}])
+    for owner in ("alice", "", None):
+        both.agree(
+            "CreateDelegationToken",
+            renewers=[renewer],
+            owner_principal_type="User",
+            owner_principal_name=owner,
+            max_lifetime_ms=1,
+        )
+    both.agree("CreateDelegationToken", renewers=[], owner_principal_type=None, owner_principal_name="alice")
+    for owners in (None, [], [renewer]):
+        both.agree("DescribeDelegationToken", owners=owners)
+    for hmac in (b"", b"abc"):
+        both.agree("RenewDelegationToken", hmac=hmac, renew_period_ms=-1)
+        both.agree("ExpireDelegationToken", hmac=hmac, expiry_time_period_ms=-1)
+
+
+def test_sasl_is_not_spoken_on_a_plaintext_listener(both):
+    """Whoever begins an authentication is told that this is not the time for it."""
+    for mechanism in ("PLAIN", "", "SCRAM-SHA-256"):
+        both.agree("SaslHandshake", mechanism=mechanism)
+    for token in (b"", b"\0user\0password"):
+        both.agree("SaslAuthenticate", auth_bytes=token)
