@@ -244,36 +244,65 @@ def test_brokers_register_and_change():
 
 
 def test_what_is_not_understood_is_kept_until_it_is_removed():
-    """ACLs, SCRAM users, quotas, tokens, controllers and unknown records are in the image and in its snapshot."""
-    quota = ClientQuotaRecord(
-        entity=[ClientQuotaRecord.EntityData(entity_type="user", entity_name="u")],
-        key="k",
-        value=1.5,
-        remove=False,
-    )
+    """ACLs, tokens, controllers and unknown records are in the image and in its snapshot."""
     kept = [
         RegisterControllerRecord(controller_id=1),
-        quota,
         AccessControlEntryRecord(id=ID, resource_name="r"),
-        UserScramCredentialRecord(
-            name="u", mechanism=1, salt=b"s", stored_key=b"k", server_key=b"v", iterations=9
-        ),
         DelegationTokenRecord(owner="o", token_id="t"),
         UnknownRecord(100, 0, b"\x01\x64\x00"),
     ]
     image, delta = make(*kept)
     assert delta.uninterpreted_changed
     assert list(image_records(image)) == kept
-    quota.remove = True
     image, _ = make(
-        quota,
         RemoveAccessControlEntryRecord(id=ID),
-        RemoveUserScramCredentialRecord(name="u", mechanism=1),
         RemoveDelegationTokenRecord(token_id="t"),
         RemoveDelegationTokenRecord(token_id="another"),
         image=image,
     )
-    assert list(image_records(image)) == [kept[0], kept[5]]
+    assert list(image_records(image)) == [kept[0], kept[3]]
+
+
+def quota(key, value, *entity, remove=False):
+    return ClientQuotaRecord(
+        entity=[ClientQuotaRecord.EntityData(entity_type=kind, entity_name=name) for kind, name in entity],
+        key=key,
+        value=value,
+        remove=remove,
+    )
+
+
+def test_quotas_are_known_by_whom_they_are_for():
+    """Whatever the order of the entity's parts; the last quota takes the entity along."""
+    both = (("client-id", None), ("user", "u"))
+    image, _ = make(
+        quota("k", 1.5, *both),
+        quota("l", 2.0, *reversed(both)),
+        quota("k", 3.0, ("user", "u")),
+        quota("k", 2.5, *both),
+    )
+    assert image.client_quotas == {both: {"k": 2.5, "l": 2.0}, (("user", "u"),): {"k": 3.0}}
+    again, _ = make(*image_records(image))
+    assert again.client_quotas == image.client_quotas
+    after, _ = make(quota("k", 0.0, *both, remove=True), quota("l", 0.0, *both, remove=True), image=image)
+    assert after.client_quotas == {(("user", "u"),): {"k": 3.0}}
+    assert image.client_quotas[both] == {"k": 2.5, "l": 2.0}
+
+
+def test_scram_users_have_a_credential_for_each_mechanism():
+    """They are set, replaced and removed one by one, and never printed."""
+
+    def record(mechanism, key):
+        return UserScramCredentialRecord(
+            name="u", mechanism=mechanism, salt=b"s", stored_key=key, server_key=b"v", iterations=9
+        )
+
+    image, _ = make(record(1, b"k"), record(2, b"k"), record(1, b"secret"))
+    assert image.scram_credentials["u", 1].stored_key == b"secret"
+    assert "secret" not in repr(image)
+    assert list(image_records(image)) == [record(1, b"secret"), record(2, b"k")]
+    image, _ = make(RemoveUserScramCredentialRecord(name="u", mechanism=1), image=image)
+    assert list(image.scram_credentials) == [("u", 2)]
 
 
 def test_clear_elr_concerns_one_topic_or_all():

@@ -6,6 +6,7 @@ they are first seen: two brokers that are asked the same have the same numbers.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 
@@ -55,6 +56,13 @@ UNORDERED = {
     "DescribedGroup.members": "a hash map's order in Kafka, by random ids",
     "JoinGroupResponse.members": "a hash map's order in Kafka, by random ids",
     "ListGroupsResponse.groups": "a hash map's order in Kafka",
+    "AlterClientQuotasResponse.entries": "a hash map's order in Kafka",
+    "AlterUserScramCredentialsResponse.results": "a hash map's order in Kafka",
+    "DescribeClientQuotasResponse.entries": "a hash map's order in Kafka",
+    "DescribeUserScramCredentialsResponse.results": "a hash map's order in Kafka",
+    "DescribeUserScramCredentialsResult.credential_infos": "a hash map's order in Kafka",
+    "EntryData.entity": "a hash map's order in Kafka",
+    "EntryData.values": "a hash map's order in Kafka",
     "OffsetFetchResponseTopic.partitions": "a hash map's order in Kafka",
     "OffsetFetchResponseTopics.partitions": "a hash map's order in Kafka",
     "OffsetFetchResponse.topics": "a hash map's order in Kafka",
@@ -110,6 +118,8 @@ class Likeness:
             return _UUID.sub(lambda found: self._number(found[0]), value)
         if field == "topic_id":
             return self._number(bytes(value))
+        if isinstance(value, float) and math.isnan(value):
+            return "NaN"
         return bytes(value) if isinstance(value, memoryview) else value
 
     def _number(self, made_up) -> str:

@@ -6,6 +6,7 @@ answer too.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -202,3 +203,150 @@ def test_sasl_is_not_spoken_on_a_plaintext_listener(both):
         both.agree("SaslHandshake", mechanism=mechanism)
     for token in (b"", b"\0user\0password"):
         both.agree("SaslAuthenticate", auth_bytes=token)
+
+
+# ----- quotas
+
+
+def quota(*entity, **values):
+    """An entry of AlterClientQuotas; a value of None removes the key."""
+    return {
+        "entity": [{"entity_type": kind, "entity_name": name} for kind, name in entity],
+        "ops": [
+            {"key": key, "value": value or 0.0, "remove": value is None} for key, value in values.items()
+        ],
+    }
+
+
+def component(kind, match_type, match=None):
+    return {"entity_type": kind, "match_type": match_type, "match": match}
+
+
+DOUBLE_KEY = {
+    "entity": [{"entity_type": "user", "entity_name": "d"}],
+    "ops": [{"key": "producer_byte_rate", "value": 5.0, "remove": False}] * 2,
+}
+ALTERATIONS = [
+    [quota(("user", "a"), producer_byte_rate=1000.0)],
+    [quota(("user", "a"), ("client-id", "c"), consumer_byte_rate=5.0, request_percentage=0.25)],
+    [quota(("client-id", None), controller_mutation_rate=0.5), quota(("user", None), request_percentage=1e9)],
+    [quota(("user", None), ("client-id", None), producer_byte_rate=2.0**62)],
+    [
+        quota(("ip", "1.2.3.4"), connection_creation_rate=5.0),
+        quota(("ip", None), connection_creation_rate=7.0),
+    ],
+    [quota(("ip", "::1"), connection_creation_rate=5.0)],
+    [quota(("ip", "no such host. at all"), connection_creation_rate=5.0)],
+    [quota(("ip", "1.2.3.4"), producer_byte_rate=5.0)],
+    [quota(("ip", "1.2.3.4"), ("user", "a"), connection_creation_rate=5.0)],
+    [quota(("ip", "1.2.3.4"), connection_creation_rate=2.0**31)],
+    [quota(("ip", "1.2.3.4"), connection_creation_rate=2.5)],
+    [quota(("user", "a"), connection_creation_rate=5.0)],
+    [quota(("user", "a"), producer_byte_rate=5.5)],
+    [quota(("user", "a"), producer_byte_rate=5.0000001)],
+    [quota(("user", "a"), producer_byte_rate=-1.0)],
+    [quota(("user", "a"), producer_byte_rate=1e-300)],
+    [quota(("user", "a"), producer_byte_rate=2.0**63)],
+    [quota(("user", "a"), producer_byte_rate=2.0**64)],
+    [quota(("user", "a"), producer_byte_rate=math.inf)],
+    [quota(("user", "n"), producer_byte_rate=math.nan)],
+    [quota(("user", "n"), producer_byte_rate=None, nope=None)],
+    [quota(("user", "a"), nope=1.0)],
+    [quota(("user", "e"))],
+    [quota(producer_byte_rate=1.0)],
+    [quota(("nope", "a"), producer_byte_rate=1.0)],
+    [quota(("user", ""), producer_byte_rate=1.0)],
+    [quota(("user", "a"), ("user", "b"), producer_byte_rate=1.0)],
+    [DOUBLE_KEY],
+    [quota(("user", "two"), producer_byte_rate=1.0), quota(("user", "two"), producer_byte_rate=2.0)],
+    [quota(("user", "bad"), nope=1.0), quota(("user", "bad"), producer_byte_rate=2.0)],
+    [quota(("user", "good"), producer_byte_rate=3.0), quota(("user", "bad"), nope=2.0)],
+    [],
+]
+FILTERS = [
+    [],
+    [component("user", 0, "a")],
+    [component("user", 1)],
+    [component("user", 2)],
+    [component("user", 2), component("client-id", 2)],
+    [component("user", 0, "a"), component("client-id", 2)],
+    [component("client-id", 1)],
+    [component("ip", 0, "1.2.3.4")],
+    [component("ip", 1)],
+    [component("ip", 2)],
+    [component("ip", 2), component("user", 2)],
+    [component("", 0, "a")],
+    [component("group", 2)],
+    [component("user", 0)],
+    [component("user", 1, "x")],
+    [component("user", 2, "x")],
+    [component("user", 7)],
+    [component("user", -1)],
+    [component("user", 2), component("user", 1)],
+]
+
+
+def test_quotas(both):
+    """Quotas are judged, kept, described and taken away as Kafka does it."""
+    for entries in ALTERATIONS:
+        both.agree("AlterClientQuotas", entries=entries, validate_only=True)
+        both.agree("AlterClientQuotas", entries=entries)
+        both.agree("DescribeClientQuotas", components=[], is_repeatable=True)
+    for components in FILTERS:
+        for strict in (False, True):
+            both.agree("DescribeClientQuotas", components=components, strict=strict)
+    left = both.agree("DescribeClientQuotas", [1], components=[])
+    for entry in left.entries:
+        entity = [(part.entity_type, part.entity_name) for part in entry.entity]
+        gone = quota(*entity, **dict.fromkeys((value.key for value in entry.values), None))
+        both.agree("AlterClientQuotas", [1], entries=[gone])
+    assert not both.agree("DescribeClientQuotas", components=[], is_repeatable=True).entries
+
+
+# ----- SCRAM users
+
+
+def user(name, mechanism=1, iterations=4096, password=b"p"):
+    return {
+        "name": name,
+        "mechanism": mechanism,
+        "iterations": iterations,
+        "salt": b"salt",
+        "salted_password": password,
+    }
+
+
+def gone(name, mechanism=1):
+    return {"name": name, "mechanism": mechanism}
+
+
+SCRAM_CHANGES = [
+    ([], []),
+    ([], [user("u"), user("v", 2)]),
+    ([], [user("u", 2, 8192)]),
+    ([], [user("w"), user("w", 2)]),
+    ([gone("u")], [user("u", 2)]),
+    ([gone("u"), gone("u"), gone("u")], []),
+    ([gone("v"), gone("nobody")], []),
+    ([gone(""), gone("u", 9), gone("u")], []),
+    ([gone("u", 9)], [user("u")]),
+    ([], [user(""), user("x", 0), user("y", 1, 4095), user("z", 2, 16385), user("e", password=b"")]),
+    ([], [user("x", -1), user("x", 1), user("q", 1, 16384, b"s" * 64)]),
+    ([gone("u", 1)], [user("v", 1)]),
+]
+
+
+def test_scram_users(both):
+    """Credentials are judged, kept, described and deleted as Kafka does it; salts and keys are never told."""
+    for deletions, upsertions in SCRAM_CHANGES:
+        both.agree("AlterUserScramCredentials", deletions=deletions, upsertions=upsertions)
+        both.agree("DescribeUserScramCredentials", users=None, is_repeatable=True)
+    for names in ([], ["u"], ["u", "u"], ["u", "nobody", ""], ["v", "u", "v", "v"]):
+        both.agree("DescribeUserScramCredentials", users=[{"name": name} for name in names])
+    left = both.agree("DescribeUserScramCredentials", users=None)
+    for result in left.results:
+        for info in result.credential_infos:
+            both.agree(
+                "AlterUserScramCredentials", deletions=[gone(result.user, info.mechanism)], upsertions=[]
+            )
+    assert not both.agree("DescribeUserScramCredentials", users=None, is_repeatable=True).results

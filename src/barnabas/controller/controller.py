@@ -19,7 +19,16 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from barnabas.controller import brokers, configs, internal_topics, partitions, producer_ids, topics
+from barnabas.controller import (
+    brokers,
+    client_quotas,
+    configs,
+    internal_topics,
+    partitions,
+    producer_ids,
+    scram_users,
+    topics,
+)
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 from barnabas.metadata.deltas import MetadataDelta, apply
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
@@ -27,16 +36,18 @@ from barnabas.metadata.image import MetadataImage
 from barnabas.metadata.topic_names import validate_topic_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.brokers import BrokerRegistration
+    from barnabas.controller.client_quotas import QuotaAlteration
     from barnabas.controller.configs import ConfigChange, ConfigReplacement
     from barnabas.controller.partitions import MorePartitions
     from barnabas.controller.producer_ids import ProducerIdBlock
+    from barnabas.controller.scram_users import ScramDeletion, ScramUpsertion
     from barnabas.controller.store import MetadataStore
     from barnabas.controller.topics import CreatedTopic, NewTopic
-    from barnabas.metadata.image import Partition
+    from barnabas.metadata.image import Partition, QuotaEntity
     from barnabas.metrics import Registry
 
     ChangeListener = Callable[[MetadataImage, MetadataDelta], None]
@@ -336,6 +347,21 @@ class Controller:
         """Replaces all settings of resources; what is wrong with each, if anything, in the order of the request."""
         records, results = configs.alter_configs(self._newest, self._config, self._node_id, replacements)
         return self._write([] if validate_only else records, results)
+
+    # ----- users and their quotas
+
+    def alter_client_quotas(
+        self, alterations: Sequence[QuotaAlteration], *, hosts: Collection[str], validate_only: bool = False
+    ) -> asyncio.Future[dict[QuotaEntity, KafkaError | None]]:
+        """Changes quotas; what is wrong with each entity, if anything. `hosts` are the addresses that lead somewhere."""
+        records, results = client_quotas.alter_client_quotas(self._newest, alterations, hosts=hosts)
+        return self._write([] if validate_only else records, results)
+
+    def alter_scram_users(
+        self, deletions: Sequence[ScramDeletion], upsertions: Sequence[ScramUpsertion]
+    ) -> asyncio.Future[dict[str, KafkaError | None]]:
+        """Changes credentials; what is wrong with each user, if anything."""
+        return self._write(*scram_users.alter_scram_users(self._newest, deletions, upsertions))
 
     # ----- brokers
 

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barnabas.errors import StorageError
-from barnabas.metadata.image import Broker, MetadataImage, Partition, Topic
+from barnabas.metadata.image import Broker, MetadataImage, Partition, ScramCredential, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from barnabas.metadata.framing import UnknownRecord
+    from barnabas.metadata.image import QuotaEntity
     from barnabas.wire.messages.metadata.access_control_entry_record import AccessControlEntryRecord
     from barnabas.wire.messages.metadata.broker_registration_change_record import (
         BrokerRegistrationChangeRecord,
@@ -108,9 +109,11 @@ class MetadataDelta:
 
     __slots__ = (
         "_brokers",
+        "_client_quotas",
         "_configs",
         "_features",
         "_next_producer_id",
+        "_scram_credentials",
         "_topics",
         "_uninterpreted",
         "changed_brokers",
@@ -137,6 +140,8 @@ class MetadataDelta:
         self._configs: dict[tuple[int, str], dict[str, str]] = {}
         self._brokers: dict[int, Broker] | None = None
         self._features: dict[str, int] | None = None
+        self._client_quotas: dict[QuotaEntity, dict[str, float]] | None = None
+        self._scram_credentials: dict[tuple[str, int], ScramCredential] | None = None
         self._uninterpreted: dict[tuple[Hashable, ...], Any] | None = None
         self._next_producer_id = image.next_producer_id
 
@@ -172,6 +177,10 @@ class MetadataDelta:
             topics=topics,
             topics_by_id=topics_by_id,
             configs=configs,
+            client_quotas=image.client_quotas if self._client_quotas is None else self._client_quotas,
+            scram_credentials=image.scram_credentials
+            if self._scram_credentials is None
+            else self._scram_credentials,
             next_producer_id=self._next_producer_id,
             uninterpreted=image.uninterpreted if self._uninterpreted is None else self._uninterpreted,
         )
@@ -369,29 +378,49 @@ class MetadataDelta:
     def _unfence_broker(self, record: UnfenceBrokerRecord) -> None:
         self._change_broker(record.id, record.epoch, fenced=False)
 
+    # ----- users and their quotas
+
+    def _set_quota(self, record: ClientQuotaRecord) -> None:
+        quotas = self._client_quotas
+        if quotas is None:
+            quotas = self._client_quotas = dict(self.image.client_quotas)  # type: ignore[arg-type]  # values are replaced, never changed
+        entity = tuple(
+            sorted(((part.entity_type, part.entity_name) for part in record.entity), key=lambda part: part[0])
+        )
+        values = dict(quotas.pop(entity, {}))
+        if record.remove:
+            values.pop(record.key, None)
+        else:
+            values[record.key] = record.value
+        if values:
+            quotas[entity] = values
+
+    def _users(self) -> dict[tuple[str, int], ScramCredential]:
+        if self._scram_credentials is None:
+            self._scram_credentials = dict(self.image.scram_credentials)
+        return self._scram_credentials
+
+    def _set_scram(self, record: UserScramCredentialRecord) -> None:
+        self._users()[record.name, record.mechanism] = ScramCredential(
+            salt=bytes(record.salt),
+            stored_key=bytes(record.stored_key),
+            server_key=bytes(record.server_key),
+            iterations=record.iterations,
+        )
+
+    def _remove_scram(self, record: RemoveUserScramCredentialRecord) -> None:
+        self._users().pop((record.name, record.mechanism), None)
+
     # ----- kept without being understood
 
     def _keep_controller(self, record: RegisterControllerRecord) -> None:
         self._keep(("controller", record.controller_id), record)
-
-    def _keep_quota(self, record: ClientQuotaRecord) -> None:
-        entity = tuple((part.entity_type, part.entity_name) for part in record.entity)
-        if record.remove:
-            self._forget(("quota", entity, record.key))
-        else:
-            self._keep(("quota", entity, record.key), record)
 
     def _keep_acl(self, record: AccessControlEntryRecord) -> None:
         self._keep(("acl", record.id), record)
 
     def _forget_acl(self, record: RemoveAccessControlEntryRecord) -> None:
         self._forget(("acl", record.id))
-
-    def _keep_scram(self, record: UserScramCredentialRecord) -> None:
-        self._keep(("scram", record.name, record.mechanism), record)
-
-    def _forget_scram(self, record: RemoveUserScramCredentialRecord) -> None:
-        self._forget(("scram", record.name, record.mechanism))
 
     def _keep_token(self, record: DelegationTokenRecord) -> None:
         self._keep(("token", record.token_id), record)
@@ -422,16 +451,16 @@ class MetadataDelta:
         8: _unfence_broker,
         9: _remove_topic,
         10: _keep_token,
-        11: _keep_scram,
+        11: _set_scram,
         12: _set_feature,
-        14: _keep_quota,
+        14: _set_quota,
         15: _set_next_producer_id,
         17: _change_registration,
         18: _keep_acl,
         19: _forget_acl,
         20: _ignore,
         21: _ignore,
-        22: _forget_scram,
+        22: _remove_scram,
         23: _ignore,
         24: _ignore,
         25: _ignore,

@@ -3,8 +3,8 @@
 An image never changes once it exists; `deltas.MetadataDelta` makes the next one and shares with it whatever stayed the
 same. A handler takes `broker.image` once and may rely on it until it returns, across every `await`.
 
-Whatever Barnabas does not interpret yet (ACLs, SCRAM users, quotas, delegation tokens, controllers, records of a newer
-Kafka) is kept in `uninterpreted`, so that a snapshot loses none of it.
+Whatever Barnabas does not interpret yet (ACLs, delegation tokens, controllers, records of a newer Kafka) is kept in
+`uninterpreted`, so that a snapshot loses none of it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from barnabas.metadata.identifiers import INTERNAL_TOPICS, ResourceType
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-__all__ = ["NO_LEADER", "Broker", "MetadataImage", "Partition", "Topic"]
+__all__ = ["NO_LEADER", "Broker", "MetadataImage", "Partition", "QuotaEntity", "ScramCredential", "Topic"]
 
 NO_LEADER = -1
+
+QuotaEntity = tuple[tuple[str, str | None], ...]
+"""Whom a quota is for: pairs of type (`user`, `client-id`, `ip`) and name, sorted by type; no name means all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,19 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
+class ScramCredential:
+    """What a broker keeps of a user's password (RFC 5802); it is no way back to it."""
+
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+    iterations: int
+
+    def __repr__(self) -> str:
+        return "<ScramCredential>"
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataImage:
     """The cluster after the record at `offset` of the metadata log.
 
@@ -132,6 +148,8 @@ class MetadataImage:
         topics: Topics by name.
         topics_by_id: The same topics by id.
         configs: Settings by resource: `configs[ResourceType.TOPIC, "orders"]["retention.ms"]`.
+        client_quotas: Quotas by whom they are for, and by their key (`producer_byte_rate`, ...).
+        scram_credentials: By user and number of the mechanism (1 SCRAM-SHA-256, 2 SCRAM-SHA-512).
         next_producer_id: The first producer id that no broker was given yet.
         uninterpreted: Records that are kept but not understood, by what they are about.
     """
@@ -145,6 +163,8 @@ class MetadataImage:
     topics: Mapping[str, Topic] = field(default_factory=dict)
     topics_by_id: Mapping[bytes, Topic] = field(default_factory=dict)
     configs: Mapping[tuple[int, str], Mapping[str, str]] = field(default_factory=dict)
+    client_quotas: Mapping[QuotaEntity, Mapping[str, float]] = field(default_factory=dict)
+    scram_credentials: Mapping[tuple[str, int], ScramCredential] = field(default_factory=dict)
     next_producer_id: int = 0
     uninterpreted: Mapping[tuple[Hashable, ...], Any] = field(default_factory=dict)
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from barnabas.metadata.features import METADATA_VERSION_FEATURE
+from barnabas.wire.messages.metadata.client_quota_record import ClientQuotaRecord
 from barnabas.wire.messages.metadata.config_record import ConfigRecord
 from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 from barnabas.wire.messages.metadata.partition_record import PartitionRecord
 from barnabas.wire.messages.metadata.producer_ids_record import ProducerIdsRecord
 from barnabas.wire.messages.metadata.register_broker_record import RegisterBrokerRecord
 from barnabas.wire.messages.metadata.topic_record import TopicRecord
+from barnabas.wire.messages.metadata.user_scram_credential_record import UserScramCredentialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from barnabas.metadata.image import Broker, MetadataImage, Partition
+    from barnabas.metadata.image import Broker, MetadataImage, Partition, QuotaEntity
 
-__all__ = ["image_records", "partition_record", "register_broker_record"]
+__all__ = ["image_records", "partition_record", "quota_record", "register_broker_record"]
 
 
 def image_records(image: MetadataImage) -> Iterator[Any]:
@@ -39,10 +41,22 @@ def image_records(image: MetadataImage) -> Iterator[Any]:
             yield ConfigRecord(
                 resource_type=resource_type, resource_name=resource_name, name=name, value=value
             )
-    yield from _kept(image, "quota")
+    for entity, values in image.client_quotas.items():
+        for key, quota in values.items():
+            yield quota_record(entity, key, quota)
     if image.next_producer_id > 0:
         yield ProducerIdsRecord(broker_id=-1, broker_epoch=-1, next_producer_id=image.next_producer_id)
-    for kind in ("acl", "scram", "token", "unknown"):
+    yield from _kept(image, "acl")
+    for (name, mechanism), credential in image.scram_credentials.items():
+        yield UserScramCredentialRecord(
+            name=name,
+            mechanism=mechanism,
+            salt=credential.salt,
+            stored_key=credential.stored_key,
+            server_key=credential.server_key,
+            iterations=credential.iterations,
+        )
+    for kind in ("token", "unknown"):
         yield from _kept(image, kind)
 
 
@@ -71,6 +85,16 @@ def partition_record(topic_id: bytes, partition: Partition) -> PartitionRecord:
         directories=list(partition.directories),
         eligible_leader_replicas=list(partition.elr) or None,
         last_known_elr=list(partition.last_known_elr) or None,
+    )
+
+
+def quota_record(entity: QuotaEntity, key: str, value: float | None) -> ClientQuotaRecord:
+    """The `ClientQuotaRecord` that sets a quota, or takes it away (None)."""
+    return ClientQuotaRecord(
+        entity=[ClientQuotaRecord.EntityData(entity_type=kind, entity_name=name) for kind, name in entity],
+        key=key,
+        value=0.0 if value is None else value,
+        remove=value is None,
     )
 
 

@@ -7,7 +7,9 @@ import re
 import pytest
 
 from barnabas.controller.brokers import BrokerRegistration
+from barnabas.controller.client_quotas import QuotaAlteration
 from barnabas.controller.configs import ConfigChange
+from barnabas.controller.scram_users import ScramUpsertion
 from barnabas.controller.store.metadata_log import DIRECTORY_NAME
 from barnabas.controller.topics import NewTopic
 from barnabas.metadata.identifiers import random_id
@@ -42,6 +44,10 @@ async def write_everything(directory):
     await controller.incremental_alter_configs(
         [ConfigChange(4, "", [("log.retention.ms", 0, "5000")]), ConfigChange(32, "g", [])]
     )
+    await controller.alter_client_quotas(
+        [QuotaAlteration((("client-id", None), ("user", "u")), [("producer_byte_rate", 5.0)])], hosts=()
+    )
+    await controller.alter_scram_users([], [ScramUpsertion("u", 1, 4096, b"salt", b"password")])
     await controller.next_producer_id()
     await controller.create_missing_topics(["__consumer_offsets"])
     await controller.delete_topics([controller.image.topics["__consumer_offsets"].id])
@@ -76,6 +82,10 @@ def test_kafka_reads_our_log_and_our_snapshots(tmp_path):
     assert snapshot[-1] == {"type": "SnapshotFooter", "data": {"version": 0}}
     partitions = [record["data"] for record in snapshot if record["type"] == "PARTITION_RECORD"]
     assert [partition["partitionId"] for partition in partitions[:3]] == [0, 1, 2]
+    (quota,) = [record["data"] for record in snapshot if record["type"] == "CLIENT_QUOTA_RECORD"]
+    assert (quota["key"], quota["value"], len(quota["entity"])) == ("producer_byte_rate", 5.0, 2)
+    (user,) = [record["data"] for record in snapshot if record["type"] == "USER_SCRAM_CREDENTIAL_RECORD"]
+    assert (user["name"], user["mechanism"], user["iterations"]) == ("u", 1, 4096)
 
 
 def snapshots_but(directory, names):
