@@ -353,6 +353,7 @@ async def test_idle_connections_are_closed(site, loop):
     await idle.send(b"\x00\x00")  # the beginning of a request does not help
     await waiting.send(frame(b"park a"))
     await eventually(lambda: len(site.dispatch.seen) == 2 and site.server.connection_count == 3)
+    assert site.server.close_idle() == 0  # looks who was active until now
     site.clock.ms += 60_000
     await active.ask(b"echo 2")
     assert site.server.close_idle() == 0
@@ -371,6 +372,7 @@ async def test_a_client_that_never_reads_is_idle(site, loop):
     client = await site.connect()
     await client.send(frame(b"big 10000000"))
     await eventually(lambda: site.dispatch.seen)
+    assert site.server.close_idle() == 0
     site.clock.ms += 60_001
     await eventually(lambda: site.server.close_idle() == 1)
 

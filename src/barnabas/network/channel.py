@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 REGION_WINDOW_BYTES = 1024 * 1024
 """File bytes sent (and read ahead, if they are cold) in one go."""
 
+_OPEN = State.OPEN  # looked up as a global: an enum's members are looked up by its metaclass
+
 SENT_PER_TURN_BYTES_MAX = 4 * 1024 * 1024
 """What one connection may send in one turn of the loop; a fast reader would otherwise keep the loop for itself."""
 
@@ -42,7 +44,8 @@ class Channel:
         connection: The protocol side.
         is_lingering: All answers were sent; the client's end of the connection is waited for.
         listener: Who accepted it.
-        last_active_ms: When something last moved, on the server's monotonic clock.
+        last_active_ms: When it was last found active, on the server's monotonic clock.
+        was_active: Something moved since then. (A look at the clock for each request would cost more than it tells.)
     """
 
     __slots__ = (
@@ -50,6 +53,7 @@ class Channel:
         "_is_scheduled",
         "_is_stopping",
         "_is_writing",
+        "_metrics",
         "_server",
         "_transport",
         "_warmed_to",
@@ -57,6 +61,7 @@ class Channel:
         "is_lingering",
         "last_active_ms",
         "listener",
+        "was_active",
     )
 
     def __init__(
@@ -68,8 +73,10 @@ class Channel:
         dispatch: Dispatch,
     ) -> None:
         self.listener = listener
+        self._metrics = listener.metrics
         self.connection = Connection(context, dispatch, server.limits, server.memory, self.schedule)
         self.last_active_ms = server.clock.monotonic_ms()
+        self.was_active = False
         self._server = server
         self._transport = transport
         self._is_reading = False
@@ -108,12 +115,13 @@ class Channel:
             self._pause_reading()
             return
         memory = server.memory
-        is_scarce = memory.is_exhausted
+        is_scarce = 0 < memory.limit_bytes <= memory.used_bytes
         if is_scarce and not connection.is_within_frame:
             self._pause_reading()
             memory.call_when_free(self._resume_reading)
             return
         requests_before = connection.request_count
+        self.was_active = True
         try:
             count = self._transport.receive(connection, server.shared_buffer, only_unfinished=is_scarce)
         except (BlockingIOError, InterruptedError):
@@ -125,8 +133,7 @@ class Channel:
             self._on_bug(error)
             return
         if count:
-            self.last_active_ms = server.clock.monotonic_ms()
-            metrics = self.listener.metrics
+            metrics = self._metrics
             metrics.incoming_bytes.value += count
             metrics.requests.value += connection.request_count - requests_before
             if server.is_debugging:
@@ -135,7 +142,7 @@ class Channel:
         else:
             connection.receive_end()
             self._pause_reading()
-        if connection.outgoing or connection.state is not State.OPEN:
+        if connection.outgoing.pending_bytes or connection.state is not _OPEN:
             # After all that is readable now has been read: the first answer that leaves wakes its client, and the
             # others then find it awake, which costs a third less for 32 busy clients.
             self.schedule()
@@ -159,9 +166,34 @@ class Channel:
         """What `schedule` asked for."""
         self._is_scheduled = False
         try:
-            self._flush()
+            if self._is_writing or not self._send_small():
+                self._flush()
         except Exception as error:  # noqa: BLE001 - as in `flush`
             self._on_bug(error)
+
+    def _send_small(self) -> bool:
+        """Sends little, to a client that reads its answers; whether that was all that was to be done."""
+        connection = self.connection
+        outgoing = connection.outgoing
+        data = outgoing.small()
+        if data is None:
+            return False
+        try:
+            count = self._transport.send(data, more=False)
+        except (BlockingIOError, InterruptedError):
+            self._wait_for_writable()
+            return False
+        except OSError as error:
+            self._on_lost(error)
+            return True
+        self._metrics.outgoing_bytes.value += count
+        self.was_active = True
+        if count < len(data):
+            outgoing.advance(count)
+            self._wait_for_writable()
+            return False
+        outgoing.clear_small()
+        return self._is_reading and connection.is_settled
 
     def _on_writable(self) -> None:
         self._is_writing = False
@@ -194,8 +226,8 @@ class Channel:
                 return
             sent = before - connection.outgoing.pending_bytes
             if sent:
-                self.last_active_ms = self._server.clock.monotonic_ms()
-                self.listener.metrics.outgoing_bytes.value += sent
+                self.was_active = True
+                self._metrics.outgoing_bytes.value += sent
         connection.advance()
         if connection.outgoing and not self._is_writing and connection.outgoing.held is None:
             self.schedule()

@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 LENGTH = Struct(">i")
 LENGTH_BYTES = 4
+_length_at = LENGTH.unpack_from
+_pack_length = LENGTH.pack
 
 DISPATCHES_PER_TURN_MAX = 256
 """Requests of one connection handled in one turn of the loop, so that others are not kept waiting."""
@@ -77,7 +79,15 @@ class State(Enum):
     CLOSED = "closed"
 
 
-TAKES_REQUESTS = frozenset({State.OPEN, State.ENDED})
+# A member of an enum is looked up through its class's metaclass, which costs as much as a call; these are looked up as
+# globals.
+_OPEN = State.OPEN
+_ENDED = State.ENDED
+_DRAINING = State.DRAINING
+_FLUSHING = State.FLUSHING
+_CLOSED = State.CLOSED
+
+TAKES_REQUESTS = frozenset({_OPEN, _ENDED})
 
 
 class Connection:
@@ -124,7 +134,7 @@ class Connection:
         self.context = context
         self.limits = limits
         self.outgoing = Outgoing()
-        self.state = State.OPEN
+        self.state = _OPEN
         self.failure: str | None = None
         self.request_count = 0
         self._dispatch = dispatch
@@ -150,7 +160,7 @@ class Connection:
     def wants_bytes(self) -> bool:
         """Whether bytes may be given to the connection now."""
         return (
-            self.state is State.OPEN
+            self.state is _OPEN
             and self._backlog is None
             and not ((self._answers or self.outgoing.pending_bytes) and self._is_saturated)
         )
@@ -198,19 +208,29 @@ class Connection:
 
     def receive(self, data: memoryview) -> None:
         """Take bytes that arrived, however they are cut. `data` is not used after the call."""
+        end = len(data)
+        if (
+            self._buffer is None
+            and end >= LENGTH_BYTES
+            and _length_at(data)[0] == end - LENGTH_BYTES <= self.limits.request_bytes_max
+            and self.state is _OPEN
+        ):
+            # One whole request and nothing else, as a client sends that waits for each answer.
+            self._dispatch_one(data[LENGTH_BYTES:])
+            return
         while self._buffer is not None and len(data):
             count = min(len(data), len(self._buffer) - self._filled)
             self._buffer[self._filled : self._filled + count] = data[:count]
             self.filled(count)
             data = data[count:]
-        if not len(data) or self.state is not State.OPEN:
+        if not len(data) or self.state is not _OPEN:
             return
         assert self._backlog is None, "bytes were given that were not wanted"
         self._dispatch_frames(data, is_backlog=False)
 
     def _dispatch_frames(self, data: memoryview, *, is_backlog: bool) -> None:
         """Dispatch the whole frames in `data`, keep the rest."""
-        unpack_from = LENGTH.unpack_from
+        unpack_from = _length_at
         request_bytes_max = self.limits.request_bytes_max
         outgoing = self.outgoing
         end = len(data)
@@ -282,7 +302,10 @@ class Connection:
         except Exception:  # noqa: BLE001 - whatever went wrong, the other connections go on
             self._fail("a request could not be handled", logging.ERROR, has_traceback=True)
             return
-        if answer is None or self.state is State.CLOSED:
+        if type(answer) is bytes and not self._answers and self.state is not _CLOSED:
+            self.outgoing.append(answer, _pack_length(len(answer)))  # as nearly always
+            return
+        if answer is None or self.state is _CLOSED:
             return
         if type(answer) is Parked:
             if self._answers or not answer.future.done():
@@ -302,7 +325,7 @@ class Connection:
 
     def _enqueue(self, answer: Encoded) -> None:
         if type(answer) is bytes or type(answer) is bytearray:
-            self.outgoing.append(answer, LENGTH.pack(len(answer)))
+            self.outgoing.append(answer, _pack_length(len(answer)))
         elif answer is not None:
             self.outgoing.extend([LENGTH.pack(_size_of(answer)), *answer])
 
@@ -317,13 +340,13 @@ class Connection:
         else:
             return
         # The answers behind this one must not leave in its place.
-        if self.state is not State.CLOSED:
-            self.state = State.FLUSHING
+        if self.state is not _CLOSED:
+            self.state = _FLUSHING
         self._drop_answers()
 
     def _on_done(self, _future: asyncio.Future[object]) -> None:
         """A parked answer is there."""
-        if self.state in (State.FLUSHING, State.CLOSED):
+        if self.state in (_FLUSHING, _CLOSED):
             self._drop_answers()
             return
         first = self._answers[0] if self._answers else None
@@ -349,7 +372,7 @@ class Connection:
 
     def advance(self) -> None:
         """Go on with what had to wait: answers until `outgoing` had room, requests until the answers were few."""
-        if self.state in (State.FLUSHING, State.CLOSED):
+        if self.state in (_FLUSHING, _CLOSED):
             return
         if self._answers:
             self._enqueue_ready()
@@ -357,7 +380,7 @@ class Connection:
         if backlog is not None and not self._is_saturated:
             self._put_aside(None)
             self._dispatch_frames(backlog, is_backlog=True)
-        if self.state is State.ENDED and self._backlog is None:
+        if self.state is _ENDED and self._backlog is None:
             self.drain()
 
     # --- the end
@@ -367,7 +390,12 @@ class Connection:
         """All that was accepted has been answered, and nothing more will be accepted."""
         if self.outgoing:
             return False
-        return self.state is State.FLUSHING or (self.state is State.DRAINING and not self._answers)
+        return self.state is _FLUSHING or (self.state is _DRAINING and not self._answers)
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is left to do once `outgoing` has left."""
+        return self.state is _OPEN and not self._answers and self._backlog is None
 
     @property
     def awaits_us(self) -> bool:
@@ -381,15 +409,15 @@ class Connection:
                 "%s ended its connection in the middle of a request",
                 format_address(self.context.client_address),
             )
-        if self.state is State.OPEN:
-            self.state = State.ENDED
+        if self.state is _OPEN:
+            self.state = _ENDED
             if self._backlog is None:
                 self.drain()
 
     def drain(self) -> None:
         """Take no more requests, cut waiting short, finish the answers to what was accepted."""
         if self.state in TAKES_REQUESTS:
-            self.state = State.DRAINING
+            self.state = _DRAINING
             self._drop_received()
             self._cut_short()
 
@@ -410,9 +438,9 @@ class Connection:
 
     def close(self) -> None:
         """End at once: nothing is kept, nothing more is sent."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self._drop_received()
         self._cut_short()
         self._drop_answers()
@@ -448,7 +476,7 @@ class Connection:
 
     def _fail(self, reason: str, level: int = logging.WARNING, *, has_traceback: bool = False) -> None:
         """Break off: nothing that arrived from here on is handled."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         self.failure = reason
         logger.log(

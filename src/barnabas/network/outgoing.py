@@ -74,6 +74,18 @@ class Outgoing:
             self._chunks.append(chunk)
             self.pending_bytes += size
 
+    def small(self) -> bytes | None:
+        """All that there is in one piece, if it is little and there are only bytes; None otherwise, and for nothing."""
+        chunks = self._chunks
+        if self._has_big or not chunks or self.pending_bytes > JOINED_BYTES_MAX:
+            return None
+        return b"".join(chunks)  # type: ignore[arg-type] # a region sets _has_big
+
+    def clear_small(self) -> None:
+        """What `small` gave has left."""
+        self._chunks.clear()
+        self.pending_bytes = 0
+
     def region(self) -> FileRegion | None:
         """The first chunk if it is a file region, of which `region_offset` bytes have left."""
         if self._chunks and self._has_big:

@@ -223,7 +223,12 @@ class SocketServer:
         """
         if self.limits.idle_ms_max < 0:
             return 0
-        oldest_ms = self.clock.monotonic_ms() - self.limits.idle_ms_max
+        now_ms = self.clock.monotonic_ms()
+        oldest_ms = now_ms - self.limits.idle_ms_max
+        for channel in self._channels.values():
+            if channel.was_active:
+                channel.was_active = False
+                channel.last_active_ms = now_ms
         idle = [
             channel
             for channel in self._channels.values()

@@ -83,6 +83,8 @@ _INT64 = struct.Struct(">q")
 _INT32 = struct.Struct(">i")
 _UINT32 = struct.Struct(">I")
 _INT16 = struct.Struct(">h")
+_pack_offset_into = _INT64.pack_into
+_pack_epoch_into = _INT32.pack_into
 
 _EPOCH_POSITION = 12
 _CRC_POSITION = 17
@@ -205,8 +207,8 @@ def set_base_offset_and_epoch(
     buffer: bytearray | memoryview, position: int, base_offset: int, leader_epoch: int
 ) -> None:
     """Patches what a leader assigns; the CRC does not cover it."""
-    _INT64.pack_into(buffer, position, base_offset)
-    _INT32.pack_into(buffer, position + _EPOCH_POSITION, leader_epoch)
+    _pack_offset_into(buffer, position, base_offset)
+    _pack_epoch_into(buffer, position + _EPOCH_POSITION, leader_epoch)
 
 
 def set_log_append_time(buffer: bytearray | memoryview, position: int, timestamp_ms: int) -> None:

@@ -8,10 +8,7 @@ Source: RFC 3720, appendix B.4 (polynomial 0x1EDC6F41, reflected 0x82F63B78).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Final, Protocol
 
 __all__ = ["crc32c", "crc32c_by_table"]
 
@@ -41,18 +38,18 @@ def crc32c_by_table(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def _fastest() -> Callable[[bytes | bytearray | memoryview, int], int]:
+class _Crc32c(Protocol):
+    def __call__(self, data: bytes | bytearray | memoryview, crc: int = 0, /) -> int: ...
+
+
+def _fastest() -> _Crc32c:
     try:
         import crc32c as package
     except ImportError:
         return crc32c_by_table
-    native: Callable[[bytes | bytearray | memoryview, int], int] = package.crc32c
+    native: _Crc32c = package.crc32c
     return native
 
 
-_native = _fastest()
-
-
-def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
-    """The CRC-32C of `data`; `crc` is that of the bytes before, to go on from."""
-    return _native(data, crc)
+crc32c: Final = _fastest()
+"""The CRC-32C of bytes; a second argument is the CRC of the bytes before, to go on from."""

@@ -59,6 +59,7 @@ _LENGTH_POSITION = 8
 _SMALLEST_LENGTH = 14  # of a record of magic 0; what is shorter is not even that
 _SMALLEST_RECORD = 7  # bytes, of magic 2: no key, no value, no headers
 _FIRST_ZSTD_VERSION = 7  # of Produce (KIP-110)
+_ZSTD = int(Codec.ZSTD)  # an enum's members are looked up by its metaclass, which takes longer than the check
 _REFUSED_FLAGS = LOG_APPEND_TIME_FLAG | CONTROL_FLAG
 
 _unpack_from = HEADER_STRUCT.unpack_from
@@ -159,7 +160,7 @@ def validate_produced(
                 log_append_time
                 or (earliest <= base_timestamp <= latest and earliest <= max_timestamp <= latest)
             )
-            and (codec < Codec.ZSTD or (codec == Codec.ZSTD and api_version >= _FIRST_ZSTD_VERSION))
+            and (codec < _ZSTD or (codec == _ZSTD and api_version >= _FIRST_ZSTD_VERSION))
             and size <= max_message_bytes
             and size <= segment_bytes
             and not keys_required
