@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from barnabas.handlers.services import BrokerServices, RequestContext
     from barnabas.replication.partition import Partition
 
-__all__ = ["API_KEY", "handle"]
+__all__ = ["API_KEY", "INTERNAL_TOPICS", "Acknowledgement", "handle", "refuse_batch"]
 
 API_KEY = 0
 
@@ -36,7 +36,7 @@ _PartitionResponse = ProduceResponse.PartitionProduceResponse
 
 # Kafka's tools that write internal topics give themselves this name (AdminUtils.ADMIN_CLIENT_ID).
 _ADMIN_CLIENT_ID = "__admin_client"
-_INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
+INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
 
 # The only codes whose message Kafka puts into the answer.
 _TOLD = frozenset((ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP))
@@ -72,7 +72,7 @@ def handle(
                 metrics.produce_requests.value += 1
                 if acks not in (-1, 1, 0):
                     raise KafkaError(ErrorCode.INVALID_REQUIRED_ACKS)
-                if partition.topic in _INTERNAL_TOPICS and context.client_id != _ADMIN_CLIENT_ID:
+                if partition.topic in INTERNAL_TOPICS and context.client_id != _ADMIN_CLIENT_ID:
                     raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION)
                 records = data.records
                 if not isinstance(records, memoryview):
@@ -115,10 +115,10 @@ def handle(
     answer = ProduceResponse(responses=responses)
     if not waits:
         return answer
-    return _Acknowledgement(broker, answer, waits, request.timeout_ms).future
+    return Acknowledgement(broker, answer, waits, request.timeout_ms).future
 
 
-class _Acknowledgement:
+class Acknowledgement:
     """Counts down what an answer waits for; at the time-out, what is still missing gets REQUEST_TIMED_OUT."""
 
     __slots__ = ("_answer", "_missing", "_waiting", "_waits", "future")
@@ -166,6 +166,21 @@ def _fail(response: ProduceResponse.PartitionProduceResponse, code: ErrorCode) -
     response.base_offset = -1
     response.log_append_time_ms = -1
     response.log_start_offset = -1
+
+
+def refuse_batch(
+    broker: BrokerServices,
+    context: RequestContext,
+    topic: ProduceRequest.TopicProduceData,
+    partition: Partition,
+    error: StorageError,
+) -> ProduceResponse:
+    """The answer to a request of one batch that the disk did not take."""
+    failed = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+    response = _refused(broker, context, topic, topic.partition_data[0], partition, failed)
+    return ProduceResponse(
+        responses=[_TopicResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=[response])]
+    )
 
 
 def _refused(

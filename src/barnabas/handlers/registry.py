@@ -32,6 +32,7 @@ __all__ = ["HANDLERS", "Dispatcher", "HandlerEntry", "announced_versions"]
 logger = logging.getLogger(__name__)
 
 API_VERSIONS = 18
+_PRODUCE = 0
 _FETCH = 1
 _WAIT_FOR_OTHERS = frozenset(
     (11, 14)
@@ -106,10 +107,11 @@ def announced_versions() -> dict[int, tuple[int, int]]:
 
 
 class _Loaded(NamedTuple):
-    """A handler whose module is imported."""
+    """A handler whose module is imported. `response_class` is what it answers, unless it answers later."""
 
     handle: Callable[[BrokerServices, RequestContext, Any], Any]
     decode: Callable[[memoryview, int, int], Any]
+    response_class: type[Any]
     chunks: bool
     min_version: int
     max_version: int
@@ -133,6 +135,15 @@ class Dispatcher:
 
     def __call__(self, connection: ConnectionContext, frame: memoryview) -> Answer:
         """Phase one of a request; see `network.connection` for what may be returned."""
+        repeated = connection.repeated_produces
+        if repeated is not None:
+            repetition = repeated.answer(connection, frame)
+            if repetition is not None:
+                self.request_counts[_PRODUCE, repeated.version] += 1
+                if type(repetition) is bytes:
+                    return repetition
+                context, response = repetition
+                return self._answer(context, self._loaded[_PRODUCE], response)
         header, position = decode_request_header(frame)
         key = header.api_key
         version = header.api_version
@@ -148,11 +159,27 @@ class Dispatcher:
         request = loaded.decode(frame, version, position)
         context = RequestContext(key, version, header.correlation_id, header.client_id, connection)
         answer = loaded.handle(self._broker, context, request)
-        if answer is None:
-            return None
-        if hasattr(answer, "__await__"):
+        if key == _PRODUCE:
+            self._remember(context, frame, request, answer)
+        return None if answer is None else self._answer(context, loaded, answer)
+
+    def _answer(self, context: RequestContext, loaded: _Loaded, answer: Any) -> Answer:
+        if type(answer) is not loaded.response_class and hasattr(answer, "__await__"):
             return self._park(context, loaded, answer)
         return _encode(context, loaded, answer)
+
+    def _remember(self, context: RequestContext, frame: memoryview, request: Any, answer: Any) -> None:
+        """Notes a produce request, in case that its client repeats itself."""
+        if answer is None:
+            return
+        repeated = context.connection.repeated_produces
+        if repeated is None:
+            from barnabas.handlers.repeated_produce import RepeatedProduces
+
+            repeated = RepeatedProduces(self._broker, context.api_version)
+            context.connection.repeated_produces = repeated
+        if repeated.version == context.api_version:
+            repeated.remember(frame, context.client_id, request)
 
     def register_metrics(self, registry: Registry) -> None:
         """Shows how many requests there were, by API and version."""
@@ -179,6 +206,7 @@ class Dispatcher:
         loaded = _Loaded(
             handle=module.handle,
             decode=api.request_class.decode,
+            response_class=api.response_class,
             chunks=issubclass(api.response_class, RecordsMessage),
             min_version=entry.min_version,
             max_version=entry.max_version,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["ANONYMOUS", "Address", "ConnectionContext", "format_address"]
 
 Address = tuple[str, int]
@@ -22,6 +24,8 @@ class ConnectionContext:
         principal: Who the client is; `ANONYMOUS` until an authentication says otherwise.
         client_software_name: From ApiVersions 3 and later (KIP-511), else "unknown".
         client_software_version: Likewise.
+        repeated_produces: What the handlers remember of its produce requests, to answer their like sooner; nothing here
+            looks into it.
     """
 
     __slots__ = (
@@ -32,6 +36,7 @@ class ConnectionContext:
         "listener_name",
         "local_address",
         "principal",
+        "repeated_produces",
     )
 
     def __init__(
@@ -50,6 +55,7 @@ class ConnectionContext:
         self.principal = principal
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
+        self.repeated_produces: Any = None
 
     def __repr__(self) -> str:
         return f"<ConnectionContext {self.connection_id} on {self.listener_name}>"
