@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from pathlib import Path
 import barnabas
 import bench.rows  # noqa: F401 - registers the workloads
 from bench import generator
-from bench.brokers import PAGE_CACHE, Barnabas, Kafka
+from bench.brokers import Barnabas, Kafka
 from bench.table import Table
 from bench.workload import FULL, QUICK, WORKLOADS, Run, Sizes, Workload
 from tests.oracle.kafka_jars import KAFKA_43
@@ -50,6 +51,9 @@ def main() -> None:
         "--directory", type=Path, help="where the brokers have their data (default: a temporary one)"
     )
     arguments = parser.parse_args()
+    # 5,000 connections, and a log of 10,000 partitions.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     patterns = arguments.rows.split(",")
     chosen = [work for work in WORKLOADS if any(fnmatch(work.name, pattern) for pattern in patterns)]
     if arguments.list or not chosen:
@@ -68,7 +72,7 @@ def main() -> None:
                 table,
                 QUICK if arguments.quick else FULL,
             )
-    facts = machine(time.time() - started, arguments)
+    facts = machine(time.time() - started, arguments, table)
     text = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", table.markdown()])
     print(text, end="")
     if arguments.json:
@@ -82,14 +86,17 @@ def one_round(makes, chosen: list[Workload], directory: Path, table: Table, size
     for durability in dict.fromkeys(work.durability for work in chosen):
         works = [work for work in chosen if work.durability == durability]
         places = [directory / (durability or "own").replace(" ", "-") / make.name for make in makes]
-        brokers = [make(place, durability or PAGE_CACHE) for make, place in zip(makes, places, strict=True)]
+        brokers = [
+            make(place, durability) if durability else make(place, settings=make.as_shipped)
+            for make, place in zip(makes, places, strict=True)
+        ]
         try:
             for broker in brokers if durability else ():
                 broker.start()
             for work in works:
                 for broker, place in zip(brokers, places, strict=True):
                     begun = time.monotonic()
-                    work.measure(Run(broker, durability or "", table, sizes, place))
+                    work.measure(Run(broker, durability or "", work.section, table, sizes, place))
                     print(
                         f"bench: {work.name}, {broker.title}, {time.monotonic() - begun:.1f} s",
                         file=sys.stderr,
@@ -101,7 +108,7 @@ def one_round(makes, chosen: list[Workload], directory: Path, table: Table, size
         shutil.rmtree(directory)
 
 
-def machine(seconds: float, arguments: argparse.Namespace) -> dict[str, str]:
+def machine(seconds: float, arguments: argparse.Namespace, table: Table) -> dict[str, str]:
     """What a reader must know of the machine and the run."""
     cpu = "CPU"
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
@@ -116,6 +123,7 @@ def machine(seconds: float, arguments: argparse.Namespace) -> dict[str, str]:
         f"Linux {platform.release()}, load {os.getloadavg()[0]:.1f} at the end",
         "Versions": ", ".join(versions()),
         "Generator": generator.describe(),
+        **({"Not measured": "; ".join(table.skipped)} if table.skipped else {}),
         "Run": f"{arguments.rounds} rounds in {seconds / 60:.0f} minutes, {time.strftime('%Y-%m-%d')}",
     }
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.oracle.kafka_broker import KafkaBroker
+from tests.oracle.kafka_broker import KafkaBroker, broker_count, free_ports
 
-_READY = re.compile(rb"address=\S*:(\d+)")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def cpu_s(pid: int) -> float:
@@ -19,10 +21,9 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process, MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+def rss_kb(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 PAGE_CACHE = "page cache"
@@ -30,6 +31,12 @@ FSYNC = "fsync"
 
 _OUR_SETTINGS = {PAGE_CACHE: {"barnabas.durability": "page-cache"}, FSYNC: {}}
 _KAFKAS_SETTINGS = {PAGE_CACHE: {}, FSYNC: {"log.flush.interval.messages": "1"}}
+_KAFKAS_DEFAULTS = {
+    "offsets.topic.num.partitions": "50",
+    "transaction.state.log.num.partitions": "50",
+    "share.coordinator.state.topic.num.partitions": "50",
+}
+"""Where the broker of the tests, which soon starts, is set up otherwise."""
 
 
 class Barnabas:
@@ -37,57 +44,55 @@ class Barnabas:
 
     name = "barnabas"
     title = "Barnabas"
+    as_shipped: Mapping[str, str] = {}
 
-    def __init__(self, directory: Path, durability: str = PAGE_CACHE) -> None:
+    def __init__(
+        self, directory: Path, durability: str = FSYNC, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory
-        self.settings = _OUR_SETTINGS[durability]
+        self.settings = {**_OUR_SETTINGS[durability], **(settings or {})}
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-        self.start_s = 0.0
+        self.port = free_ports(1)[0]
 
-    def start(self) -> None:
-        started = time.perf_counter()
+    def launch(self) -> None:
+        """Starts it, and does not wait."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.log = (self.directory / "broker.log").open("ab")
-        command = [sys.executable, "-m", "barnabas", "serve", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "barnabas", "serve", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--data-dir", str(self.directory / "data")]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment)
-        line = self.process.stdout.readline()
-        found = _READY.search(line)
-        if not found:
-            raise SystemExit(
-                f"barnabas did not start: {line!r}\n{(self.directory / 'broker.log').read_text()}"
-            )
-        self.port = int(found[1])
-        self.start_s = time.perf_counter() - started
+        with (self.directory / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    def prepare(self) -> None:
+        """It needs none."""
+
+    def start(self) -> None:
+        self.launch()
+        wait_until_served(self)
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
+    def log_tail(self) -> str:
+        return (self.directory / "broker.log").read_text()[-3000:]
+
     def kill(self) -> None:
         """Kill -9; `start` starts it again on the same data."""
-        self.process.kill()
-        self._reap()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
     def stop(self) -> None:
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        finally:
-            self.process.kill()
-            self._reap()
-
-    def _reap(self) -> None:
-        self.process.wait()
-        self.process.stdout.close()
-        self.process = None
-        self.log.close()
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            finally:
+                self.kill()
 
 
 class Kafka:
@@ -98,25 +103,42 @@ class Kafka:
 
     name = "kafka"
     title = "Apache Kafka 4.3"
+    as_shipped: Mapping[str, str] = {"group.initial.rebalance.delay.ms": "3000"}
     _JVM = ("-server", "-Xmx1G", "-Xms1G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 
-    def __init__(self, directory: Path, durability: str = PAGE_CACHE) -> None:
-        self._broker = KafkaBroker(directory, config=_KAFKAS_SETTINGS[durability], jvm_options=self._JVM)
-        self.start_s = 0.0
+    def __init__(
+        self, directory: Path, durability: str = PAGE_CACHE, settings: Mapping[str, str] | None = None
+    ) -> None:
+        config = {**_KAFKAS_DEFAULTS, **_KAFKAS_SETTINGS[durability], **(settings or {})}
+        self._broker = KafkaBroker(directory, config=config, jvm_options=self._JVM)
+
+    def launch(self) -> None:
+        """Starts it, and does not wait; `prepare` came before."""
+        self._broker._launch()
+
+    def prepare(self) -> None:
+        """Formats its directory, which is no part of a start."""
+        self._broker.format()
 
     def start(self) -> None:
-        self._broker.format()
-        started = time.perf_counter()
-        self._broker.start()
-        self.start_s = time.perf_counter() - started
+        self.prepare()
+        self.launch()
+        wait_until_served(self)
 
     @property
     def port(self) -> int:
         return self._broker.port
 
     @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self._broker.process
+
+    @property
     def pid(self) -> int:
         return self._broker.process.pid
+
+    def log_tail(self) -> str:
+        return self._broker.log_tail()
 
     def kill(self) -> None:
         """Kill -9; `start` starts it again on the same data."""
@@ -124,3 +146,12 @@ class Kafka:
 
     def stop(self) -> None:
         self._broker.stop()
+
+
+def wait_until_served(broker: Barnabas | Kafka) -> None:
+    """Until a Metadata request is answered with the broker itself."""
+    deadline = time.monotonic() + 120
+    while not broker_count(broker.port):
+        if broker.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{broker.title} does not start:\n{broker.log_tail()}")
+        time.sleep(0.005)

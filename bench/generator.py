@@ -38,11 +38,11 @@ class Load:
     bytes: int
     broker_cpu_s: float
     own_cpu_s: float
-    samples: int
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    max_ms: float
+    samples: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    p999_ms: float = 0.0
+    max_ms: float = 0.0
 
 
 @cache

@@ -133,12 +133,18 @@ def ask(port: int, request: bytes) -> bytes:
 
 
 def create_topic(port: int, name: str, partitions: int, **configs: str) -> None:
-    """Creates a topic and waits until its last partition can be written and read; it stays empty."""
+    """Creates a topic and waits until its partitions can be written and read; it stays empty."""
     create_topics(port, [name], partitions, **configs)
-    wait_until_led(port, name, partitions - 1)
+    wait_until_led(port, [name], partitions)
 
 
 def create_topics(port: int, names: list[str], partitions: int, **configs: str) -> None:
+    errors = try_create_topics(port, names, partitions, **configs)
+    assert not any(errors), errors
+
+
+def try_create_topics(port: int, names: list[str], partitions: int, **configs: str) -> list[int]:
+    """The error codes of CreateTopics."""
     request = CreateTopicsRequest(
         topics=[
             CreateTopicsRequest.CreatableTopic(
@@ -156,11 +162,11 @@ def create_topics(port: int, names: list[str], partitions: int, **configs: str) 
         timeout_ms=120_000,
     )
     response = CreateTopicsResponse.decode(ask(port, frame(19, 5, request, flexible=True)), 5, 5)
-    assert not any(topic.error_code for topic in response.topics), response
+    return [topic.error_code for topic in response.topics]
 
 
-def wait_until_led(port: int, topic: str, partition: int) -> None:
-    """Kafka makes partitions after its answer: waits until this one answers ListOffsets."""
+def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
+    """Kafka makes partitions after its answer: waits until all answer ListOffsets; gives their ends."""
     message = ListOffsetsRequest(
         replica_id=-1,
         isolation_level=0,
@@ -171,8 +177,10 @@ def wait_until_led(port: int, topic: str, partition: int) -> None:
                     ListOffsetsRequest.ListOffsetsPartition(
                         partition_index=partition, current_leader_epoch=-1, timestamp=-1
                     )
+                    for partition in range(partitions)
                 ],
             )
+            for topic in topics
         ],
     )
     probe = frame(2, 4, message, flexible=False)
@@ -181,8 +189,9 @@ def wait_until_led(port: int, topic: str, partition: int) -> None:
         while True:
             connection.sendall(probe)
             response = ListOffsetsResponse.decode(receive(connection), 4, 4)
-            if response.topics[0].partitions[0].error_code == 0:
-                return
+            found = [partition for topic in response.topics for partition in topic.partitions]
+            if not any(partition.error_code for partition in found):
+                return [partition.offset for partition in found]
             assert time.monotonic() < deadline, response
             time.sleep(0.01)
 

@@ -18,6 +18,7 @@ HEAD = (
 class Row:
     """One figure of both brokers. `durability` is the class that both were measured in, or empty where it plays no part."""
 
+    section: str
     name: str
     durability: str
     unit: str
@@ -49,28 +50,44 @@ class Row:
 
 class Table:
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], Row] = {}
+        self.rows: dict[tuple[str, str, str], Row] = {}
+        self.skipped: list[str] = []
 
     def add(
-        self, broker, name: str, unit: str, figure: float, *, more_is_better: bool, durability: str = ""
+        self,
+        section: str,
+        broker,
+        name: str,
+        unit: str,
+        figure: float,
+        *,
+        more_is_better: bool,
+        durability: str = "",
     ) -> None:
-        row = self.rows.setdefault((name, durability), Row(name, durability, unit, more_is_better))
+        row = self.rows.setdefault(
+            (name, unit, durability), Row(section, name, durability, unit, more_is_better)
+        )
         row.figures.setdefault(broker.name, []).append(figure)
 
     def markdown(self) -> str:
-        """The table, and below it those rows again in which Barnabas is behind."""
+        """A table for each section, and below them those rows again in which Barnabas is behind."""
         rows = list(self.rows.values())
         behind = [row for row in rows if (row.ratio or 1) < 1]
-        text = "\n".join([HEAD, *(row.line() for row in rows)])
+        behind.sort(key=lambda row: row.ratio)
+        parts = [
+            (section, [row for row in rows if row.section == section])
+            for section in dict.fromkeys(row.section for row in rows)
+        ]
         if behind:
-            behind.sort(key=lambda row: row.ratio)
-            text += "\n\n### Where Barnabas is behind\n\n"
-            text += "\n".join([HEAD, *(row.line() for row in behind)])
-        return text + "\n"
+            parts.append(("Where Barnabas is behind", behind))
+        return "\n".join(
+            "\n".join([f"### {title}", "", HEAD, *(row.line() for row in part), ""]) for title, part in parts
+        )
 
     def json(self) -> list[dict[str, object]]:
         return [
             {
+                "section": row.section,
                 "name": row.name,
                 "durability": row.durability,
                 "unit": row.unit,

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.brokers import FSYNC, PAGE_CACHE
+from bench.brokers import FSYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,10 @@ class Sizes:
 
     warm_s: float
     seconds: float
-    bulk_warm_bytes: int
+    bulk_s: float
     bulk_bytes: int
+    fetch_warm_s: float
+    fetch_s: float
     client_bytes: int
     idle_connections: int
     topics: int
@@ -35,9 +37,11 @@ class Sizes:
 
 FULL = Sizes(
     warm_s=3,
-    seconds=4,
-    bulk_warm_bytes=700_000_000,
+    seconds=3,
+    bulk_s=2,
     bulk_bytes=1_000_000_000,
+    fetch_warm_s=1,
+    fetch_s=1.5,
     client_bytes=500_000_000,
     idle_connections=5000,
     topics=1000,
@@ -45,10 +49,12 @@ FULL = Sizes(
     idle_s=5,
 )
 QUICK = Sizes(
-    warm_s=0.1,
-    seconds=0.2,
-    bulk_warm_bytes=1_000_000,
+    warm_s=0.05,
+    seconds=0.1,
+    bulk_s=0.05,
     bulk_bytes=4_000_000,
+    fetch_warm_s=0.02,
+    fetch_s=0.05,
     client_bytes=1_000_000,
     idle_connections=50,
     topics=10,
@@ -63,13 +69,20 @@ class Run:
 
     broker: object
     durability: str
+    section: str
     table: Table
     sizes: Sizes
     directory: Path
 
     def add(self, name: str, unit: str, figure: float, *, more_is_better: bool) -> None:
         self.table.add(
-            self.broker, name, unit, figure, more_is_better=more_is_better, durability=self.durability
+            self.section,
+            self.broker,
+            name,
+            unit,
+            figure,
+            more_is_better=more_is_better,
+            durability=self.durability,
         )
 
     def more(self, name: str, unit: str, figure: float) -> None:
@@ -79,6 +92,11 @@ class Run:
     def less(self, name: str, unit: str, figure: float) -> None:
         """A figure that is better the lower it is."""
         self.add(name, unit, figure, more_is_better=False)
+
+    def skip(self, why: str) -> None:
+        """Says in the result what could not be measured here."""
+        if why not in self.table.skipped:
+            self.table.skipped.append(why)
 
     def generator(self, load: Load) -> None:
         """Says what the generator itself used, which it took from the broker."""
@@ -97,19 +115,20 @@ class Workload:
 
     name: str
     durability: str | None
+    section: str
     measure: Callable[[Run], None]
 
 
 WORKLOADS: list[Workload] = []
 
 
-def workload(name: str, *durabilities: str | None) -> Callable:
-    """Registers a workload, once for each class; in the fsync class its name ends with -fsync."""
+def workload(name: str, section: str, *durabilities: str | None) -> Callable:
+    """Registers a workload, once for each class; in the fsync class its name ends with -fsync. The section is the table's."""
 
     def register(measure: Callable[[Run], None]) -> Callable[[Run], None]:
-        for durability in durabilities or (PAGE_CACHE,):
+        for durability in durabilities:
             suffix = "-fsync" if durability == FSYNC else ""
-            WORKLOADS.append(Workload(name + suffix, durability, measure))
+            WORKLOADS.append(Workload(name + suffix, durability, section, measure))
         return measure
 
     return register

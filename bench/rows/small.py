@@ -29,16 +29,16 @@ def _measure(run: Run, label: str, *, connections: int, depth: int) -> None:
     run.generator(load)
 
 
-@workload("small1", PAGE_CACHE, FSYNC)
+@workload("small1", "One-record requests", PAGE_CACHE, FSYNC)
 def one(run: Run) -> None:
     _measure(run, "1 connection", connections=1, depth=1)
 
 
-@workload("pipelined", PAGE_CACHE, FSYNC)
+@workload("pipelined", "One-record requests", PAGE_CACHE, FSYNC)
 def pipelined(run: Run) -> None:
     _measure(run, "1 connection, 32 under way", connections=1, depth=32)
 
 
-@workload("small32", PAGE_CACHE, FSYNC)
+@workload("small32", "One-record requests", PAGE_CACHE, FSYNC)
 def many(run: Run) -> None:
     _measure(run, "32 connections", connections=32, depth=1)

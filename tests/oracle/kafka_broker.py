@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["QUICK_JVM", "KafkaBroker", "free_ports", "kafka_broker"]
+__all__ = ["QUICK_JVM", "KafkaBroker", "broker_count", "free_ports", "kafka_broker"]
 
 QUICK_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m")
 """Starts soon and stays small; a bench gives options of its own."""
@@ -185,14 +185,14 @@ class KafkaBroker:
             if self.process.poll() is not None:
                 self.process = None
                 return False
-            if _broker_count(self.port) > 0:
+            if broker_count(self.port) > 0:
                 return True
             time.sleep(0.1)
         self.kill()
         raise AssertionError(f"Apache Kafka {self.version} is not ready in time:\n{self.log_tail()}")
 
 
-def _broker_count(port: int) -> int:
+def broker_count(port: int) -> int:
     """How many brokers a Metadata request (version 1, no topics) is answered with; 0 if it is not answered."""
     request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
     try:

@@ -1,0 +1,84 @@
+"""Many of something: idle connections, and topics."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from barnabas.wire.messages.api_versions import ApiVersionsRequest
+from barnabas.wire.messages.metadata import MetadataRequest
+from bench import generator, raw
+from bench.brokers import PAGE_CACHE, cpu_s, rss_kb, wait_until_served
+from bench.workload import Run, workload
+
+_PARTITIONS = 10
+_TOPICS_AT_ONCE = 50
+
+
+@workload("connections", "Many connections, many topics", PAGE_CACHE)
+def idle_connections(run: Run) -> None:
+    """Each has made itself known, as a client does, and then says nothing."""
+    count = run.sizes.idle_connections
+    hello = raw.frame(18, 2, ApiVersionsRequest(), flexible=False)
+    with raw.connect(run.broker.port) as first:
+        first.sendall(hello)
+        raw.receive(first)
+    before_kb = rss_kb(run.broker.pid)
+    connections = []
+    try:
+        for _ in range(count):
+            connection = raw.connect(run.broker.port)
+            connections.append(connection)
+            connection.sendall(hello)
+            raw.receive(connection)
+        name = f"{count:,} idle connections"
+        run.less(f"{name}: memory of each", "kB", max(rss_kb(run.broker.pid) - before_kb, 0) / count)
+        _idle(run, name)
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def _idle(run: Run, name: str) -> None:
+    before_s, began = cpu_s(run.broker.pid), time.monotonic()
+    time.sleep(run.sizes.idle_s)
+    share = (cpu_s(run.broker.pid) - before_s) / (time.monotonic() - began)
+    run.less(f"{name}: idle CPU", "% of a core", share * 100)
+
+
+@workload("topics", "Many connections, many topics", None)
+def topics(run: Run) -> None:
+    count = run.sizes.topics
+    names = [f"topic-{index:04}" for index in range(count)]
+    broker = run.broker
+    broker.start()
+    try:
+        raw.create_topic(broker.port, "first", 1)
+        before_kb = rss_kb(broker.pid)
+        started = time.perf_counter()
+        for index in range(0, count, _TOPICS_AT_ONCE):
+            raw.create_topics(broker.port, names[index : index + _TOPICS_AT_ONCE], _PARTITIONS)
+        raw.wait_until_led(broker.port, names, _PARTITIONS)
+        label = f"{count:,} topics of {_PARTITIONS} partitions"
+        run.less(f"{label}: create", "s", time.perf_counter() - started)
+        partitions = count * _PARTITIONS
+        run.less(
+            f"{label}: memory of each partition", "kB", max(rss_kb(broker.pid) - before_kb, 0) / partitions
+        )
+        _idle(run, label)
+        request = raw.frame(3, 8, MetadataRequest(topics=None), flexible=False)
+        load = generator.pump(broker, [request], warm_s=run.sizes.warm_s, seconds=run.sizes.seconds)
+        run.less(f"{label}: Metadata of all, p50", "ms", load.p50_ms)
+        run.less(f"{label}: Metadata of all, p99", "ms", load.p99_ms)
+        run.less(f"{label}: Metadata of all: CPU", "ms each", load.broker_cpu_s / load.requests * 1e3)
+        started = time.perf_counter()
+        broker.stop()
+        run.less(f"{label}: stop", "s", time.perf_counter() - started)
+        started = time.perf_counter()
+        broker.launch()
+        wait_until_served(broker)
+        raw.wait_until_led(broker.port, names, _PARTITIONS)
+        run.less(f"{label}: start again", "s", time.perf_counter() - started)
+    finally:
+        broker.kill()
+        shutil.rmtree(run.directory)
