@@ -60,7 +60,7 @@ def main() -> None:
         print(*(work.name for work in WORKLOADS), sep="\n")
         raise SystemExit(not chosen)
     table = Table()
-    started = time.time()
+    started, load_before = time.time(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.directory) as directory:
         for round_index in range(arguments.rounds):
             # Alternating who begins, so that a drifting machine favours neither.
@@ -72,7 +72,7 @@ def main() -> None:
                 table,
                 QUICK if arguments.quick else FULL,
             )
-    facts = machine(time.time() - started, arguments, table)
+    facts = machine(time.time() - started, load_before, arguments, table)
     text = "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", table.markdown()])
     print(text, end="")
     if arguments.json:
@@ -108,7 +108,9 @@ def one_round(makes, chosen: list[Workload], directory: Path, table: Table, size
         shutil.rmtree(directory)
 
 
-def machine(seconds: float, arguments: argparse.Namespace, table: Table) -> dict[str, str]:
+def machine(
+    seconds: float, load_before: float, arguments: argparse.Namespace, table: Table
+) -> dict[str, str]:
     """What a reader must know of the machine and the run."""
     cpu = "CPU"
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
@@ -120,7 +122,8 @@ def machine(seconds: float, arguments: argparse.Namespace, table: Table) -> dict
     return {
         "Command": f"`make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}`",
         "Machine": f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory_gb:.0f} GB, "
-        f"Linux {platform.release()}, load {os.getloadavg()[0]:.1f} at the end",
+        f"Linux {platform.release()}, load {load_before:.1f} at the start"
+        + (", **so others used it: take the figures for a first look**" if load_before > 1 else ""),
         "Versions": ", ".join(versions()),
         "Generator": generator.describe(),
         **({"Not measured": "; ".join(table.skipped)} if table.skipped else {}),
