@@ -401,6 +401,23 @@ async def test_a_client_that_left_behind_unread_requests_is_found(site, loop):
     assert await reader.answer() == b"A"
 
 
+async def test_a_reset_behind_unread_requests_is_found(site, loop):
+    """A connection that was reset is closed, even if more stood before the reset than one look at the socket takes."""
+    site.start(idle_ms_max=1_000)
+    client = socket.create_connection(("127.0.0.1", site.port))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sendall(frame(b"none at all"))
+    await eventually(lambda: site.dispatch.seen)
+    client.setblocking(False)
+    requests = frames([b"none " + bytes(1_000)] * 400)
+    # The loop does not run meanwhile: it finds requests and reset at once.
+    with contextlib.suppress(BlockingIOError):
+        while requests:
+            requests = requests[client.send(requests) :]
+    client.close()
+    await eventually(lambda: site.server.connection_count == 0)
+
+
 async def test_connections_per_address_are_limited(site, loop, caplog):
     """One address gets as many connections as max.connections.per.ip says, or its override; more are closed."""
     site.start(connections_per_ip_max=100, connections_per_ip_overrides={"127.0.0.1": 2})

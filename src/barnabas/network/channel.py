@@ -29,6 +29,8 @@ _OPEN = State.OPEN  # looked up as a global: an enum's members are looked up by 
 SENT_PER_TURN_BYTES_MAX = 4 * 1024 * 1024
 """What one connection may send in one turn of the loop; a fast reader would otherwise keep the loop for itself."""
 
+RECEIVES_AT_END_MAX = 1024
+"""What the kernel holds for one socket is less than so many times the receive buffer."""
 
 LINGER_MS_MAX = 500
 """How long a stopping server waits for a client to read its last answers and close."""
@@ -147,10 +149,21 @@ class Channel:
             # others then find it awake, which costs a third less for 32 busy clients.
             self.schedule()
 
-    def look_for_end(self) -> None:
-        """Notice that the client has ended its side while nothing is read from it."""
+    @property
+    def fd(self) -> int:
+        """The socket's file descriptor."""
+        return self._transport.fd
+
+    def notice_end(self, *, is_broken: bool) -> None:
+        """The client has ended its side, perhaps behind requests that were not received yet, or the socket is broken."""
         connection = self.connection
-        if connection.awaits_us and not connection.wants_bytes and self._transport.has_peer_ended():
+        if is_broken:
+            # uvloop tells of an error once. If requests stood before it, nothing ever calls us again.
+            for _ in range(RECEIVES_AT_END_MAX):
+                if not connection.wants_bytes:
+                    break
+                self._on_readable()
+        if connection.awaits_us and not connection.wants_bytes:
             connection.hasten()
             self.schedule()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
+import select
 import time
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,9 @@ SHARED_BUFFER_BYTES = 128 * 1024
 SWEEPS_PER_IDLE_TIME = 20
 SWEEP_INTERVAL_S_MIN = 0.05
 SWEEP_INTERVAL_S_MAX = 30.0
+
+PEER_ENDED: int = getattr(select, "POLLRDHUP", 0)
+"""Asked of poll(2); errors and hang-ups (POLLERR, POLLHUP) are told without being asked for. Linux only."""
 
 END_MS_MAX = 10_000
 """How long a connection that takes no more requests may take to finish its answers."""
@@ -212,9 +216,19 @@ class SocketServer:
 
     def _sweep(self) -> None:
         self.close_idle()
-        for channel in tuple(self._channels.values()):
-            channel.look_for_end()
+        self._notice_ends()
         self._start_sweeping()
+
+    def _notice_ends(self) -> None:
+        """Find the connections that their clients have left although nothing told us."""
+        if not hasattr(select, "poll"):
+            return
+        poll = select.poll()
+        channels = {channel.fd: channel for channel in self._channels.values() if not channel.is_lingering}
+        for fd in channels:
+            poll.register(fd, PEER_ENDED)
+        for fd, events in poll.poll(0):
+            channels[fd].notice_end(is_broken=events != PEER_ENDED)
 
     def close_idle(self) -> int:
         """Close the connections on which nothing moved for `connections.max.idle.ms`; how many they were.

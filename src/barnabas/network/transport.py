@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,9 +14,6 @@ __all__ = ["PlaintextTransport", "Transport"]
 
 MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
 """Linux: do not send a short packet yet, more follows at once (tcp(7), TCP_CORK)."""
-
-PEER_ENDED: int = getattr(select, "POLLRDHUP", 0)
-"""Asked of poll(2); errors and hang-ups (POLLERR, POLLHUP) are told without being asked for."""
 
 
 class Transport(Protocol):
@@ -57,10 +53,6 @@ class Transport(Protocol):
 
     def discard(self, shared: memoryview) -> int:
         """Receive what has arrived by way of `shared` and drop it. Returns its size; 0 at the end of the stream."""
-        ...
-
-    def has_peer_ended(self) -> bool:
-        """Whether the peer has ended its side, perhaps behind bytes that were not received yet; never waits."""
         ...
 
     def close(self) -> None:
@@ -117,14 +109,6 @@ class PlaintextTransport:
     def discard(self, shared: memoryview) -> int:
         """See `Transport.discard`."""
         return self._socket.recv_into(shared)
-
-    def has_peer_ended(self) -> bool:
-        """See `Transport.has_peer_ended`. Only Linux tells of an end behind unread bytes; elsewhere only a reset shows."""
-        if not hasattr(select, "poll"):
-            return False
-        poll = select.poll()
-        poll.register(self.fd, PEER_ENDED)
-        return bool(poll.poll(0))
 
     def close(self) -> None:
         """See `Transport.close`."""
