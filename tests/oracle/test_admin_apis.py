@@ -36,11 +36,11 @@ class Both:
         self.sides = [Side(address, plain) for address, plain in zip(self.addresses, self.plain, strict=True)]
         self.prefix = f"{time.time_ns() // 1_000_000 % 10**8:x}"
 
-    def agree(self, api, versions=None, *, is_repeatable=False, **fields):
+    def agree(self, api, versions=None, *, is_repeatable=False, but=(), **fields):
         """Both answer alike, in all versions of Kafka's or in those given; gives our last answer.
 
         `is_repeatable`: Kafka may show a moment late what it has answered already, and is asked again then.
-        Fields may be functions of the side.
+        `but`: fields of the answer that cannot be alike. Fields of the request may be functions of the side.
         """
         ours = None
         for version in versions or announced(BY_NAME[api].key):
@@ -50,7 +50,7 @@ class Both:
                 continue
             end = time.monotonic() + CATCH_UP_S
             while True:
-                plain = [plain(answer) for plain, answer in zip(self.plain, asked, strict=True)]
+                plain = [without(plain(answer), but) for plain, answer in zip(self.plain, asked, strict=True)]
                 found = differences(*plain)
                 if not found or not is_repeatable or time.monotonic() > end:
                     break
@@ -83,6 +83,13 @@ class Both:
         return name
 
 
+def without(plain, fields):
+    """An answer without some of its fields."""
+    if isinstance(plain, dict):
+        return {name: without(value, fields) for name, value in plain.items() if name not in fields}
+    return [without(value, fields) for value in plain] if isinstance(plain, list) else plain
+
+
 _announced = {}
 
 
@@ -112,7 +119,9 @@ def both(brokers):
     both = Both(brokers)
     answer = both.sides[0].client.call(build(BY_NAME["ApiVersions"].request_class), 0)
     _announced.update({key.api_key: (key.min_version, key.max_version) for key in answer.api_keys})
-    return both
+    yield both
+    for side in both.sides:
+        side.client.socket.close()
 
 
 def test_every_api_of_kafka_is_served_or_named_as_absent(both):
@@ -350,3 +359,184 @@ def test_scram_users(both):
                 "AlterUserScramCredentials", deletions=[gone(result.user, info.mechanism)], upsertions=[]
             )
     assert not both.agree("DescribeUserScramCredentials", users=None, is_repeatable=True).results
+
+
+# ----- leaders and replicas
+
+
+def partitions(topic, *indexes):
+    return {"topic": topic, "partitions": list(indexes)}
+
+
+@pytest.fixture(scope="module")
+def topic(both):
+    return both.topic("topic", 2)
+
+
+@pytest.mark.parametrize("election_type", [0, 1, 2, -1])
+def test_leaders_are_elected_where_one_is_needed(both, topic, election_type):
+    """On one node no partition needs an election; what is not there and kinds that nobody knows are refused."""
+    for wanted in (
+        [],
+        [partitions(topic, 0)],
+        [partitions(topic)],
+        [partitions(topic, 0, 0, 7, -1), partitions("none", 0)],
+        [partitions(topic, 0), partitions(topic, 1)],
+        [partitions("", 0)],
+    ):
+        for timeout_ms in (5000, 0, -1):
+            both.agree(
+                "ElectLeaders", election_type=election_type, topic_partitions=wanted, timeout_ms=timeout_ms
+            )
+    answer = both.agree(
+        "ElectLeaders",
+        election_type=election_type,
+        topic_partitions=None,
+        timeout_ms=5000,
+        but=["replica_election_results"],  # all topics of everybody
+    )
+    assert all(not result.partition_result for result in answer.replica_election_results)
+
+
+def moves(topic, *parts):
+    return {"name": topic, "partitions": [{"partition_index": i, "replicas": ids} for i, ids in parts]}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_replicas_are_reassigned_as_far_as_one_node_can(both, topic, allowed):
+    """To itself is no move at all; to nobody, to others, twice or of what is not there is refused."""
+    for wanted in (
+        [],
+        [moves(topic)],
+        [moves(topic, (0, [1]))],
+        [moves(topic, (0, None))],
+        [moves(topic, (0, []))],
+        [moves(topic, (0, [2]))],
+        [moves(topic, (0, [1, 1]))],
+        [moves(topic, (0, [1, 2]))],
+        [moves(topic, (0, [-1]))],
+        [moves(topic, (9, [1])), moves(topic, (-1, None))],
+        [moves("none", (0, [1])), moves("", (0, None))],
+        [moves(topic, (0, [1]), (0, None)), moves(topic, (1, [1]))],
+    ):
+        for timeout_ms in (5000, 0, -7):
+            both.agree(
+                "AlterPartitionReassignments",
+                topics=wanted,
+                timeout_ms=timeout_ms,
+                allow_replication_factor_change=allowed,
+            )
+    listed = [{"name": topic, "partition_indexes": [0, 1, 9, -1]}, {"name": "none", "partition_indexes": [0]}]
+    for topics in (None, [], listed):
+        both.agree("ListPartitionReassignments", topics=topics, timeout_ms=5000)
+
+
+# ----- the cluster
+
+
+def asked(*topics):
+    return [
+        {"topic_name": name, "partitions": [{"partition_index": index} for index in indexes]}
+        for name, indexes in topics
+    ]
+
+
+def test_the_quorum_is_one_voter(both):
+    """It is described, and nobody can join or leave it."""
+    log = "__cluster_metadata"
+    # Where the log ends and since when, and the listener for controllers, which we do not have.
+    but = [
+        "leader_epoch",
+        "high_watermark",
+        "log_end_offset",
+        "last_fetch_timestamp",
+        "last_caught_up_timestamp",
+    ]
+    for topics in (
+        asked((log, [0])),
+        asked(),
+        asked((log, [1])),
+        asked((log, [])),
+        asked((log, [0, 0])),
+        asked((log, [0]), ("x", [0])),
+        asked(("x", [0, 1]), ("", [])),
+    ):
+        both.agree("DescribeQuorum", topics=topics, but=[*but, "listeners"])
+    for client in (side.client for side in both.sides):
+        request = build(BY_NAME["DescribeQuorum"].request_class, topics=asked((log, [0])))
+        quorum = client.call(request, 2).topics[0].partitions[0]
+        (voter,) = quorum.current_voters
+        assert 0 < quorum.high_watermark <= voter.log_end_offset
+        assert 0 <= time.time() * 1000 - voter.last_caught_up_timestamp < 60_000
+        assert voter.last_fetch_timestamp == voter.last_caught_up_timestamp
+    here = {"name": "CONTROLLER", "host": "h", "port": 9}
+    for listeners in (
+        [here],
+        [],
+        [{"name": "X", "host": "127.0.0.1", "port": 1}],
+        [here, {**here, "name": "Y"}],
+    ):
+        for voter_id, directory_id in ((3, b"d" * 16), (1, b"d" * 16), (-1, b"d" * 16), (3, bytes(16))):
+            both.agree(
+                "AddRaftVoter",
+                cluster_id=None,
+                timeout_ms=100,
+                voter_id=voter_id,
+                voter_directory_id=directory_id,
+                listeners=listeners,
+            )
+            both.agree("RemoveRaftVoter", voter_id=voter_id, voter_directory_id=directory_id, cluster_id=None)
+    for client in (side.client for side in both.sides):
+        strange = {"cluster_id": "another", "voter_id": 3, "voter_directory_id": b"d" * 16}
+        answers = [
+            client.call(build(BY_NAME["RemoveRaftVoter"].request_class, **strange), 0),
+            client.call(build(BY_NAME["AddRaftVoter"].request_class, timeout_ms=1, **strange), 1),
+        ]
+        assert [answer.error_code for answer in answers] == [104, 104]
+        assert all('"another" doesn\'t match the cluster id' in answer.error_message for answer in answers)
+
+
+@pytest.mark.parametrize("broker_id", [7, -1, 2**31 - 1])
+def test_unknown_brokers_cannot_be_unregistered(both, broker_id):
+    """There is no such broker."""
+    both.agree("UnregisterBroker", broker_id=broker_id)
+
+
+def test_a_broker_that_serves_is_not_unregistered(both):
+    """Kafka would do it, and serve nobody from then on."""
+    answer = both.sides[1].client.call(build(BY_NAME["UnregisterBroker"].request_class, broker_id=1), 0)
+    assert (answer.error_code, answer.error_message) == (42, "Broker 1 is in use; stop it first.")
+
+
+def level(name, number, upgrade_type=1):
+    return {
+        "feature": name,
+        "max_version_level": number,
+        "upgrade_type": upgrade_type,
+        "allow_downgrade": upgrade_type != 1,
+    }
+
+
+METADATA = "metadata.version"
+
+
+@pytest.mark.parametrize("validate_only", [True, False])
+@pytest.mark.parametrize(
+    "updates",
+    [
+        [],
+        *(
+            [level(METADATA, number, kind)]
+            for number in (30, 31, 29, 22, 7, 6, 0, -1)
+            for kind in (0, 1, 2, 3, 9)
+        ),
+        [level(METADATA, 30), level(METADATA, 30)],
+        *([level("nope", number, kind)] for number in (0, 1, -1) for kind in (1, 2)),
+        [level("", 1)],
+        [level(METADATA, 30), level("nope", 1)],
+    ],
+    ids=str,
+)
+def test_features_have_the_levels_that_kafka_allows(both, updates, validate_only):
+    """Unknown features and levels, ways back that would lose something, and half a change are refused."""
+    both.agree("UpdateFeatures", feature_updates=updates, validate_only=validate_only, timeout_ms=5000)

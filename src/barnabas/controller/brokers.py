@@ -15,13 +15,20 @@ from barnabas.metadata.snapshot import register_broker_record
 from barnabas.wire.messages.metadata.broker_registration_change_record import BrokerRegistrationChangeRecord
 from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
+from barnabas.wire.messages.metadata.unregister_broker_record import UnregisterBrokerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from barnabas.metadata.image import MetadataImage, Partition
 
-__all__ = ["BrokerRegistration", "missing_feature_levels", "register_broker", "unfence_broker"]
+__all__ = [
+    "BrokerRegistration",
+    "missing_feature_levels",
+    "register_broker",
+    "unfence_broker",
+    "unregister_broker",
+]
 
 _FENCED, _UNFENCED = 1, -1
 
@@ -116,6 +123,34 @@ def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool) -> list
                 if record is not None:
                     records.append(record)
     return records
+
+
+def unregister_broker(image: MetadataImage, broker_id: int) -> list[Any]:
+    """The records that forget a broker that will not come back; its partitions get another leader where there is one.
+
+    Raises:
+        KafkaError: BROKER_ID_NOT_REGISTERED; INVALID_REQUEST for a broker that serves: it would go on serving nobody.
+    """
+    broker = image.brokers.get(broker_id)
+    if broker is None:
+        raise KafkaError(
+            ErrorCode.BROKER_ID_NOT_REGISTERED, f"Broker ID {broker_id} is not currently registered"
+        )
+    if not broker.fenced:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Broker {broker_id} is in use; stop it first.")
+    records: list[Any] = []
+    for topic in image.topics.values():
+        for partition in topic.partitions:
+            if broker_id not in partition.isr and broker_id != partition.leader:
+                continue
+            record = PartitionChangeRecord(partition_id=partition.index, topic_id=topic.id)
+            others = [other for other in partition.isr if other != broker_id]
+            if others:  # the last one in sync stays on the list: nobody else has the records
+                record.isr = others
+            if partition.leader == broker_id:
+                record.leader = next((other for other in others if image.is_active(other)), NO_LEADER)
+            records.append(record)
+    return [*records, UnregisterBrokerRecord(broker_id=broker_id, broker_epoch=broker.epoch)]
 
 
 def _elect(

@@ -19,13 +19,17 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from barnabas.config.topic import log_config
 from barnabas.controller import (
     brokers,
     client_quotas,
     configs,
+    elections,
+    feature_updates,
     internal_topics,
     partitions,
     producer_ids,
+    reassignments,
     scram_users,
     topics,
 )
@@ -42,8 +46,11 @@ if TYPE_CHECKING:
     from barnabas.controller.brokers import BrokerRegistration
     from barnabas.controller.client_quotas import QuotaAlteration
     from barnabas.controller.configs import ConfigChange, ConfigReplacement
+    from barnabas.controller.elections import Election
+    from barnabas.controller.feature_updates import FeatureUpdate
     from barnabas.controller.partitions import MorePartitions
     from barnabas.controller.producer_ids import ProducerIdBlock
+    from barnabas.controller.reassignments import Reassignment
     from barnabas.controller.scram_users import ScramDeletion, ScramUpsertion
     from barnabas.controller.store import MetadataStore
     from barnabas.controller.topics import CreatedTopic, NewTopic
@@ -162,6 +169,11 @@ class Controller:
         await self._store.open(self)
         if self._is_leader:
             await self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
+
+    @property
+    def log_end_offset(self) -> int:
+        """Where the next record of the metadata log goes; what lies below need not be on the disk yet."""
+        return self._store.next_offset
 
     async def close(self) -> None:
         """Finishes what was begun, and closes the store."""
@@ -330,6 +342,32 @@ class Controller:
         records, results = partitions.create_partitions(self._newest, more, chance=self._chance)
         return self._write([] if validate_only else records, results)
 
+    def elect_leaders(
+        self, election_type: int, wanted: Sequence[tuple[str, Sequence[int]]] | None
+    ) -> asyncio.Future[list[tuple[str, list[Election]]]]:
+        """Elects leaders, of all partitions with None; what became of each partition, by topic.
+
+        Raises:
+            KafkaError: INVALID_REQUEST for a kind of election that nobody knows.
+        """
+        return self._write(*elections.elect_leaders(self._newest, election_type, wanted))
+
+    def alter_partition_reassignments(
+        self, moves: Sequence[Reassignment], *, allow_replication_factor_change: bool
+    ) -> asyncio.Future[list[KafkaError | None]]:
+        """Moves replicas between brokers; what is wrong with each move, if anything."""
+        image = self._newest
+        return self._write(
+            *reassignments.alter_partition_reassignments(
+                image,
+                moves,
+                allow_replication_factor_change=allow_replication_factor_change,
+                allows_unclean_election=lambda topic: (
+                    log_config(self._config, image.topic_config(topic)).unclean_leader_election_enable
+                ),
+            )
+        )
+
     # ----- settings
 
     def incremental_alter_configs(
@@ -396,6 +434,25 @@ class Controller:
             self._write(records[:RECORDS_MAX], None).add_done_callback(_heard)
             del records[:RECORDS_MAX]
         return self._write(records, None)
+
+    def unregister_broker(self, broker_id: int) -> asyncio.Future[None]:
+        """Forgets a broker that will not come back.
+
+        Raises:
+            KafkaError: BROKER_ID_NOT_REGISTERED, or INVALID_REQUEST for a broker that serves.
+        """
+        return self._write(brokers.unregister_broker(self._newest, broker_id), None)
+
+    def update_features(
+        self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
+    ) -> asyncio.Future[None]:
+        """Changes the levels that the cluster works at, all of them or none.
+
+        Raises:
+            KafkaError: INVALID_UPDATE_VERSION, and why.
+        """
+        records = feature_updates.update_features(self._newest, self._node_id, updates)
+        return self._write([] if validate_only else records, None)
 
     # ----- producer ids
 

@@ -85,15 +85,23 @@ HANDLERS: dict[int, HandlerEntry] = {
     40: HandlerEntry("expire_delegation_token", 0, 2),
     41: HandlerEntry("describe_delegation_token", 0, 3),
     42: HandlerEntry("delete_groups", 0, 2),
+    43: HandlerEntry("elect_leaders", 0, 2),
     44: HandlerEntry("incremental_alter_configs", 0, 1),
+    45: HandlerEntry("alter_partition_reassignments", 0, 1),
+    46: HandlerEntry("list_partition_reassignments", 0, 0),
     47: HandlerEntry("offset_delete", 0, 0),
     48: HandlerEntry("describe_client_quotas", 0, 1),
     49: HandlerEntry("alter_client_quotas", 0, 1),
     50: HandlerEntry("describe_user_scram_credentials", 0, 0),
     51: HandlerEntry("alter_user_scram_credentials", 0, 0),
+    55: HandlerEntry("describe_quorum", 0, 2),
+    57: HandlerEntry("update_features", 0, 2),
     60: HandlerEntry("describe_cluster", 0, 2),
+    64: HandlerEntry("unregister_broker", 0, 0),
     74: HandlerEntry("list_config_resources", 0, 1),
     75: HandlerEntry("describe_topic_partitions", 0, 0),
+    80: HandlerEntry("add_raft_voter", 0, 1),
+    81: HandlerEntry("remove_raft_voter", 0, 0),
 }
 """API key -> what serves it. An API that is not here is absent from ApiVersions too."""
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INITIAL_FEATURES", "METADATA_VERSION", "METADATA_VERSION_FEATURE", "SUPPORTED_FEATURES"]
+__all__ = [
+    "DEPENDENCIES",
+    "INITIAL_FEATURES",
+    "METADATA_CHANGES",
+    "METADATA_VERSION",
+    "METADATA_VERSION_FEATURE",
+    "SUPPORTED_FEATURES",
+]
 
 METADATA_VERSION_FEATURE: Final = "metadata.version"
 METADATA_VERSION: Final = 30
@@ -24,3 +31,11 @@ INITIAL_FEATURES: Final[dict[str, int]] = {
     METADATA_VERSION_FEATURE: METADATA_VERSION,
 }
 """The levels of a new cluster, and of one that a version without the feature made."""
+
+METADATA_CHANGES: Final = frozenset({7, 8, 11, 13, 14, 15, 17, 23, 30})
+"""The levels of `metadata.version` that brought something that a lower level cannot say: there is no way back below them."""
+
+DEPENDENCIES: Final[dict[tuple[str, int], dict[str, int]]] = {
+    ("eligible.leader.replicas.version", 1): {METADATA_VERSION_FEATURE: 23},
+}
+"""What other features must have reached before a feature may have a level."""

@@ -1,0 +1,77 @@
+"""Feature levels: what changes, and in which clusters it may not."""
+
+import pytest
+
+from barnabas.controller import feature_updates
+from barnabas.controller.feature_updates import FeatureUpdate, update_features
+from barnabas.errors import KafkaError
+from tests.controller.cluster import after, broker, image_of
+
+KNOWN = {"metadata.version": (7, 30), "group.version": (0, 1), "queue.version": (0, 2)}
+UPGRADE, SAFE, UNSAFE = 1, 2, 3
+
+
+@pytest.fixture(autouse=True)
+def known_features(monkeypatch):
+    monkeypatch.setattr(feature_updates, "SUPPORTED_FEATURES", KNOWN)
+    monkeypatch.setattr(
+        feature_updates, "DEPENDENCIES", {("queue.version", 2): {"group.version": 1, "metadata.version": 25}}
+    )
+
+
+def image(others=KNOWN, **features):
+    features = {name.replace("_", "."): level for name, level in features.items()}
+    return image_of(broker(1, features=KNOWN), broker(2, features=others), features=features)
+
+
+def levels(before, *updates):
+    return after(before, update_features(before, 1, [FeatureUpdate(*update) for update in updates])).features
+
+
+def complaint(before, *updates):
+    with pytest.raises(KafkaError) as refused:
+        levels(before, *updates)
+    assert refused.value.code.name == "INVALID_UPDATE_VERSION"
+    return refused.value.message.partition("had an error: ")[2]
+
+
+def test_levels_go_up_and_down():
+    """A feature at level 0 is none; metadata.version goes back only where nothing is lost."""
+    before = image(metadata_version=29)
+    assert levels(before, ("group.version", 1, UPGRADE), ("metadata.version", 30, UPGRADE)) == {
+        "metadata.version": 30,
+        "group.version": 1,
+    }
+    assert levels(image(metadata_version=29, group_version=1), ("group.version", 0, SAFE)) == {
+        "metadata.version": 29
+    }
+    assert levels(before, ("metadata.version", 24, SAFE)) == {"metadata.version": 24}
+    assert "downgrade from 29 to 22. Refusing" in complaint(before, ("metadata.version", 22, SAFE))
+    assert "Unsafe metadata downgrade" in complaint(before, ("metadata.version", 22, UNSAFE))
+
+
+def test_every_node_must_know_the_level():
+    """Also brokers that are older than this one."""
+    older = image({"metadata.version": (7, 29)}, metadata_version=29)
+    assert complaint(older, ("metadata.version", 30, UPGRADE)) == (
+        "Invalid update version 30 for feature metadata.version. Broker 2 only supports versions 7-29"
+    )
+    assert "Broker 2 does not support this feature." in complaint(older, ("group.version", 1, UPGRADE))
+
+
+def test_dependencies_hold_after_the_update():
+    """What is raised in the same request counts."""
+    before = image(metadata_version=24)
+    assert complaint(before, ("queue.version", 2, UPGRADE)).endswith(
+        "queue.version could not be set to 2 because it depends on group.version level 1"
+    )
+    together = [("group.version", 1, UPGRADE), ("metadata.version", 25, UPGRADE)]
+    assert levels(before, ("queue.version", 2, UPGRADE), *together)["queue.version"] == 2
+
+
+def test_nothing_changes_where_one_of_them_cannot():
+    """All or none."""
+    before = image(metadata_version=29)
+    complaint(before, ("group.version", 1, UPGRADE), ("nope", 1, UPGRADE))
+    assert complaint(before, ("group.version", 1, SAFE)).endswith("Can't downgrade to a newer version.")
+    assert update_features(before, 1, [FeatureUpdate("metadata.version", 29, UPGRADE)]) == []
