@@ -1,0 +1,367 @@
+"""Random damage to the files of a stopped broker: what it serves after the next start is what was written, or nothing.
+
+Each round damages one to three files, starts a broker on them, reads everything, writes something, stops it and starts it once
+more. What must hold: a record is served as it was written or not at all; partitions without damage are whole; what is
+acknowledged after the damage is there after the restart; a start that is refused says which file is the reason; no traceback.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from barnabas.errors import BarnabasError
+from barnabas.records.batch import check_crc, iterate_headers
+from barnabas.records.builder import build_batch
+from barnabas.records.record import Record, iterate_records
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.list_offsets import ListOffsetsRequest
+from barnabas.wire.messages.offset_commit import OffsetCommitRequest
+from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.broker_process import BrokerProcess, wait_until
+from tests.fuzz.findings import Finding, log_flaws, save
+from tests.oracle.building import build
+from tests.wire_client import WireClient
+
+__all__ = ["fuzz"]
+
+TOPICS = ("one", "two")
+PARTITIONS = 2
+BATCHES = 120
+GROUP = "readers"
+COMMITTED = 11
+SETTINGS = {
+    "log.segment.bytes": str(1 << 20),
+    "offsets.topic.num.partitions": "1",
+    "log.index.interval.bytes": "1024",
+}
+SAYS_NOTHING_OF_RECORDS = (
+    *("recovery-point-offset-checkpoint", "replication-offset-checkpoint", "cleaner-offset-checkpoint"),
+    *(".kafka_cleanshutdown", ".lock"),
+)
+"""Files at the top of a log directory whose loss costs no record of any partition."""
+
+Damage = tuple[Path, str]
+"""A file and what was done to it."""
+
+
+class Partition(NamedTuple):
+    topic: str
+    index: int
+
+    @property
+    def directory(self) -> str:
+        return f"{self.topic}-{self.index}"
+
+
+class Model:
+    """What was written: partition -> the values by offset."""
+
+    def __init__(self) -> None:
+        self.values: dict[Partition, list[bytes]] = {
+            Partition(topic, index): [] for topic in TOPICS for index in range(PARTITIONS)
+        }
+
+    def copy(self) -> Model:
+        other = Model()
+        other.values = {partition: list(values) for partition, values in self.values.items()}
+        return other
+
+    def produce(self, client: WireClient, partition: Partition, chance: random.Random) -> int:
+        """Writes some records; gives the error code. Takes down what was acknowledged, at the offset that was told."""
+        values = self.values[partition]
+        count = chance.randint(1, 3)
+        size = chance.choice([10, 1000, 60_000])
+        mark = b"%s-%d-%d-%d " % (
+            partition.topic.encode(),
+            partition.index,
+            len(values),
+            chance.randrange(10**6),
+        )
+        new = [mark + b"%d " % number + bytes(size) for number in range(count)]
+        now_ms = int(time.time() * 1000)
+        batch = build_batch(
+            [Record(number, now_ms, b"k", value, ()) for number, value in enumerate(new)],
+            compression=chance.choice([0, 0, 0, 0, 3]),
+        )
+        answer = _produce(client, partition, bytes(batch))
+        if answer.error_code == 0:
+            # A log that lost its end goes on where it ends now.
+            if answer.base_offset > len(values):
+                raise Finding(
+                    f"{partition.directory} goes on at {answer.base_offset}, and ended at {len(values)}"
+                )
+            values[answer.base_offset :] = new
+        return answer.error_code
+
+
+def _produce(client: WireClient, partition: Partition, batch: bytes):
+    part = {"index": partition.index, "records": batch}
+    request = build(
+        ProduceRequest,
+        transactional_id=None,
+        acks=-1,
+        timeout_ms=10_000,
+        topic_data=[{"name": partition.topic, "partition_data": [part]}],
+    )
+    return client.call(request, 9).responses[0].partition_responses[0]
+
+
+def prepare(directory: Path, chance: random.Random) -> tuple[Model, dict[str, Path]]:
+    """Data directories to damage: one of a clean stop, one of a kill."""
+    model = Model()
+    partitions = list(model.values)
+    with BrokerProcess(directory / "origin", settings=SETTINGS) as broker:
+        with WireClient(broker.bootstrap_server) as client:
+            topics = [
+                {"name": name, "num_partitions": PARTITIONS, "replication_factor": 1} for name in TOPICS
+            ]
+            client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=10_000), 5)
+            for number in range(BATCHES):
+                partition = partitions[number] if number < len(partitions) else chance.choice(partitions)
+                assert model.produce(client, partition, chance) == 0
+            _commit(client)
+        # After kill -9 the disk is as it is now; after a stop it has all that a stop writes.
+        broker.kill()
+        copies = {"killed": directory / "killed", "stopped": directory / "stopped"}
+        shutil.copytree(broker.data_directory, copies["killed"])
+        broker.start()
+        assert broker.stop() == 0
+        shutil.copytree(broker.data_directory, copies["stopped"])
+    return model, copies
+
+
+def _commit(client: WireClient) -> None:
+    wait_until(
+        lambda: client.call(FindCoordinatorRequest(key=GROUP), 2).error_code == 0, what="a coordinator"
+    )
+    part = {"partition_index": 0, "committed_offset": COMMITTED, "committed_metadata": ""}
+    request = build(OffsetCommitRequest, group_id=GROUP, topics=[{"name": "one", "partitions": [part]}])
+    wait_until(
+        lambda: client.call(request, 2).topics[0].partitions[0].error_code == 0, what="a committed offset"
+    )
+
+
+def damage(data: Path, chance: random.Random) -> list[Damage]:
+    """Garbles some files; gives which, and what was done to each."""
+    files = sorted(path for path in data.rglob("*") if path.is_file())
+    done: list[Damage] = []
+    for path in chance.sample(files, chance.choice([1, 1, 1, 2, 3])):
+        content = bytearray(path.read_bytes())
+        how = chance.choice(
+            ["flip", "flip", "flip", "cut", "cut", "grow", "overwrite", "zero", "delete", "other"]
+        )
+        at = chance.randrange(len(content)) if content else 0
+        if how == "delete":
+            path.unlink()
+        elif how == "cut":
+            del content[at:]
+        elif how == "grow":
+            content += chance.randbytes(chance.randrange(1, 200))
+        elif how == "other":
+            content[:] = chance.choice(files).read_bytes() if content else b""
+        elif content:
+            _overwrite(content, at, how, chance)
+        if how != "delete":
+            path.write_bytes(content)
+        done.append((path.relative_to(data), f"{how} at {at}, {len(content)} bytes"))
+        files = [path for path in files if path.exists()]
+    return done
+
+
+def _overwrite(content: bytearray, at: int, how: str, chance: random.Random) -> None:
+    size = 1 if how == "flip" else chance.randrange(1, 300)
+    for position in range(at, min(len(content), at + size)):
+        if how == "flip":
+            content[position] ^= 1 << chance.randrange(8)
+        else:
+            content[position] = 0 if how == "zero" else chance.randrange(256)
+
+
+def _whole(done: list[Damage]) -> set[str]:
+    """Directories of partitions that the damage does not concern."""
+    directories = {partition.directory for partition in Model().values}
+    for path, _ in done:
+        if len(path.parts) == 1 and path.name not in SAYS_NOTHING_OF_RECORDS:
+            return set()  # such as where logs start, or whose directory it is
+        if path.parts[0].startswith("__cluster_metadata"):
+            return set()  # which partitions there are
+        directories.discard(path.parts[0])
+    return directories
+
+
+def fuzz(directory: Path, *, seconds: float, seed: int, save_to: Path) -> dict[str, object]:
+    """Rounds for that long; gives figures. Raises Finding, and keeps the damaged directory in `save_to`."""
+    chance = random.Random(seed)
+    model, copies = prepare(directory, chance)
+    names = ("rounds", "refused_starts", "records_checked", "unreadable_batches", "refused_produces")
+    figures = dict.fromkeys(names, 0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or not figures["rounds"]:
+        origin = chance.choice(sorted(copies))
+        round_ = _Round(directory / "round", copies[origin], model, figures)
+        round_.run(random.Random(chance.randrange(2**32)), save_to / f"files-{seed}-{figures['rounds']}")
+        figures["rounds"] += 1
+    return figures
+
+
+class _Round:
+    """One damaged directory."""
+
+    def __init__(self, directory: Path, origin: Path, model: Model, figures: dict[str, int]) -> None:
+        self._directory = directory
+        self._origin = origin
+        self._model = model.copy()
+        self._figures = figures
+
+    def run(self, chance: random.Random, keep_as: Path) -> None:
+        data = self._directory / "data"
+        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.copytree(self._origin, data)
+        done = damage(data, chance)
+        kept = self._directory / "as-damaged"
+        shutil.copytree(data, kept)
+        broker = BrokerProcess(self._directory, settings=SETTINGS)
+        try:
+            if self._start(broker):
+                self._read_and_write(broker, _whole(done), chance)
+                # What a damaged broker leaves behind is in order.
+                broker.start()
+                self._read(broker, _whole(done))
+                broker.kill()
+            flaw = log_flaws(broker.log_tail(1 << 20))
+            if flaw is not None:
+                raise Finding(f"the log says:\n{flaw}")
+        except (AssertionError, BarnabasError, TimeoutError, ConnectionError) as error:
+            shutil.copytree(kept, keep_as, dirs_exist_ok=True)
+            what = [f"{how} of {path}" for path, how in done]
+            finding = f"{self._origin.name}, {'; '.join(what)}:\n{error!r}"
+            save(keep_as.parent, keep_as.name, finding=finding, log=broker.log_tail(20_000))
+            raise Finding(f"kept in {keep_as}: {finding}") from error
+        finally:
+            broker.kill()
+
+    def _start(self, broker: BrokerProcess) -> bool:
+        try:
+            broker.start()
+        except AssertionError as error:
+            if broker.process is not None and broker.process.poll() is None:
+                raise
+            log = broker.log_tail()
+            if "level=error" not in log and "level=critical" not in log:
+                raise Finding(f"the broker does not start, and does not say why: {log}") from error
+            self._figures["refused_starts"] += 1
+            return False
+        return True
+
+    def _read_and_write(self, broker: BrokerProcess, whole: set[str], chance: random.Random) -> None:
+        self._read(broker, whole)
+        with WireClient(broker.bootstrap_server, timeout_s=30) as client:
+            for partition in self._model.values:
+                code = self._model.produce(client, partition, chance)
+                self._figures["refused_produces"] += bool(code)
+                if code and partition.directory in whole:
+                    raise Finding(f"{partition.directory} has no damage and refuses records: {code}")
+        self._read(broker, whole)
+        status = broker.stop()
+        if status != 0:
+            raise Finding(f"exit status {status} after SIGTERM")
+
+    def _read(self, broker: BrokerProcess, whole: set[str]) -> None:
+        with WireClient(broker.bootstrap_server, timeout_s=30) as client:
+            for partition, values in self._model.values.items():
+                end = self._read_partition(client, partition, values)
+                if partition.directory in whole and end != len(values):
+                    raise Finding(f"{partition.directory} has no damage and ends at {end}, not {len(values)}")
+            self._read_committed(client)
+
+    def _read_partition(self, client: WireClient, partition: Partition, values: list[bytes]) -> int | None:
+        """Reads all; every record is the one that was written at its offset. Gives the offset where it ends."""
+        offset = _earliest(client, partition)
+        while offset is not None:
+            part = {
+                "partition": partition.index,
+                "fetch_offset": offset,
+                "partition_max_bytes": 1 << 20,
+            }
+            request = build(
+                FetchRequest,
+                max_wait_ms=0,
+                min_bytes=0,
+                session_epoch=-1,
+                topics=[{"topic": partition.topic, "partitions": [part]}],
+            )
+            answer = client.call(request, 11).responses[0].partitions[0]
+            data = bytes(answer.records or b"")
+            if answer.error_code:
+                return None
+            if not data:
+                return offset
+            offset = self._check(data, offset, partition, values)
+        return None
+
+    def _check(self, data: bytes, start: int, partition: Partition, values: list[bytes]) -> int | None:
+        """The offset after these batches; None where a reader cannot go on."""
+        offset = start
+        for position, header in _headers(data):
+            if header is None:
+                self._figures["unreadable_batches"] += 1
+                return None
+            end = position + header.size_bytes
+            if end > len(data):
+                break
+            batch = data[position:end]
+            if not check_crc(batch):
+                # A reader's own check finds this one, as it does with Kafka.
+                self._figures["unreadable_batches"] += 1
+                return None
+            for record in iterate_records(batch):
+                if record.offset < start:
+                    continue
+                self._figures["records_checked"] += 1
+                if record.offset >= len(values) or record.value != values[record.offset]:
+                    value = (record.value or b"")[:20]
+                    raise Finding(
+                        f"{partition.directory} serves {value!r} at {record.offset}, asked for {start}"
+                    )
+            offset = header.next_offset
+        if offset <= start:
+            raise Finding(f"{partition.directory} does not get past offset {start} with {len(data)} bytes")
+        return offset
+
+    def _read_committed(self, client: WireClient) -> None:
+        topics = [{"name": "one", "partition_indexes": [0]}]
+        answer = client.call(build(OffsetFetchRequest, group_id=GROUP, topics=topics), 5)
+        if answer.error_code or not answer.topics:
+            return
+        committed = answer.topics[0].partitions[0].committed_offset
+        if committed not in (-1, COMMITTED):
+            raise Finding(f"a committed offset turned into {committed}")
+
+
+def _headers(data: bytes):
+    """Positions and headers of batches; (position, None) where there is none that a reader could make sense of."""
+    headers = iterate_headers(data)
+    while True:
+        try:
+            yield next(headers)
+        except StopIteration:
+            return
+        except BarnabasError:
+            yield -1, None
+            return
+
+
+def _earliest(client: WireClient, partition: Partition) -> int | None:
+    part = {"partition_index": partition.index, "timestamp": -2}
+    request = build(
+        ListOffsetsRequest, replica_id=-1, topics=[{"name": partition.topic, "partitions": [part]}]
+    )
+    answer = client.call(request, 2).topics[0].partitions[0]
+    return None if answer.error_code else answer.offset

@@ -1,0 +1,172 @@
+"""Damaged requests on many connections, while a canary on another one writes and reads and checks what it reads.
+
+What must hold: the broker lives, logs no traceback, serves the canary, answers every request that can be decoded, in order and so
+that the answer decodes, keeps no connection of a client that is gone, and needs no more memory after an hour than after a minute.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import random
+import time
+from typing import TYPE_CHECKING
+
+from tests.broker_process import BrokerProcess, wait_until
+from tests.fuzz.attackers import Attackers
+from tests.fuzz.canary import Canary
+from tests.fuzz.findings import Finding, save
+from tests.fuzz.frames import Frame, Frames
+from tests.fuzz.watch import Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["fuzz", "replay"]
+
+SETTINGS = {
+    "offsets.topic.num.partitions": "2",
+    "log.retention.check.interval.ms": "1000",
+    "num.partitions": "1",
+    # The ends of clients whose requests wait are looked for 20 times in this time.
+    "connections.max.idle.ms": "120000",
+    # With the defaults, so many clients may hold more memory than this watch allows.
+    "socket.request.max.bytes": str(1 << 20),
+    "barnabas.outgoing.bytes.per.connection": str(1 << 20),
+}
+CONNECTIONS = 24
+FRAMES_PER_SONG = 100
+FRAMES_KEPT = 5000
+SONGS_PER_REST = 50
+MAX_RSS_BYTES = 256 << 20
+MAX_GROWTH_BYTES = 32 << 20
+"""From the rests of the first quarter to those of the last: whatever leaks at each frame is more by then."""
+
+JUDGED_FROM_RESTS = 12
+
+
+def fuzz(directory: Path, *, seconds: float, seed: int, save_to: Path) -> dict[str, object]:
+    """Runs for that long; gives figures. Raises Finding, after the last frames have been written to `save_to`."""
+    sent: collections.deque[tuple[int, Frame]] = collections.deque(maxlen=FRAMES_KEPT)
+    run = _Run(random.Random(seed), sent)
+    with BrokerProcess(directory, settings=SETTINGS) as broker:
+        try:
+            run.run(broker, seconds)
+        except AssertionError as error:
+            path = save(
+                save_to,
+                f"wire-{seed}",
+                seed=seed,
+                frames=run.count,
+                finding=str(error),
+                log=broker.log_tail(20_000),
+                last=[(which, frame._replace(data=frame.data.hex())) for which, frame in sent],
+            )
+            raise Finding(f"seed {seed}, {run.count} frames sent, kept in {path}:\n{error}") from error
+    return run.figures
+
+
+class _Run:
+    """One broker, from its start to its end."""
+
+    def __init__(self, chance: random.Random, sent: collections.deque[tuple[int, Frame]]) -> None:
+        self._chance = chance
+        self._sent = sent
+        self._resting_rss_bytes: list[int] = []
+        self.count = 0
+        self.figures: dict[str, object] = {}
+
+    def run(self, broker: BrokerProcess, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        canary = Canary(broker.bootstrap_server)
+        canary.sing()
+        canary.tidy_up()
+        watch = Watch(broker, MAX_RSS_BYTES)
+        idle_sockets = watch.descriptors("socket:")
+        attackers = Attackers(broker.bootstrap_server, CONNECTIONS, Frames(self._chance), self._chance)
+        try:
+            for song in itertools.count(1):
+                self._attack(attackers, end)
+                canary.sing()
+                watch.look()
+                if song % SONGS_PER_REST == 0 or time.monotonic() >= end:
+                    self._rest(attackers, canary, watch, idle_sockets)
+                if time.monotonic() >= end:
+                    break
+        finally:
+            attackers.close()
+        self._judge_growth()
+        if broker.stop() != 0:
+            raise Finding(f"the broker does not stop cleanly:\n{broker.log_tail()}")
+        broker.start()
+        canary.reconnect(broker.bootstrap_server)
+        canary.check_all()
+        Watch(broker, MAX_RSS_BYTES).look()
+        canary.client.socket.close()
+        self.figures = {
+            "frames": self.count,
+            "connections": attackers.opened,
+            "answers_checked": attackers.answers,
+            "canary_records": canary.acknowledged,
+            "start_rss_mb": watch.start_rss_bytes >> 20,
+            "peak_rss_mb": watch.peak_rss_bytes >> 20,
+            "resting_rss_mb": [size >> 20 for size in _thinned(self._resting_rss_bytes)],
+        }
+
+    def _attack(self, attackers: Attackers, end: float) -> None:
+        chance = self._chance
+        for _ in range(FRAMES_PER_SONG):
+            which = chance.randrange(CONNECTIONS)
+            frame = attackers.frames.frame()
+            self._sent.append((which, frame))
+            attackers.send(which, frame)
+            self.count += 1
+            if chance.random() < 0.02:
+                attackers.drop(which)
+            elif chance.random() < 0.01:
+                attackers.leave(which)
+            if time.monotonic() > end:
+                break
+        attackers.move()
+
+    def _rest(self, attackers: Attackers, canary: Canary, watch: Watch, idle_sockets: int) -> None:
+        """Everybody goes: nothing of them may stay."""
+        attackers.close()
+        wait_until(lambda: watch.descriptors("socket:") <= idle_sockets, 60, "the end of all connections")
+        canary.tidy_up()
+        canary.sing()
+        watch.look()
+        self._resting_rss_bytes.append(watch.rss_bytes())
+
+    def _judge_growth(self) -> None:
+        rests = self._resting_rss_bytes
+        if len(rests) < JUDGED_FROM_RESTS:
+            return
+        quarter = len(rests) // 4
+        grown = min(rests[-quarter:]) - max(rests[:quarter])
+        if grown > MAX_GROWTH_BYTES:
+            raise Finding(f"memory grows by {grown >> 20} MB: {[size >> 20 for size in _thinned(rests)]} MB")
+
+
+def _thinned(sizes: list[int], count: int = 20) -> list[int]:
+    return sizes[:: max(1, len(sizes) // count)]
+
+
+def replay(directory: Path, frames: list[tuple[int, list]]) -> None:
+    """Sends kept frames again, the canary after each; raises Finding that names the frame."""
+    chance = random.Random(0)
+    with BrokerProcess(directory, settings=SETTINGS) as broker:
+        canary = Canary(broker.bootstrap_server)
+        canary.sing()
+        canary.tidy_up()
+        watch = Watch(broker, MAX_RSS_BYTES)
+        attackers = Attackers(broker.bootstrap_server, CONNECTIONS, Frames(chance), chance)
+        for number, (which, (data, *rest)) in enumerate(frames):
+            try:
+                attackers.send(which, Frame(bytes.fromhex(data), *rest))
+                canary.sing()
+                watch.look()
+            except Finding as error:
+                raise Finding(f"frame {number} ({data}):\n{error}") from error
+        attackers.close()
+        canary.client.socket.close()
