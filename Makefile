@@ -1,7 +1,7 @@
 # `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
 # The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
 .POSIX:
-.PHONY: help broker test check format suite differential fuzz peers lock codegen reference bench clean setup setup-run
+.PHONY: help broker test check format suite differential fuzz soak kill-nine peers lock codegen reference bench clean setup setup-run
 
 RUN = .venv-run
 DEV = .venv
@@ -14,6 +14,8 @@ help:
 	@echo "make suite       the tests only (ARGS=... for pytest)"
 	@echo "make differential  random steps beside Apache Kafka (EXAMPLES=1000 SEED=...)"
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
+	@echo "make soak        mixed load, watched for losses and leaks (SECONDS=3600 SEED=...)"
+	@echo "make kill-nine   kill -9 under load (ROUNDS=100)"
 	@echo "make bench       side by side with Apache Kafka in one run"
 	@echo "make format      format the code"
 	@echo "make codegen     regenerate the wire messages from Kafka's definitions"
@@ -48,6 +50,13 @@ differential: setup
 fuzz: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \
 	exec $(BIN)/python -m tests.fuzz both --seconds $${SECONDS:-60} --seed $$seed $(ARGS)
+
+soak: setup
+	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	exec $(BIN)/python -m tests.soak --seconds $${SECONDS:-600} --seed $$seed $(ARGS)
+
+kill-nine: setup
+	BARNABAS_KILL_ROUNDS=$${ROUNDS:-100} $(BIN)/python -m pytest tests/durability/test_kill_nine.py -s -p no:randomly --durations=1 $(ARGS)
 
 peers: setup
 	@sh tools/peers.sh

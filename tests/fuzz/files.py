@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -251,8 +252,10 @@ class _Round:
         try:
             broker.start()
         except AssertionError as error:
-            if broker.process is not None and broker.process.poll() is None:
-                raise
+            try:
+                broker.process.wait(10)
+            except subprocess.TimeoutExpired:
+                raise error from None
             log = broker.log_tail()
             if str(broker.data_directory) not in log:
                 raise Finding(f"the broker does not start, and does not say why: {log}") from error
