@@ -106,7 +106,7 @@ class Worker(threading.Thread):
                 self.steps += 1
                 self.stop.wait(self.pause_s * self.chance.uniform(0.5, 1.5))
             self.end()
-        except Exception:  # whatever it is, the soak ends with it
+        except Exception:  # noqa: BLE001 - whatever it is, the soak ends with it
             self.failures.append(f"{self.name}:\n{traceback.format_exc()}")
             self.stop.set()
 
@@ -469,8 +469,7 @@ def all_workers(
     """One of each kind, and some of those that work together; nobody has started yet."""
     rest = (address, stop, failures, seed)
     workers: list[Worker] = [IdempotentProducer(number, *rest) for number in range(PRODUCERS)]
-    for number in range(MEMBERS):
-        workers.append(GroupMember(checker, address, stop, failures, seed + number))
+    workers += [GroupMember(checker, address, stop, failures, seed + number) for number in range(MEMBERS)]
     others = (
         *(ReplayingReader, SlowReader, SlowWriter, DeafClient, Passer),
         *(FetchSessionOpener, NewProducerIds, Administrator),
