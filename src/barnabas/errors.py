@@ -23,6 +23,7 @@ __all__ = [
     "CloseConnection",
     "ConfigError",
     "DecodeError",
+    "DiskFullError",
     "EncodeError",
     "ErrorCode",
     "KafkaError",
@@ -244,6 +245,10 @@ class ConfigError(BarnabasError, ValueError):
 
 class StorageError(BarnabasError, OSError):
     """A log directory failed and is offline; the message names the file and what was done."""
+
+
+class DiskFullError(StorageError):
+    """There is no room for what was to be written, and nothing of it was; it may be tried again when there is."""
 
 
 class CloseConnection(BarnabasError):  # noqa: N818 - an order, not a fault of ours

@@ -3,6 +3,8 @@
     elected ──> loading ──────────────> active ──> resigned
                   │ the log can not be replayed       │
                   └──> failed                         └──> answers NOT_COORDINATOR to all who wait
+                         │ the disk was full
+                         └──> tried again
 
 Group and transaction coordinators share this; they differ in topic and state machine.
 """
@@ -18,7 +20,7 @@ from barnabas.coordinators.hosted_shard import HostedShard
 from barnabas.coordinators.loading import LoadSummary, load
 from barnabas.coordinators.partitioning import partition_for
 from barnabas.coordinators.shard import Shard
-from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
+from barnabas.errors import BarnabasError, DiskFullError, ErrorCode, KafkaError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 S = TypeVar("S", bound=Shard)
 
 _LOADS_MAX = 4
+_ROOM_WAIT_S = 1.0
+"""After so long a partition is tried again for whose log there was no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class CoordinatorRuntime(Generic[S]):
         try:
             is_empty = partition.log_start_offset == partition.log_end_offset
         except StorageError as error:
-            self._fail(index, error)
+            self._fail(partition, error)
             return
         if is_empty:
             self._activate(partition, self._new_shard())
@@ -196,7 +200,7 @@ class CoordinatorRuntime(Generic[S]):
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
             self._loading.pop(index, None)
-            self._fail(index, error)
+            self._fail(partition, error)
             return
         self._loading.pop(index, None)
         logger.debug(
@@ -219,8 +223,18 @@ class CoordinatorRuntime(Generic[S]):
             )
         self._activate(partition, shard)
 
-    def _fail(self, index: int, error: Exception) -> None:
+    def _fail(self, partition: Partition, error: Exception) -> None:
+        index = partition.index
         self._failed.add(index)
+        if isinstance(error, DiskFullError):
+            logger.warning(
+                "coordinator waits for room on the disk topic=%s partition=%d reason=%s",
+                self.topic,
+                index,
+                error,
+            )
+            self._loop.call_later(_ROOM_WAIT_S, self._try_again, partition)
+            return
         logger.error(
             "coordinator could not be loaded, what it holds is not served topic=%s partition=%d reason=%s",
             self.topic,
@@ -228,6 +242,10 @@ class CoordinatorRuntime(Generic[S]):
             error,
             exc_info=None if isinstance(error, BarnabasError) else error,
         )
+
+    def _try_again(self, partition: Partition) -> None:
+        if partition.index in self._failed:
+            self.on_leadership(partition)
 
     def _activate(self, partition: Partition, shard: S) -> None:
         hosted = HostedShard(

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import StorageError
+from barnabas.errors import DiskFullError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +76,21 @@ def _sync_descriptor(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""No room: on the disk, in the user's quota, or under the limit for files of this process."""
+
+
 def _failure(action: str, path: Path, error: OSError) -> StorageError:
     failure = StorageError(f"cannot {action} {path}: {error.strerror or error}")
+    failure.errno = error.errno
+    return failure
+
+
+def _write_failure(action: str, path: Path, error: OSError) -> StorageError:
+    """As `_failure`, for what can be tried again when there is room. Never for a sync: what that failed to write is lost."""
+    if error.errno not in _FULL:
+        return _failure(action, path, error)
+    failure = DiskFullError(f"cannot {action} {path}: {error.strerror or error}")
     failure.errno = error.errno
     return failure
 
@@ -90,6 +103,17 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def _telling_full(action: str, path: Path) -> Iterator[None]:
+    """For calls by path, which raise plain OSError: DiskFullError where that is the reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _write_failure(action, path, error) from error
         raise
 
 
@@ -330,7 +354,7 @@ class Files:
         try:
             self._adopt(file, self._open_descriptor(path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC))
         except OSError as error:
-            raise _failure("create", path, error) from error
+            raise _write_failure("create", path, error) from error
         return file
 
     def open_handle(self, file: File) -> int:
@@ -399,7 +423,7 @@ class Files:
         try:
             written = _pwrite(descriptor, data, position)
         except OSError as error:
-            raise _failure("write to", file.path, error) from error
+            raise _write_failure("write to", file.path, error) from error
         if written != (len(data) if size is None else size):
             self._write_rest(file, descriptor, position, memoryview(data), written)
 
@@ -411,9 +435,11 @@ class Files:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 written += count
         except OSError as error:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(descriptor, position)
-            raise _failure("write to", file.path, error) from error
+            except OSError:  # what is half-written stays: this file is not to be appended to
+                raise _failure("write to", file.path, error) from error
+            raise _write_failure("write to", file.path, error) from error
 
     def read_at(self, file: File, position: int, count: int, *, wait: bool = True) -> bytes:
         """Up to `count` bytes from `position`; fewer only at the end of the file.
@@ -584,6 +610,12 @@ class Files:
         """Whether there is such a file or directory."""
         return os.path.lexists(path)
 
+    def free_bytes(self, path: Path) -> int:
+        """How much room there is on the disk of `path`."""
+        import shutil  # slow to import, and rarely needed
+
+        return shutil.disk_usage(path).free
+
     def size(self, path: Path) -> int:
         """The file's size in bytes."""
         return path.stat().st_size
@@ -607,8 +639,9 @@ class Files:
         return sorted(child.name for child in path.iterdir())
 
     def make_directory(self, path: Path) -> None:
-        """Creates a directory; FileExistsError if there is one."""
-        path.mkdir()
+        """Creates a directory; FileExistsError if there is one, DiskFullError if there is no room."""
+        with _telling_full("create", path):
+            path.mkdir()
 
     def read_file(self, path: Path) -> bytes:
         """The whole file."""
@@ -624,17 +657,26 @@ class Files:
             os.close(descriptor)
 
     def write_file(self, path: Path, data: bytes | bytearray | memoryview, *, sync: bool = False) -> None:
-        """Writes a whole file, in place of what it held."""
-        descriptor = os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            with _naming(path):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                if sync:
-                    _sync_descriptor(descriptor)
-        finally:
-            os.close(descriptor)
+        """Writes a whole file, in place of what it held; if that fails, there is no file.
+
+        Raises:
+            DiskFullError: there is no room; it may be tried again.
+        """
+        with _telling_full("write", path):
+            descriptor = os.open(path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
+            try:
+                with _naming(path):
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                    if sync:
+                        _sync_descriptor(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                raise
+            finally:
+                os.close(descriptor)
 
     def replace_file(self, path: Path, data: bytes | bytearray | memoryview, *, sync: bool = True) -> None:
         """Writes a whole file so that after a crash the old or the new content is there, never a mixture."""
@@ -645,8 +687,9 @@ class Files:
             self.sync_directory(path.parent)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Renames a file or directory; a file takes the place of `target`."""
-        source.replace(target)
+        """Renames a file or directory; a file takes the place of `target`. DiskFullError if the name has no room."""
+        with _telling_full("rename", source):
+            source.replace(target)
 
     def delete(self, path: Path) -> bool:
         """Deletes a file; False if there was none."""

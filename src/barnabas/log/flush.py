@@ -152,7 +152,7 @@ class FlushState:
         """Adds the batches from `start_offset` on; segments that begin at `up_to` or later are left out.
 
         Raises:
-            StorageError: a file cannot be opened.
+            StorageError: a file cannot be opened; DiskFullError: something that is still to be written has no room.
         """
         for segment in segments.starting_at(start_offset):
             if up_to is not None and segment.base_offset >= up_to:
@@ -164,6 +164,7 @@ class FlushState:
                 self.on_closed_segment(segment)
             transactions = segment.transaction_index
             if transactions.is_dirty:
+                transactions.write()
                 transactions.is_dirty = False
                 flush.paths.append(transactions.file.path)
 

@@ -20,7 +20,7 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.errors import DiskFullError, ErrorCode, KafkaError, StorageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -204,6 +204,10 @@ class GroupCommit:
         del self._under_way[log]
         log.finish_flush(job.flush)
         if job.is_discarded:
+            return
+        if isinstance(job.error, DiskFullError):
+            # The batches may be safe, but not all that belongs to them: the log goes on, and the next round tries again.
+            _fail(self._waiting.pop(log), log.fail(job.error))
             return
         if job.error is not None:
             error = StorageError(f"{log.directory} cannot be synced to disk: {job.error}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from barnabas.errors import DiskFullError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,7 +63,10 @@ class IndexFile:
         window += entry
         self.count += 1
         if self.count - self._window_start >= WINDOW_ENTRIES:
-            self.write()
+            try:
+                self.write()
+            except DiskFullError:
+                return  # the batch is written: its entry stays in memory until there is room
             dropped = WINDOW_ENTRIES // 2
             del window[: dropped * self._entry_size]
             self._window_start += dropped

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from barnabas.errors import DecodeError, ErrorCode, KafkaError, StorageError
+from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError, StorageError
 from barnabas.log.recovery import recover_segment
 from barnabas.log.segment import Segment, roll_jitter_ms
 from barnabas.log.segments import Segments, rename_to_deleted
@@ -142,7 +142,11 @@ class LocalLog:
         return self._failure is not None
 
     def fail(self, error: OSError) -> StorageError:
-        """Takes the log offline; returns what is to be raised."""
+        """Takes the log offline, unless its disk is merely full; returns what is to be raised."""
+        if isinstance(error, DiskFullError):
+            if self._on_failure is not None:
+                self._on_failure(self, error)
+            return error
         if self._failure is None:
             if not isinstance(error, StorageError):
                 error = StorageError(f"log directory {self.directory} failed: {error}")
@@ -179,9 +183,13 @@ class LocalLog:
             self.recovery_point = min(self.recovery_point, self.log_end_offset)
 
     def _add_segment(self, base_offset: int, now_ms: int) -> None:
-        """Begins a new active segment; the one before gets the last entries of its indexes."""
-        self._active.become_inactive()
+        """Begins a new active segment; the one before gets the last entries of its indexes.
+
+        On a full disk everything stays as it was.
+        """
+        self._active.write_indexes()
         segment = Segment.create(self._files, self.directory, base_offset, now_ms=now_ms)
+        self._active.become_inactive()
         self._configure(segment)
         self._segments.add(segment)
         self._active = segment

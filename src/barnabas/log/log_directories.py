@@ -7,7 +7,8 @@ Start:
     recover()   after a crash: reads the logs from their recovery points on, a few at a time, in worker threads.
                 After a clean shutdown there is nothing to do: a log is opened when it is first asked for.
 
-A directory whose disk fails goes offline with all its logs; the others serve on. A partition that may lie in an offline
+A directory whose disk fails goes offline with all its logs; the others serve on. One whose disk is full stays: what needs
+room is refused until there is some, which is a deliberate difference from Apache Kafka. A partition that may lie in an offline
 directory, or lies in one that is missing (`missing_directories`), is never begun anew elsewhere: that would be an empty log
 in the place of a full one.
 
@@ -26,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from barnabas.errors import ConfigError, StorageError
+from barnabas.errors import ConfigError, DiskFullError, StorageError
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
@@ -58,6 +59,8 @@ __all__ = ["LogDirectories"]
 logger = logging.getLogger(__name__)
 
 _NAMED_MAX = 5
+_ROOM_BYTES = 1 << 20
+"""So much is room again on a disk that was full."""
 
 
 class LogDirectories:
@@ -326,7 +329,8 @@ class LogDirectories:
                     try:
                         hosted.log = await self._loop.run_in_executor(executor, self._open, hosted, config)
                     except OSError as error:
-                        self.take_offline(directory.path, error)
+                        # On a full disk it is tried again when the log is first needed.
+                        self.on_failure(directory.path, error)
 
             await asyncio.gather(*(recover_some() for _ in range(threads)))
         logger.info(
@@ -385,14 +389,43 @@ class LogDirectories:
                 hosted.log.fail(failure)
         self._on_failure(path)
 
+    def on_failure(self, path: Path, error: OSError) -> None:
+        """Something could not be done in a directory: it goes offline, unless its disk is merely full.
+
+        What needs room on a full disk is refused, each time it is tried, until there is room; reads go on.
+        """
+        directory = self._directories[path]
+        if not isinstance(error, DiskFullError):
+            self.take_offline(path, error)
+        elif not (directory.is_full or directory.is_offline):
+            directory.is_full = True
+            logger.error(
+                "log directory is full, what needs room is refused until there is some directory=%s reason=%s",
+                path,
+                error,
+            )
+
+    def look_for_room(self) -> None:
+        """Tell of full directories that have room again."""
+        for directory in self.online:
+            if not directory.is_full:
+                continue
+            try:
+                free = self._files.free_bytes(directory.path)
+            except OSError:
+                continue  # whoever uses it will notice
+            if free >= _ROOM_BYTES:
+                directory.is_full = False
+                logger.info("log directory has room again directory=%s bytes=%d", directory.path, free)
+
     def _log_failed(self, log: PartitionLog, error: StorageError) -> None:
         # May come from a worker thread, where recovery finds a disk that does not answer.
-        self._loop.call_soon_threadsafe(self.take_offline, log.directory.parent, error)
+        self._loop.call_soon_threadsafe(self.on_failure, log.directory.parent, error)
 
     def _deletion_failed(self, path: Path, error: OSError) -> None:
         for parent in path.parents:
             if parent in self._directories:
-                self.take_offline(parent, error)
+                self.on_failure(parent, error)
 
     # ----- the logs
 
@@ -535,7 +568,7 @@ class LogDirectories:
         names = self.config["cordoned.log.dirs"]
         cordoned = set(self._directories) if "*" in names else {Path(name).absolute() for name in names}
         candidates = [directory for directory in online if directory.path not in cordoned] or online
-        return min(candidates, key=lambda directory: len(directory.hosted))
+        return min(candidates, key=lambda directory: (directory.is_full, len(directory.hosted)))
 
     def _open_now(self, hosted: HostedLog, config: LogConfig) -> PartitionLog:
         directory = hosted.directory
@@ -574,7 +607,7 @@ class LogDirectories:
         self._loop.call_soon_threadsafe(self._deletions.schedule, paths, delay_ms)
 
     def _failed(self, directory: LogDirectory, error: OSError) -> StorageError:
-        self.take_offline(directory.path, error)
+        self.on_failure(directory.path, error)
         return error if isinstance(error, StorageError) else StorageError(f"{directory.path} failed: {error}")
 
     def delete(self, topic: str, partition: int) -> None:
@@ -624,7 +657,7 @@ class LogDirectories:
             self._retire(hosted)
             hosted.directory.set_aside(hosted, STRAY_SUFFIX)
         except OSError as error:
-            self.take_offline(hosted.directory.path, error)
+            self.on_failure(hosted.directory.path, error)
 
     def _retire(self, hosted: HostedLog) -> None:
         if hosted.log is not None:

@@ -20,7 +20,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from barnabas.errors import ConfigError, StorageError
+from barnabas.errors import ConfigError, DiskFullError, StorageError
 from barnabas.log.checkpoints import OffsetCheckpoint
 from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown, encode_clean_shutdown
 from barnabas.log.directory_names import (
@@ -71,6 +71,7 @@ class HostedLog:
         "entry_number",
         "high_watermark",
         "is_clean",
+        "is_full",
         "is_metadata_synced",
         "log",
         "log_start_offset",
@@ -118,6 +119,7 @@ class LogDirectory:
         "holds_metadata",
         "hosted",
         "is_clean",
+        "is_full",
         "is_offline",
         "path",
         "properties",
@@ -128,6 +130,7 @@ class LogDirectory:
         self.properties: MetaProperties | None = None
         self.hosted: dict[Key, HostedLog] = {}
         self.is_clean = False
+        self.is_full = False
         self.holds_metadata = False
         self.broker_epoch = -1
         self.is_offline = False
@@ -284,10 +287,14 @@ class LogDirectory:
             self._files.sync_directory(self.path)
             self._renamed.clear()
         self._files.make_directory(hosted.path)
+        try:
+            self.set_topic_id(hosted, topic_id)
+        except DiskFullError:
+            self._files.delete_tree(hosted.path)
+            raise
         self.hosted[topic, partition] = hosted
         self._entries_made += 1
         hosted.entry_number = self._entries_made
-        self.set_topic_id(hosted, topic_id)
         return hosted
 
     def set_topic_id(self, hosted: HostedLog, topic_id: bytes) -> None:

@@ -27,7 +27,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError
+from barnabas.errors import DecodeError, DiskFullError
 from barnabas.log.producer_entry import AppendedBatch, ProducerEntry
 from barnabas.records.checksum import crc32c
 
@@ -211,5 +211,8 @@ class ProducerSnapshots:
         try:
             self._files.rename(path, renamed)
         except FileNotFoundError:
+            return None
+        except DiskFullError:
+            self._files.delete(path)
             return None
         return renamed

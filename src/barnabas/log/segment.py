@@ -13,6 +13,7 @@ Source: `LogSegment` of Apache Kafka 4.3.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import struct
@@ -21,7 +22,7 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import DecodeError, ErrorCode, KafkaError
+from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError
 from barnabas.log.batch_scan import scan_headers
 from barnabas.log.file_names import (
     INDEX_SUFFIX,
@@ -226,7 +227,12 @@ class Segment:
             StorageError: nothing was appended.
         """
         position = self.size
-        self.files.write_at(self.file, position, records, size)
+        try:
+            self.files.write_at(self.file, position, records, size)
+        except DiskFullError as error:
+            if error.errno == errno.EFBIG:
+                self._roll_bytes = 0  # the limit is that of a file, not of the disk: the next one has room
+            raise
         if position == 0:
             self._first_timestamp_ms = headers[0].max_timestamp
         next_offset = first_offset
@@ -484,6 +490,7 @@ class Segment:
             self.time_index.maybe_append(*self._max_timestamp)
         self.offset_index.entries.write()
         self.time_index.entries.write()
+        self.transaction_index.write()
 
     def truncate_to(self, offset: int) -> int:
         """Drops the batch that holds `offset` and all after it; returns the offset after what is left.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from barnabas.errors import DiskFullError
 from barnabas.log.file_names import DELETED_SUFFIX
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ def rename_to_deleted(files: Files, segment: Segment) -> list[Path]:
     renamed = []
     for path in paths:
         target = path.with_name(path.name + DELETED_SUFFIX)
-        files.rename(path, target)
-        renamed.append(target)
+        try:
+            files.rename(path, target)
+        except DiskFullError:  # a longer name may need room, too: just now it is better made
+            files.delete(path)
+        else:
+            renamed.append(target)
     return renamed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from barnabas.errors import DecodeError, ErrorCode, KafkaError, StorageError
+from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError, StorageError
 from barnabas.log.flush import Flush, FlushState
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
@@ -114,7 +114,12 @@ class TrackedLog(LocalLog):
         self._take_snapshot()
 
     def _take_snapshot(self) -> None:
-        path = self._producers.take_snapshot(sync=False)
+        try:
+            path = self._producers.take_snapshot(sync=False)
+        except DiskFullError as error:
+            # The next start reads more of the log for it, and that is all.
+            logger.debug("%s: the producers are not written down: %s", self._name, error)
+            return
         if path is not None:
             self._flushes.on_new_file(path)
 
@@ -248,8 +253,12 @@ class TrackedLog(LocalLog):
             or not self._producers_are_loaded
         ):
             return
-        active.offset_index.entries.write()
-        active.time_index.entries.write()
+        try:
+            active.offset_index.entries.write()
+            active.time_index.entries.write()
+        except DiskFullError as error:
+            logger.debug("%s: the indexes are not written yet: %s", self._name, error)
+            return
         before = self._producers.latest_snapshot_offset
         self._producers.map_end_offset = self.log_end_offset
         self._take_snapshot()

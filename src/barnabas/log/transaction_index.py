@@ -16,10 +16,11 @@ Source: KIP-98; `TransactionIndex` and `AbortedTxn` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import StorageError
+from barnabas.errors import DiskFullError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,18 +73,29 @@ class TransactionIndex:
     @property
     def is_empty(self) -> bool:
         """Whether no transaction of this segment was aborted."""
-        return not self._size
+        return not self._size and not self._entries
 
     def append(self, transaction: AbortedTransaction) -> None:
-        """Adds a transaction whose marker was just appended."""
+        """Adds a transaction whose marker was just appended; on a full disk it is written with what comes next."""
+        self._load().append(transaction)
+        self.is_dirty = True
+        with contextlib.suppress(DiskFullError):
+            self.write()
+
+    def write(self) -> None:
+        """Writes the entries that are not in the file yet; raises DiskFullError."""
+        if self._entries is None:
+            return
+        size = self._size or 0
+        missing = self._entries[size // ENTRY_SIZE :]
+        if not missing:
+            return
         if self._size is None:
             self.file = self._files.create(self.file.path)
             self._size = 0
-        entries = self._load()
-        self._files.write_at(self.file, self._size, _ENTRY.pack(VERSION, *transaction))
-        self._size += ENTRY_SIZE
-        self.is_dirty = True
-        entries.append(transaction)
+        data = b"".join(_ENTRY.pack(VERSION, *transaction) for transaction in missing)
+        self._files.write_at(self.file, size, data)
+        self._size = size + len(data)
 
     def entries(self) -> list[AbortedTransaction]:
         """All entries, in the order of their markers; StorageError if the file is damaged."""
@@ -116,16 +128,17 @@ class TransactionIndex:
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries whose marker is at `offset` or later."""
-        if not self._size:
+        if self.is_empty:
             return
         entries = self._load()
         keep = next(
             (index for index, entry in enumerate(entries) if entry.last_offset >= offset), len(entries)
         )
         if keep < len(entries):
-            self._files.truncate(self.file, keep * ENTRY_SIZE)
             del entries[keep:]
-            self._size = keep * ENTRY_SIZE
+            if keep * ENTRY_SIZE < (self._size or 0):
+                self._files.truncate(self.file, keep * ENTRY_SIZE)
+                self._size = keep * ENTRY_SIZE
             self.is_dirty = True
 
     def drop_damaged(self) -> None:

@@ -150,6 +150,7 @@ class Upkeep:
 
     async def flush_due(self) -> None:
         """Sync what is due by `flush.messages` or `flush.ms`, and segments that were closed since the last sync."""
+        self._directories.look_for_room()
         now_ms = self._directories.clock.now_ms()
         group_commit = self._directories.group_commit
         dirty = [log for log in self._directories.all() if log.recovery_point < log.log_end_offset]
@@ -185,7 +186,7 @@ class Upkeep:
             try:
                 await self._loop.run_in_executor(self._executor, write)
             except OSError as error:
-                self._directories.take_offline(directory.path, error)
+                self._directories.on_failure(directory.path, error)
 
     async def expire_producers(self) -> None:
         """Forget producers that have been idle for `producer.id.expiration.ms`."""

@@ -6,7 +6,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.errors import DiskFullError, ErrorCode, KafkaError, StorageError
 from barnabas.replication.partition import Partition
 from barnabas.replication.topic_metrics import TopicMetrics
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 _BEGIN_SLICE_S = 0.002
+_ROOM_WAIT_S = 1.0
+"""After so long it is tried again to begin logs for which there was no room."""
 
 
 class _Unbegun(NamedTuple):
@@ -216,6 +218,9 @@ class Replicas:
             topic_id = self._unbegun[name, index].topic_id
             try:
                 self._open_log(name, index, topic_id)
+            except DiskFullError:
+                self._loop.call_later(_ROOM_WAIT_S, self._begin_some)
+                return
             except StorageError as error:
                 # Of a directory that is offline or missing as a whole it has been told.
                 level = (
@@ -228,14 +233,19 @@ class Replicas:
     def _open_log(self, name: str, index: int, topic_id: bytes) -> PartitionLog:
         unbegun = self._unbegun.pop((name, index), None)
         known = self._by_id[topic_id][index].directory_id if topic_id in self._by_id else None
-        log = self._log_directories.create(
-            name,
-            index,
-            topic_id,
-            self._log_config(name),
-            is_new=unbegun is not None and unbegun.is_new and unbegun.topic_id == topic_id,
-            directory_id=known,
-        )
+        try:
+            log = self._log_directories.create(
+                name,
+                index,
+                topic_id,
+                self._log_config(name),
+                is_new=unbegun is not None and unbegun.is_new and unbegun.topic_id == topic_id,
+                directory_id=known,
+            )
+        except DiskFullError:
+            if unbegun is not None:
+                self._unbegun[name, index] = unbegun
+            raise
         actual = self._log_directories.directory_id_of(log)
         if actual is not None and actual != known:
             self._on_placement(topic_id, index, actual)

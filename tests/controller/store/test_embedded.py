@@ -269,6 +269,7 @@ async def test_left_over_and_index_files_are_removed(tmp_path, loop):
     await opened(tmp_path)
     assert {path.name for path in directory.iterdir()} == {
         ".lock",
+        ".reserve",
         "00000000000000000000.log",
         "leader-epoch-checkpoint",
         "partition.metadata",

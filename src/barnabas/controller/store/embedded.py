@@ -6,7 +6,7 @@
 
 A record counts once it is on the disk, whatever `barnabas.durability` says of events: a topic that a client was told of
 must not be gone after a power failure. Should the disk fail, what was not acknowledged is refused, and so is all that
-comes later: after a failed sync nobody knows what is on the disk.
+comes later: after a failed sync nobody knows what is on the disk. On a full one, only what finds no room is refused.
 
 Every start begins a new epoch. The log is that of a quorum of one voter, to the byte (see `metadata_log`).
 """
@@ -14,13 +14,14 @@ Every start begins a new epoch. The log is that of a quorum of one voter, to the
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.controller.store.batches import encode_batch, encode_leader_change, encode_snapshot
 from barnabas.controller.store.metadata_log import MetadataLog
-from barnabas.errors import StorageError
+from barnabas.errors import DiskFullError, StorageError
 from barnabas.metadata.snapshot import image_records
 from barnabas.wire.messages.metadata.abort_transaction_record import AbortTransactionRecord
 
@@ -67,6 +68,7 @@ class EmbeddedStore:
         "_clock",
         "_epoch",
         "_failure",
+        "_has_refused",
         "_listener",
         "_log",
         "_loop",
@@ -104,6 +106,7 @@ class EmbeddedStore:
         self._round: asyncio.Future[None] | None = None
         self._snapshot: asyncio.Future[Any] | None = None
         self._failure: StorageError | None = None
+        self._has_refused = False
         self._wants_roll = False
         self._next_offset = 0
         self._epoch = 0
@@ -162,6 +165,7 @@ class EmbeddedStore:
         assert records, "an append without records has no offset"
         future: asyncio.Future[int] = self._loop.create_future()
         if self._failure is not None:
+            self._has_refused = True
             future.set_exception(self._failure)
             return future
         batch = self._encode(records)
@@ -183,6 +187,9 @@ class EmbeddedStore:
                 log.roll(entries[0].offset - len(entries[0].records) + 1)
             log.write(b"".join(entry.batch for entry in entries))
             file = log.pin()
+        except DiskFullError as error:
+            self._refuse(error, entries)
+            return
         except OSError as error:
             self._fail(error, entries)
             return
@@ -196,15 +203,44 @@ class EmbeddedStore:
         if error is not None or done.cancelled():
             self._fail(error, entries)
             return
-        self._log.last_timestamp_ms = self._clock.now_ms()
+        log = self._log
+        log.last_timestamp_ms = self._clock.now_ms()
         listener = self._listener
         assert listener is not None
         for entry in entries:
             listener.on_commit(entry.records, entry.offset, self._epoch)
             if not entry.future.done():
                 entry.future.set_result(entry.offset)
+        if log.is_short_of_reserve:
+            log.make_reserve()
         if self._queue:
             self._begin_round()
+
+    def _refuse(self, error: DiskFullError, entries: list[_Append]) -> None:
+        """There is no room for some records: they are refused, and all that was appended after them."""
+        logger.error("metadata cannot change, the disk is full path=%s reason=%s", self._log.directory, error)
+        self._next_offset = entries[0].offset - len(entries[0].records) + 1
+        self._wants_roll |= error.errno == errno.EFBIG  # that is the limit of a file: the next one has room
+        # Until everybody has heard of it, nobody may build upon what was refused.
+        self._failure = error
+        self._has_refused = False
+        self._answer_with(error, entries)
+        self._loop.call_soon(self._go_on, error)
+
+    def _go_on(self, error: DiskFullError) -> None:
+        if self._failure is not error:
+            return
+        if self._has_refused:  # and whoever that was has yet to hear of it
+            self._has_refused = False
+            self._loop.call_soon(self._go_on, error)
+        else:
+            self._failure = None
+
+    def _answer_with(self, error: StorageError, entries: list[_Append]) -> None:
+        refused, self._queue = [*entries, *self._queue], []
+        for entry in refused:
+            if not entry.future.done():
+                entry.future.set_exception(error)
 
     def _fail(self, error: BaseException | None, entries: list[_Append]) -> None:
         directory = self._log.directory
@@ -218,10 +254,7 @@ class EmbeddedStore:
             directory,
             error,
         )
-        refused, self._queue = [*entries, *self._queue], []
-        for entry in refused:
-            if not entry.future.done():
-                entry.future.set_exception(failure)
+        self._answer_with(failure, entries)
 
     # ----- snapshots
 

@@ -7,6 +7,7 @@
     partition.metadata                          the id of the metadata topic
     leader-epoch-checkpoint                     which epoch began at which offset
     quorum-state                                who leads; for Apache Kafka, should it ever take the directory over
+    .reserve                                    room for changes on a full disk: topics can be deleted, settings changed
 
 The two newest snapshots are kept, and the segments since the older of them: should the newest be damaged, the one before
 and the log still make the whole. Index files of Apache Kafka are deleted, because it rebuilds those that are missing but
@@ -20,17 +21,18 @@ Source: `KafkaRaftLog`, `Snapshots`, `FileQuorumStateStore` of Apache Kafka.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.controller.store.batches import Replay, Voters, decode_snapshot, scan_log
-from barnabas.errors import DecodeError, StorageError
+from barnabas.errors import DecodeError, DiskFullError, StorageError
 from barnabas.log.checkpoints import decode_checkpoint, encode_checkpoint
 from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition_metadata
 from barnabas.metadata.identifiers import CLUSTER_METADATA_TOPIC_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from barnabas.log.files import File, FileLock, Files
@@ -46,6 +48,10 @@ _SNAPSHOT = re.compile(r"(\d{20})-(\d{10})\.checkpoint")
 _REBUILT = re.compile(r"\d{20}\.(index|timeindex|txnindex|snapshot)")
 _LEFT_OVER = re.compile(r".*\.(tmp|part|deleted|swap|cleaned)")
 _KEPT_SNAPSHOTS = 2
+_RESERVE = ".reserve"
+_RESERVE_BYTES = 1 << 18
+_RESERVE_PART_BYTES = 1 << 13
+_RESERVE_MADE_ABOVE_BYTES = 2 << 20
 
 
 class LoadedLog(NamedTuple):
@@ -87,6 +93,7 @@ class MetadataLog:
         "_files",
         "_is_new",
         "_lock",
+        "_reserve_bytes",
         "_segments",
         "_snapshots",
         "directory",
@@ -106,6 +113,7 @@ class MetadataLog:
         self._active_size = 0
         self._is_new = False
         self._lock: FileLock | None = None
+        self._reserve_bytes = 0
         self.size_since_snapshot = 0
         self.snapshot_size = 0
         self.last_timestamp_ms = -1
@@ -163,6 +171,7 @@ class MetadataLog:
             replay.abort()
         if not self._segments:
             self.roll(expected)
+        self.make_reserve()
         return loaded
 
     def _find_files(self) -> None:
@@ -271,14 +280,18 @@ class MetadataLog:
             begun = []
         lines = [(other, start) for other, start in begun if other < epoch and start < offset]
         lines = [*lines[-999:], (epoch, offset)]
-        self._files.replace_file(
-            path, encode_checkpoint(f"{other} {start}" for other, start in lines), sync=False
+        self._in_reserve(
+            lambda: self._files.replace_file(
+                path, encode_checkpoint(f"{other} {start}" for other, start in lines), sync=False
+            )
         )
         state = (
             f'{{"clusterId":"","leaderId":{leader_id},"leaderEpoch":{epoch},"votedId":-1,"appliedOffset":0,'
             f'"currentVoters":[{{"voterId":{leader_id}}}],"data_version":0}}'
         )
-        self._files.replace_file(self.directory / "quorum-state", state.encode(), sync=False)
+        self._in_reserve(
+            lambda: self._files.replace_file(self.directory / "quorum-state", state.encode(), sync=False)
+        )
 
     # ----- appending: the loop's thread writes, a worker thread syncs
 
@@ -288,9 +301,10 @@ class MetadataLog:
         return self._active_size
 
     def write(self, data: bytes | bytearray) -> None:
-        """Writes batches at the end; they are on the disk after the next `sync`."""
-        assert self._active is not None
-        self._files.write_at(self._active, self._active_size, data)
+        """Writes batches at the end; they are on the disk after the next `sync`. DiskFullError if there is no room."""
+        active = self._active
+        assert active is not None
+        self._in_reserve(lambda: self._files.write_at(active, self._active_size, data))
         self._active_size += len(data)
         self.size_since_snapshot += len(data)
 
@@ -313,14 +327,54 @@ class MetadataLog:
 
     def roll(self, offset: int) -> None:
         """Begins a new segment with the record at `offset`."""
+        if self._active is not None and self._active_base == offset:
+            return
+        begun: list[File] = []
+        self._in_reserve(lambda: begun.append(self._files.create(self._segment_path(offset))))
         if self._active is not None:
-            if self._active_base == offset:
-                return
             self._files.detach(self._active)
-        self._active = self._files.create(self._segment_path(offset))
+        self._active = begun[0]
         self._active_base, self._active_size = offset, 0
         self._segments.append(offset)
         self._is_new = True
+
+    # ----- a full disk
+
+    def make_reserve(self) -> None:
+        """Keeps some room for changes of metadata, where there is plenty; nothing if it is there."""
+        path = self.directory / _RESERVE
+        try:
+            self._reserve_bytes = self._files.size(path) if self._files.exists(path) else 0
+            if (
+                self._reserve_bytes < _RESERVE_BYTES
+                and self._files.free_bytes(self.directory) >= _RESERVE_MADE_ABOVE_BYTES
+            ):
+                # Random bytes, since some file systems need no room for zeros.
+                self._files.write_file(path, os.urandom(_RESERVE_BYTES))
+                self._reserve_bytes = _RESERVE_BYTES
+        except OSError as error:
+            logger.debug("no room is kept for changes of metadata path=%s reason=%s", path, error)
+
+    @property
+    def is_short_of_reserve(self) -> bool:
+        """Whether some of the reserve was used."""
+        return self._reserve_bytes < _RESERVE_BYTES
+
+    def _in_reserve(self, write: Callable[[], None]) -> None:
+        """Writes something small; on a full disk in what the reserve gives up for it."""
+        try:
+            write()
+        except DiskFullError:
+            if not self._reserve_bytes:
+                raise
+            path = self.directory / _RESERVE
+            self._reserve_bytes = max(self._reserve_bytes - _RESERVE_PART_BYTES, 0)
+            logger.warning(
+                "disk is full, metadata uses its reserve path=%s bytes_left=%d", path, self._reserve_bytes
+            )
+            with self._files.opened(path) as file:
+                self._files.truncate(file, self._reserve_bytes)
+            self._in_reserve(write)
 
     # ----- snapshots
 
