@@ -89,13 +89,13 @@ ANNOUNCED: dict[int, tuple[int, int]] = {
 _OLDER_CLIENTS = "Kafka 4 dropped the older ones; clients of Kafka 3.9 and older still send them."
 
 _DIFFERENT = {
+    66: "Version 2, with a regular expression for transactional ids, is not built yet.",
     71: "Announced while `barnabas.metrics.port` is set, as Kafka does while a plugin receives client metrics.",
     72: "Announced while `barnabas.metrics.port` is set, as Kafka does while a plugin receives client metrics.",
 }
 
 _SHARE_GROUPS = frozenset({76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92})
 _STREAMS_GROUPS = frozenset({88, 89})
-_TRANSACTIONS = frozenset({24, 25, 26, 27, 28, 65, 66})
 _CONSUMER_GROUPS = frozenset({68, 69})
 
 
@@ -119,6 +119,4 @@ def why_absent(key: int) -> str:
         return "Streams groups are not built yet."
     if key in _CONSUMER_GROUPS:
         return "The next generation of consumer groups is not built yet."
-    if key in _TRANSACTIONS:
-        return "Transactions are not built yet."
     return "Not built yet."

@@ -29,6 +29,10 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.store.embedded import EmbeddedStore
 from barnabas.coordinators.group_coordinator import GroupCoordinator
+from barnabas.coordinators.markers import LocalMarkers
+from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
+from barnabas.coordinators.transaction_verifier import TransactionVerifier
+from barnabas.coordinators.transactional_offsets import TransactionalOffsets
 from barnabas.errors import ConfigError, StorageError
 from barnabas.handlers.refusals import RefusalLog
 from barnabas.handlers.registry import Dispatcher
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
+    from barnabas.coordinators.markers import MarkerWriter
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import MetadataImage
     from barnabas.network.context import Address, ConnectionContext
@@ -164,10 +169,12 @@ class Broker:
         )
         self._closing.push_async_callback(self._group_coordinator.close)
         self._replicas.add_leadership_listener(self._group_coordinator.on_leadership)
+        self._coordinate_transactions(loop)
         for topic in self._controller.image.topics.values():
             self._replicas.apply_topic(topic, is_new=False)
         self._controller.add_listener(self._follow)
         self._controller.add_listener(self._group_coordinator.on_metadata)
+        self._controller.add_listener(self._transaction_coordinator.on_metadata)
         config.add_listener(self._reconfigure)
         self._serve(loop)
         await self._join_cluster()
@@ -179,6 +186,28 @@ class Broker:
         self._server.start()
         self._closing.push_async_callback(self._server.stop, STOP_TIMEOUT_MS)
         self._state = _RUNNING
+
+    def _coordinate_transactions(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._local_markers = LocalMarkers(self._replicas, self._group_coordinator, self.clock, loop)
+        self._transaction_coordinator = TransactionCoordinator(
+            controller=self._controller,
+            config=self.config,
+            writer_for=self._marker_writer,
+            clock=self.clock,
+            loop=loop,
+            metrics=self.metrics,
+        )
+        self._closing.push_async_callback(self._transaction_coordinator.close)
+        self._transaction_verifier = TransactionVerifier(
+            self._transaction_coordinator, self.config, loop, self.metrics
+        )
+        self._transactional_offsets = TransactionalOffsets(
+            self._group_coordinator, self._transaction_verifier, loop
+        )
+        self._replicas.add_leadership_listener(self._transaction_coordinator.on_leadership)
+
+    def _marker_writer(self, node_id: int) -> MarkerWriter | None:
+        return self._local_markers if node_id == self._node_id else None
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config
@@ -283,6 +312,10 @@ class Broker:
             replicas=self._replicas,
             log_directories=self._log_directories,
             group_coordinator=self._group_coordinator,
+            transaction_coordinator=self._transaction_coordinator,
+            transaction_verifier=self._transaction_verifier,
+            transactional_offsets=self._transactional_offsets,
+            local_markers=self._local_markers,
             fetch_sessions=FetchSessions(
                 self.clock,
                 max_sessions=config["max.incremental.fetch.session.cache.slots"],

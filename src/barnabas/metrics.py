@@ -129,6 +129,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_server_group_coordinator_metrics_offset_expiration_count", "counter", (), "Offsets that expired."),
     Metric("kafka_server_group_coordinator_metrics_offset_deletion_count", "counter", (), "Offsets deleted on request."),
     Metric("kafka_server_group_coordinator_metrics_group_completed_rebalance_count", "counter", (), "Rebalances of classic groups that were completed."),
+    Metric("kafka_coordinator_transaction_transactionstatemanager_numtransactionalids", "gauge", (), "Transactional ids that this broker coordinates."),
+    Metric("kafka_coordinator_transaction_transactionstatemanager_numongoingtransactions", "gauge", (), "Transactions that are neither committed nor aborted yet."),
+    Metric("kafka_coordinator_transaction_transactionmarkerchannelmanager_unknowndestinationqueuesize", "gauge", (), "Groups of transaction markers that wait for another try."),
+    Metric("kafka_server_addpartitionstotxnmanager_verificationfailurerate_total", "counter", (), "Writes to partitions that did not belong to their transaction."),
 )  # fmt: skip
 """Everything that Barnabas counts."""
 

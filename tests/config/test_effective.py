@@ -16,8 +16,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "barnabas"
 # Rooms that read settings. The command line speaks of client settings by the same names.
 NOT_READERS = ("config", "cli", "wire")
 
-# Read already, for topics and checks that nobody can ask for while there are no transactions and no share groups.
-NOT_YET = ("transaction.", "share.")
+# Read already, for topics that nobody can ask for while there are no share groups.
+NOT_YET = ("share.",)
 
 # Read by BrokerConfig itself, or before a broker is built.
 READ_HERE = {"controller.listener.names", "barnabas.log.format", "barnabas.log.level"}

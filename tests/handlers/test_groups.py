@@ -81,7 +81,7 @@ async def test_old_versions_ask_for_one_key(loop, tmp_path, version):
 
 @pytest.mark.parametrize(
     ("key_type", "error"),
-    [(1, ErrorCode.UNSUPPORTED_VERSION), (2, ErrorCode.INVALID_REQUEST), (9, ErrorCode.INVALID_REQUEST)],
+    [(2, ErrorCode.INVALID_REQUEST), (9, ErrorCode.INVALID_REQUEST)],
 )
 async def test_coordinators_that_are_not_there_are_refused_for_good(loop, tmp_path, key_type, error):
     """With a message, and not with an error that clients try again for ever."""

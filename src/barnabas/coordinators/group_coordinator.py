@@ -9,32 +9,35 @@ metadata image.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from barnabas.coordinators.coordinator_topic import CoordinatorTopic
 from barnabas.coordinators.group.counters import GroupCounters
 from barnabas.coordinators.group.describe import GroupFilter
 from barnabas.coordinators.group.join import Joining
 from barnabas.coordinators.group.settings import GroupSettings
 from barnabas.coordinators.group.shard import GroupShard
 from barnabas.coordinators.group.state import GroupState
+from barnabas.coordinators.hosted_shard import coordinator_error
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.coordinators.runtime import CoordinatorRuntime, RuntimeSettings
-from barnabas.errors import ErrorCode, KafkaError
+from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.metadata.identifiers import CONSUMER_OFFSETS_TOPIC
 from barnabas.wire.messages.delete_groups import DeleteGroupsResponse
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.controller import Controller
-    from barnabas.coordinators.hosted_shard import HostedShard
+    from barnabas.coordinators.hosted_shard import HostedShard, TransactionalWriter
     from barnabas.coordinators.shard import CoordinatorResult, Now
+    from barnabas.log.producer_entry import VerificationGuard
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import MetadataImage
     from barnabas.metrics import Registry
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from barnabas.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
     from barnabas.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
     from barnabas.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+    from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 __all__ = ["GroupCoordinator"]
 
@@ -54,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-TOPIC_CREATION_TIMEOUT_S = 5.0
 MEMBER_NAME_BYTES_MAX = 32_000
 _LOAD_CHUNK_BYTES_MAX = 1_048_576
 
@@ -75,9 +78,9 @@ class GroupCoordinator:
         "_config",
         "_controller",
         "_loop",
-        "_partition_count",
         "_random_bytes",
         "_settings",
+        "_topic",
         "runtime",
     )
 
@@ -97,11 +100,16 @@ class GroupCoordinator:
         self._random_bytes = random_bytes
         self._settings = GroupSettings.of(config)
         counters = GroupCounters() if metrics is None else GroupCounters.of(metrics)
-        self._partition_count: int = config["offsets.topic.num.partitions"]
+        self._topic = CoordinatorTopic(
+            CONSUMER_OFFSETS_TOPIC,
+            controller=controller,
+            partition_count=config["offsets.topic.num.partitions"],
+            loop=loop,
+        )
         self.runtime: CoordinatorRuntime[GroupShard] = CoordinatorRuntime(
             CONSUMER_OFFSETS_TOPIC,
             new_shard=lambda: GroupShard(self._settings, counters),
-            partition_count=lambda: self._partition_count,
+            partition_count=lambda: self._topic.partition_count,
             settings=RuntimeSettings(
                 load_chunk_bytes=min(config["offsets.load.buffer.size"], _LOAD_CHUNK_BYTES_MAX),
                 commit_timeout_ms=config["offsets.commit.timeout.ms"],
@@ -118,23 +126,18 @@ class GroupCoordinator:
     def on_leadership(self, partition: Partition) -> None:
         """Takes over or gives up the groups of a partition. For partitions of other topics nothing happens."""
         if partition.topic == CONSUMER_OFFSETS_TOPIC:
-            self._count_partitions(self._controller.image)
+            self._topic.follow(self._controller.image)
             self.runtime.on_leadership(partition)
 
     def on_metadata(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """Follows changed settings, and forgets the offsets of deleted topics."""
-        self._count_partitions(image)
+        self._topic.follow(image)
         if delta.changed_configs:
             self._configure()
         if delta.deleted_topics:
             topics = {topic.name: topic_id for topic_id, topic in delta.deleted_topics.items()}
             for hosted in self.runtime:
                 hosted.run_unasked(lambda shard, _: shard.on_topics_deleted(topics))
-
-    def _count_partitions(self, image: MetadataImage) -> None:
-        topic = image.topics.get(CONSUMER_OFFSETS_TOPIC)
-        if topic is not None:
-            self._partition_count = len(topic.partitions)
 
     def _configure(self) -> None:
         settings = GroupSettings.of(self._config)
@@ -155,50 +158,7 @@ class GroupCoordinator:
         Raises:
             KafkaError: COORDINATOR_NOT_AVAILABLE, also in the future.
         """
-        if CONSUMER_OFFSETS_TOPIC in self._controller.image.topics:
-            return self._leader_of(group_id)
-        return self._created(group_id)
-
-    def _leader_of(self, group_id: str) -> int:
-        image = self._controller.image
-        self._count_partitions(image)
-        partition = image.partition(CONSUMER_OFFSETS_TOPIC, self.runtime.partition_for(group_id))
-        if partition is None or not image.is_active(partition.leader):
-            raise KafkaError(
-                ErrorCode.COORDINATOR_NOT_AVAILABLE, f"no broker leads the partition of group {group_id}"
-            )
-        return partition.leader
-
-    def _created(self, group_id: str) -> asyncio.Future[int]:
-        found: asyncio.Future[int] = self._loop.create_future()
-        timeout = self._loop.call_later(TOPIC_CREATION_TIMEOUT_S, lambda: finish(None))
-
-        def finish(created: asyncio.Future[dict[str, KafkaError | None]] | None) -> None:
-            timeout.cancel()
-            if found.done():
-                return
-            try:
-                if created is None:
-                    raise KafkaError(ErrorCode.REQUEST_TIMED_OUT)
-                error = created.result()[CONSUMER_OFFSETS_TOPIC]
-                if error is not None:
-                    raise error
-                found.set_result(self._leader_of(group_id))
-            except (KafkaError, asyncio.CancelledError) as error:
-                logger.warning("topic can not be created topic=%s reason=%s", CONSUMER_OFFSETS_TOPIC, error)
-                found.set_exception(
-                    KafkaError(
-                        ErrorCode.COORDINATOR_NOT_AVAILABLE,
-                        f"{CONSUMER_OFFSETS_TOPIC} can not be created: {error}",
-                    )
-                )
-
-        try:
-            self._controller.create_missing_topics([CONSUMER_OFFSETS_TOPIC]).add_done_callback(finish)
-        except KafkaError as error:
-            timeout.cancel()
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
-        return found
+        return self._topic.coordinator_of(group_id)
 
     def _shard(self, group_id: str) -> HostedShard[GroupShard]:
         return self.runtime.shard_for(group_id)
@@ -292,6 +252,63 @@ class GroupCoordinator:
         """
         return self._shard(request.group_id).write_batched(
             lambda shard, now: shard.commit_offsets(request, version, now)
+        )
+
+    def begin_verification(
+        self, group_id: str, producer: tuple[int, int], *, supports_epoch_bump: bool
+    ) -> VerificationGuard | None:
+        """Begins to ask whether a producer's transaction may hold offsets of a group; None if it does already.
+
+        Raises:
+            KafkaError: INVALID_GROUP_ID, INVALID_PRODUCER_EPOCH, or that of `CoordinatorRuntime.shard_for`.
+        """
+        _check_group_id(group_id)
+        hosted = self._shard(group_id)
+        hosted.flush()
+        producer_id, epoch = producer
+        try:
+            return hosted.partition.begin_verification(
+                producer_id, 0, epoch, supports_epoch_bump=supports_epoch_bump, now_ms=hosted.now().wall_ms
+            )
+        except StorageError as error:
+            raise coordinator_error(error) from error
+
+    def commit_transactional_offsets(
+        self, request: TxnOffsetCommitRequest, version: int, writer: TransactionalWriter
+    ) -> TxnOffsetCommitResponse | asyncio.Future[TxnOffsetCommitResponse]:
+        """TxnOffsetCommit of partitions that exist: they count once the transaction commits.
+
+        Raises:
+            KafkaError: INVALID_GROUP_ID, as `group.commit.check_transactional_commit` and `CoordinatorRuntime.shard_for`.
+        """
+        del version
+        _check_group_id(request.group_id)
+        return self._shard(request.group_id).write_in_transaction(
+            writer, lambda shard, now: shard.commit_transactional_offsets(request, now)
+        )
+
+    def end_transaction(
+        self,
+        index: int,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        committed: bool,
+        coordinator_epoch: int,
+        transaction_version: int,
+    ) -> asyncio.Future[None] | None:
+        """Ends a producer's transaction in one partition of `__consumer_offsets`; None if that is committed at once.
+
+        Raises:
+            KafkaError: that of `CoordinatorRuntime.shard`, or the partition's refusal.
+            StorageError: its log can not be written.
+        """
+        return self.runtime.shard(index).end_transaction(
+            producer_id,
+            producer_epoch,
+            committed=committed,
+            coordinator_epoch=coordinator_epoch,
+            transaction_version=transaction_version,
         )
 
     def fetch_offsets(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from barnabas.coordinators.shard import CoordinatorResult, Now, Shard
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from barnabas.clock import Clock
     from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord
+    from barnabas.log.producer_entry import VerificationGuard
     from barnabas.replication.partition import Partition
 
-__all__ = ["HostedShard", "coordinator_error"]
+__all__ = ["HostedShard", "TransactionalWriter", "coordinator_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,20 @@ _ANSWERS: dict[ErrorCode, ErrorCode] = {
     ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
     ErrorCode.INVALID_FETCH_SIZE: ErrorCode.UNKNOWN_SERVER_ERROR,
 }
+
+
+class TransactionalWriter(NamedTuple):
+    """On behalf of which producer records are written within its transaction.
+
+    `guard` is what `Partition.begin_verification` gave before the transaction's coordinator agreed.
+    """
+
+    producer_id: int
+    producer_epoch: int
+    guard: VerificationGuard | None = None
+
+
+_NO_TRANSACTION = TransactionalWriter(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
 
 
 def coordinator_error(error: BaseException) -> KafkaError:
@@ -170,6 +185,44 @@ class HostedShard(Generic[S]):
         self.flush()
         return self._apply(operation(self.shard, self.now()))
 
+    def write_in_transaction(
+        self, writer: TransactionalWriter, operation: Callable[[S, Now], CoordinatorResult[R]]
+    ) -> R | asyncio.Future[R]:
+        """As `write`, within a producer's transaction: the records count once its end marker says so."""
+        self.flush()
+        return self._apply(operation(self.shard, self.now()), writer)
+
+    def end_transaction(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        committed: bool,
+        coordinator_epoch: int,
+        transaction_version: int,
+    ) -> asyncio.Future[None] | None:
+        """Writes the end marker of a producer's transaction and applies it; None if it is committed at once.
+
+        Raises:
+            KafkaError: the partition refuses the marker.
+            StorageError: its log can not be written.
+        """
+        self.flush()
+        if not self.partition.is_leader:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        appended = self.partition.append_end_marker(
+            producer_id,
+            producer_epoch,
+            committed=committed,
+            coordinator_epoch=coordinator_epoch,
+            transaction_version=transaction_version,
+            now_ms=self._clock.now_ms(),
+        )
+        self.shard.replay_end_transaction_marker(producer_id, producer_epoch, committed=committed)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._wait(appended.last_offset, ((future, None),), ())
+        return None if future.done() and future.exception() is None else future
+
     def run(self, operation: Callable[[S, Now], CoordinatorResult[None]]) -> None:
         """Runs an operation that answers by itself, through waiters; raises as `write`."""
         outcome = self.write(operation)
@@ -233,7 +286,9 @@ class HostedShard(Generic[S]):
             return
         self._wait(last_offset, waiting, ())
 
-    def _apply(self, result: CoordinatorResult[R]) -> R | asyncio.Future[R]:
+    def _apply(
+        self, result: CoordinatorResult[R], writer: TransactionalWriter = _NO_TRANSACTION
+    ) -> R | asyncio.Future[R]:
         if result.answers:
             _deliver(result.answers)
         if not result.records:
@@ -241,7 +296,9 @@ class HostedShard(Generic[S]):
             return result.response
         completion = result.completion
         try:
-            last_offset = self._append(result.records, replay=result.replay, atomic=result.atomic)
+            last_offset = self._append(
+                result.records, replay=result.replay, atomic=result.atomic, writer=writer
+            )
         except BarnabasError as cause:
             error = coordinator_error(cause)
             if completion is not None and not self._is_closed:
@@ -279,7 +336,14 @@ class HostedShard(Generic[S]):
 
     # ----- writing
 
-    def _append(self, records: Sequence[CoordinatorRecord], *, replay: bool, atomic: bool = False) -> int:
+    def _append(
+        self,
+        records: Sequence[CoordinatorRecord],
+        *,
+        replay: bool,
+        atomic: bool = False,
+        writer: TransactionalWriter = _NO_TRANSACTION,
+    ) -> int:
         """Appends and replays; gives the offset of the last record.
 
         Raises:
@@ -288,25 +352,32 @@ class HostedShard(Generic[S]):
         now_ms = self._clock.now_ms()
         partition = self.partition
         last_offset = -1
-        for batch, part in self._batches(records, now_ms, atomic=atomic):
+        for batch, part in self._batches(records, now_ms, atomic=atomic, writer=writer):
             if not partition.is_leader:
                 raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             if len(batch) > partition.log.config.max_message_bytes:
                 raise KafkaError(
                     ErrorCode.MESSAGE_TOO_LARGE, f"{len(part)} records make a batch of {len(batch)} bytes"
                 )
-            appended = partition.append(batch, ACKS_ALL, now_ms=now_ms, origin=Origin.COORDINATOR)
+            appended = partition.append(
+                batch, ACKS_ALL, now_ms=now_ms, origin=Origin.COORDINATOR, guard=writer.guard
+            )
             last_offset = appended.last_offset
             if replay:
-                self._replay(part, appended.first_offset)
+                self._replay(part, appended.first_offset, writer)
         return last_offset
 
     def _batches(
-        self, records: Sequence[CoordinatorRecord], now_ms: int, *, atomic: bool
+        self,
+        records: Sequence[CoordinatorRecord],
+        now_ms: int,
+        *,
+        atomic: bool,
+        writer: TransactionalWriter,
     ) -> Iterable[tuple[bytearray, Sequence[CoordinatorRecord]]]:
         limit = self.partition.log.config.max_message_bytes
         first = 0
-        builder = BatchBuilder(compression=self._compression)
+        builder = self._builder(writer)
         for index, (key, value) in enumerate(records):
             size = (
                 builder.size_bytes + len(key) + (0 if value is None else len(value)) + _RECORD_OVERHEAD_BYTES
@@ -314,15 +385,28 @@ class HostedShard(Generic[S]):
             if size > limit and builder.record_count and not atomic:
                 yield builder.build(), records[first:index]
                 first = index
-                builder = BatchBuilder(compression=self._compression)
+                builder = self._builder(writer)
             builder.append(now_ms, key, value)
         yield builder.build(), records[first:]
 
-    def _replay(self, records: Sequence[CoordinatorRecord], first_offset: int) -> None:
+    def _builder(self, writer: TransactionalWriter) -> BatchBuilder:
+        if writer is _NO_TRANSACTION:
+            return BatchBuilder(compression=self._compression)
+        return BatchBuilder(
+            compression=self._compression,
+            producer_id=writer.producer_id,
+            producer_epoch=writer.producer_epoch,
+            base_sequence=0,
+            is_transactional=True,
+        )
+
+    def _replay(
+        self, records: Sequence[CoordinatorRecord], first_offset: int, writer: TransactionalWriter
+    ) -> None:
         shard = self.shard
         try:
             for offset, (key, value) in enumerate(records, start=first_offset):
-                shard.replay(offset, NO_PRODUCER_ID, NO_PRODUCER_EPOCH, key, value)
+                shard.replay(offset, writer.producer_id, writer.producer_epoch, key, value)
         except Exception as error:
             # The log has it and the state has not: only the log can tell what is true now.
             logger.exception("state and log have parted, loading anew shard=%r", self)

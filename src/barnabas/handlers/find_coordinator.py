@@ -1,15 +1,14 @@
-"""FindCoordinator (10), versions 0-6: which broker to talk to about a group.
+"""FindCoordinator (10), versions 0-6: which broker to talk to about a group or a transactional id.
 
-Behaviour: the first request of all creates `__consumer_offsets` and is answered when it is there, where Kafka answers
+Behaviour: the first request of all creates `__consumer_offsets` or `__transaction_state` and is answered when it is there, where Kafka answers
 COORDINATOR_NOT_AVAILABLE and lets the client try again later. A broker that advertises no address is told by the one under
 which the client has reached it.
 
     0   groups             1   key type: 0 groups, 1 transactions; error message      3   flexible
     4   several keys (KIP-699)      5   TRANSACTION_ABORTABLE (KIP-890)               6   key type 2: share groups (KIP-932)
 
-Deliberately not done yet: transactions and share groups. Their coordinators are refused with UNSUPPORTED_VERSION and INVALID_REQUEST
-(as Kafka does where share groups are turned off), which clients do not try again: a retriable error would have them wait
-for nothing.
+Deliberately not done yet: share groups. Their coordinators are refused with INVALID_REQUEST, as Kafka does where share groups are
+turned off.
 """
 
 from __future__ import annotations
@@ -32,10 +31,7 @@ API_KEY = 10
 
 _SEVERAL_KEYS_FROM = 4
 _GROUP, _TRANSACTION, _SHARE = 0, 1, 2
-_NOT_SERVED = {
-    _TRANSACTION: (ErrorCode.UNSUPPORTED_VERSION, "transactions are not supported yet"),
-    _SHARE: (ErrorCode.INVALID_REQUEST, "share groups are not supported yet"),
-}
+_NOT_SERVED = {_SHARE: (ErrorCode.INVALID_REQUEST, "share groups are not supported yet")}
 _NO_NODE = -1
 
 _Coordinator = FindCoordinatorResponse.Coordinator
@@ -58,6 +54,8 @@ def _find(
     broker: BrokerServices, context: RequestContext, key_type: int, key: str
 ) -> _Coordinator | asyncio.Future[_Coordinator]:
     def find() -> int | asyncio.Future[int]:
+        if key_type == _TRANSACTION:
+            return broker.transaction_coordinator.coordinator_id(key)
         if key_type != _GROUP:
             unknown = (ErrorCode.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
             raise KafkaError(*_NOT_SERVED.get(key_type, unknown))

@@ -11,7 +11,9 @@ Kafka does, because the client has no other way to learn of it.
     11  ABORTABLE_TRANSACTION (KIP-890)             12  implicit transaction partitions (KIP-890)
     13  topic ids (KIP-516)
 
-Deliberately not done: conversion from the old formats; batches of transactions are refused until there is a transaction coordinator.
+Transactions: the coordinator is asked before the first batch in a partition (`handlers.transactional_produce`).
+
+Deliberately not done: conversion from the old formats.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
+from barnabas.handlers import transactional_produce
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.handlers.transactional_produce import VerifiedPartitions
     from barnabas.replication.partition import Partition
 
 __all__ = ["API_KEY", "INTERNAL_TOPICS", "Acknowledgement", "handle", "refuse_batch"]
@@ -45,13 +50,24 @@ _Wait = tuple["asyncio.Future[None]", ProduceResponse.PartitionProduceResponse]
 
 
 def handle(
-    broker: BrokerServices, context: RequestContext, request: ProduceRequest
-) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+    broker: BrokerServices,
+    context: RequestContext,
+    request: ProduceRequest,
+    verified: VerifiedPartitions | None = None,
+) -> ProduceResponse | Awaitable[ProduceResponse] | None:
     """Appends, and answers once the acks are earned.
+
+    Args:
+        broker: The broker.
+        context: Where the request comes from.
+        request: The request.
+        verified: What the coordinator said of the partitions of a transaction; it is asked first.
 
     Raises:
         CloseConnection: acks=0 and something failed.
     """
+    if request.transactional_id is not None and verified is None:
+        return transactional_produce.handle(broker, context, request)
     acks = request.acks
     version = context.api_version
     replicas = broker.replicas
@@ -82,7 +98,8 @@ def handle(
                     acks,
                     now_ms=now_ms,
                     produce_version=version,
-                    transactional=request.transactional_id is not None,
+                    transactional=verified is not None,
+                    guard=None if verified is None else verified.guard(partition),
                 )
                 if not appended.duplicate:
                     metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
@@ -200,7 +217,9 @@ def _refused(
         error_code=error.code,
         base_offset=-1,
         log_start_offset=error.log_start_offset,
-        error_message=error.message if error.code in _TOLD else None,
+        error_message=error.message
+        if error.code in _TOLD or isinstance(error, transactional_produce.UnverifiedError)
+        else None,
     )
     if error.record_errors:
         response.record_errors = [

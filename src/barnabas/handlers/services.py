@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.controller import Controller
     from barnabas.coordinators.group_coordinator import GroupCoordinator
+    from barnabas.coordinators.markers import LocalMarkers
+    from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
+    from barnabas.coordinators.transaction_verifier import TransactionVerifier
+    from barnabas.coordinators.transactional_offsets import TransactionalOffsets
     from barnabas.handlers.refusals import RefusalLog
     from barnabas.log.log_directories import LogDirectories
     from barnabas.metadata.image import MetadataImage
@@ -42,6 +46,10 @@ class BrokerServices:
         replicas: The partitions that this broker hosts.
         log_directories: The directories in which they lie.
         group_coordinator: Consumer groups whose partition of `__consumer_offsets` this broker leads.
+        transaction_coordinator: Transactional ids whose partition of `__transaction_state` this broker leads.
+        transaction_verifier: Asks whether a partition belongs to a transaction.
+        transactional_offsets: Offsets that are committed within transactions.
+        local_markers: Writes the end markers of transactions into partitions that this broker leads.
         fetch_sessions: Incremental fetch sessions (KIP-227).
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
@@ -58,6 +66,10 @@ class BrokerServices:
     replicas: Replicas
     log_directories: LogDirectories
     group_coordinator: GroupCoordinator
+    transaction_coordinator: TransactionCoordinator
+    transaction_verifier: TransactionVerifier
+    transactional_offsets: TransactionalOffsets
+    local_markers: LocalMarkers
     fetch_sessions: FetchSessions
     waiting: Waiting
     metrics: Registry

@@ -1,8 +1,8 @@
 """Features whose level a whole cluster agrees on (KIP-584): what this broker supports, and what a new cluster starts with.
 
-A feature stands here once the broker does what the level promises: `group.version` (KIP-848), `transaction.version`
-(KIP-890), share groups, streams groups and eligible leader replicas join when they are built. A cluster that has no level of
-such a feature gets its initial one when a version that knows it starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
+A feature stands here once the broker does what the level promises: `group.version` (KIP-848), share groups, streams groups and
+eligible leader replicas join when they are built. A cluster that has no level of such a feature gets its initial one when a
+version that knows it starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ __all__ = [
     "METADATA_VERSION",
     "METADATA_VERSION_FEATURE",
     "SUPPORTED_FEATURES",
+    "TRANSACTION_VERSION",
+    "TRANSACTION_VERSION_FEATURE",
 ]
 
 METADATA_VERSION_FEATURE: Final = "metadata.version"
 METADATA_VERSION: Final = 30
 """4.3-IV0."""
 
+TRANSACTION_VERSION_FEATURE: Final = "transaction.version"
+TRANSACTION_VERSION: Final = 2
+"""Each transaction has an epoch of its own, and partitions join it with their first record (KIP-890)."""
+
 SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {
     METADATA_VERSION_FEATURE: (7, METADATA_VERSION),
+    TRANSACTION_VERSION_FEATURE: (0, TRANSACTION_VERSION),
 }
 """The lowest and the highest level of each feature that this broker can work at."""
 
 INITIAL_FEATURES: Final[dict[str, int]] = {
     METADATA_VERSION_FEATURE: METADATA_VERSION,
+    TRANSACTION_VERSION_FEATURE: TRANSACTION_VERSION,
 }
 """The levels of a new cluster, and of one that a version without the feature made."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.origin import Origin
 from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers
+from barnabas.records.control import build_end_marker
 from barnabas.records.validation import MalformedRecordsError, validate_produced
 from barnabas.replication.topic_metrics import TopicMetrics
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.partition_log import AppendResult, PartitionLog
+    from barnabas.log.producer_entry import VerificationGuard
     from barnabas.metadata.image import Partition as PartitionImage
     from barnabas.replication.waiting import ParkedFetch
     from barnabas.wire.chunks import FileRegion
@@ -70,13 +72,11 @@ class Durability:
     FSYNC_ALWAYS = "fsync-always"
 
 
-def _refuse_transaction(*, transactional: bool) -> NoReturn:
-    if not transactional:
-        raise KafkaError(
-            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            "the batch belongs to a transaction, and the request names no transactional id",
-        )
-    raise KafkaError(ErrorCode.INVALID_TXN_STATE, "the coordinator knows nothing of this transaction")
+def _refuse_transaction() -> NoReturn:
+    raise KafkaError(
+        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        "the batch belongs to a transaction, and the request names no transactional id",
+    )
 
 
 class OffsetAndTimestamp:
@@ -324,6 +324,8 @@ class Partition:
         origin: Origin = Origin.CLIENT,
         produce_version: int = 13,
         transactional: bool = False,
+        guard: VerificationGuard | None = None,
+        transaction_version: int = 0,
     ) -> AppendResult:
         """Appends the batches of one produce request as the leader, at once and whole, or raises.
 
@@ -334,6 +336,8 @@ class Partition:
             origin: A client, or a coordinator of this broker.
             produce_version: The version of the request, for what old ones may not hold (zstd before 7).
             transactional: Whether the request names a transactional id.
+            guard: Of a transaction that its coordinator has vouched for (`begin_verification`).
+            transaction_version: The version of transactions under which an end marker was sent.
 
         Raises:
             KafkaError: what a Kafka leader answers; nothing was appended then.
@@ -358,15 +362,21 @@ class Partition:
                     keys_required="compact" in config.cleanup_policy,
                 )
                 header = headers[0]
-                if transactional or header.attributes & TRANSACTIONAL_FLAG:
-                    _refuse_transaction(transactional=transactional)
+                if header.attributes & TRANSACTIONAL_FLAG and not transactional:
+                    _refuse_transaction()
                 if header.batch_length + LENGTH_END != len(records):
                     # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
                     records = records[: header.size_bytes]
             else:
                 headers = [header for _, header in iterate_headers(records)]
             result = log.append(
-                records, headers, leader_epoch=self.leader_epoch, now_ms=now_ms, origin=origin
+                records,
+                headers,
+                leader_epoch=self.leader_epoch,
+                now_ms=now_ms,
+                origin=origin,
+                guard=guard,
+                transaction_version=transaction_version,
             )
         except KafkaError as error:
             # Kafka tells the log start offset where the log itself refused, and not for these.
@@ -387,6 +397,51 @@ class Partition:
             for parked in self.parked_fetches:
                 parked.wake()
         return result
+
+    def begin_verification(
+        self, producer_id: int, sequence: int, epoch: int, *, supports_epoch_bump: bool, now_ms: int
+    ) -> VerificationGuard | None:
+        """Begins to ask whether a transaction may write here; None if it does already.
+
+        The guard goes with the append, once the transaction's coordinator has vouched for it (KIP-890).
+
+        Raises:
+            KafkaError: INVALID_PRODUCER_EPOCH.
+        """
+        return self.log.producer_state.begin_verification(
+            producer_id, sequence, epoch, supports_epoch_bump=supports_epoch_bump, now_ms=now_ms
+        )
+
+    def append_end_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        committed: bool,
+        coordinator_epoch: int,
+        transaction_version: int,
+        now_ms: int,
+    ) -> AppendResult:
+        """Ends a producer's transaction here: readers get to see its records, or are told to skip them.
+
+        Raises:
+            KafkaError: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, NOT_ENOUGH_REPLICAS.
+            StorageError: the disk failed.
+        """
+        marker = build_end_marker(
+            is_commit=committed,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            coordinator_epoch=coordinator_epoch,
+            timestamp_ms=now_ms,
+        )
+        return self.append(
+            marker,
+            ACKS_ALL,
+            now_ms=now_ms,
+            origin=Origin.COORDINATOR,
+            transaction_version=transaction_version,
+        )
 
     def _refuse_if_too_few_in_sync(self, min_insync_replicas: int) -> None:
         # A partition with fewer replicas than min.insync.replicas needs all of them, not more (KIP-966).

@@ -15,6 +15,7 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from barnabas.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
+from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 if TYPE_CHECKING:
     from barnabas.coordinators.group.group import ClassicGroup
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from barnabas.coordinators.group.settings import GroupSettings
     from barnabas.coordinators.shard import CoordinatorRecord
 
-__all__ = ["check_commit", "commit_offsets", "delete_group_offsets", "delete_offsets", "fetch_offsets"]
+__all__ = [
+    "check_commit",
+    "check_transactional_commit",
+    "commit_offsets",
+    "commit_transactional_offsets",
+    "delete_group_offsets",
+    "delete_offsets",
+    "fetch_offsets",
+]
 
 _GROUP_ID_NOT_FOUND_FROM = 9
 _NO_GENERATION = -1
@@ -71,6 +80,58 @@ def check_commit(
         # The member knows the generation and not yet its assignment: what it commits is from the one before.
         raise KafkaError(ErrorCode.REBALANCE_IN_PROGRESS)
     group.touch(member, now_ms)
+
+
+def check_transactional_commit(group: ClassicGroup | None, request: TxnOffsetCommitRequest) -> None:
+    """Whether a producer may commit on behalf of a group, or of one of its members (KIP-447).
+
+    A rebalance does not stop it, as it would stop a member: its transaction may have to end before the rebalance can.
+
+    Raises:
+        KafkaError: UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_INSTANCE_ID.
+    """
+    generation_id = request.generation_id
+    if group is None:
+        if generation_id >= 0:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+        return
+    if generation_id < 0 and group.state is GroupState.EMPTY:
+        return
+    if generation_id >= 0 or request.member_id or request.group_instance_id is not None:
+        group.check_member(request.member_id, request.group_instance_id, "commit offsets in a transaction")
+        if generation_id != group.generation_id:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+
+
+def commit_transactional_offsets(
+    request: TxnOffsetCommitRequest, settings: GroupSettings, now_ms: int
+) -> tuple[TxnOffsetCommitResponse, list[CoordinatorRecord]]:
+    """The answer, and the records of all partitions whose metadata is not too long."""
+    records: list[CoordinatorRecord] = []
+    topics = []
+    for topic in request.topics:
+        writer = OffsetRecordWriter(request.group_id, topic.name)
+        partitions = []
+        for partition in topic.partitions:
+            index = partition.partition_index
+            metadata = partition.committed_metadata or ""
+            error = ErrorCode.NONE
+            if len(metadata) > settings.offset_metadata_max_bytes:
+                error = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            else:
+                offset = CommittedOffset(
+                    partition.committed_offset, partition.committed_leader_epoch, metadata, now_ms
+                )
+                records.append(writer.record(index, offset))
+            partitions.append(
+                TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(
+                    partition_index=index, error_code=error
+                )
+            )
+        topics.append(
+            TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic(name=topic.name, partitions=partitions)
+        )
+    return TxnOffsetCommitResponse(topics=topics), records
 
 
 def commit_offsets(

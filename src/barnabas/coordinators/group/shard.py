@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from barnabas.coordinators.group.commit import (
     check_commit,
+    check_transactional_commit,
     commit_offsets,
+    commit_transactional_offsets,
     delete_group_offsets,
     delete_offsets,
     fetch_offsets,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from barnabas.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
     from barnabas.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
     from barnabas.wire.messages.sync_group import SyncGroupRequest
+    from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 __all__ = ["GroupShard"]
 
@@ -160,6 +163,15 @@ class GroupShard:
         response, records = commit_offsets(request, self.settings, now.wall_ms)
         self.counters.commits.add(len(records))
         return CoordinatorResult(response, records)
+
+    def commit_transactional_offsets(
+        self, request: TxnOffsetCommitRequest, now: Now
+    ) -> CoordinatorResult[TxnOffsetCommitResponse]:
+        """TxnOffsetCommit of topics and partitions that exist; raises KafkaError as `commit.check_transactional_commit`."""
+        check_transactional_commit(self.groups.get(request.group_id), request)
+        response, records = commit_transactional_offsets(request, self.settings, now.wall_ms)
+        self.counters.commits.add(len(records))
+        return CoordinatorResult(response, records, atomic=True)
 
     def fetch_offsets(
         self, request: OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
