@@ -59,7 +59,7 @@ from barnabas.replication.sessions import FetchSessions
 from barnabas.replication.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
@@ -298,7 +298,21 @@ class Broker:
             loop=loop,
             snapshot_bytes=config["metadata.log.max.record.bytes.between.snapshots"],
             segment_bytes=config["metadata.log.segment.bytes"],
+            on_damage=self._refuse_if_topics_are_gone,
         )
+
+    def _refuse_if_topics_are_gone(self, damage: str, deleted: Collection[bytes]) -> None:
+        """A crash may tear the end of the metadata log, but takes no topic with it that has logs already."""
+        gone = [
+            f"{topic}-{index}"
+            for topic, index, topic_id in self._log_directories.topic_ids()
+            if topic_id not in deleted and not self._belongs_here(topic, index, topic_id)
+        ]
+        if gone:
+            raise StorageError(
+                f"{damage}, and the topics of {len(gone)} logs are not in it any more ({', '.join(gone[:5])}): restore the "
+                "metadata log from a backup, or move these logs away to start without them"
+            )
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config

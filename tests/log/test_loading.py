@@ -231,14 +231,24 @@ class TestStartOffset:
         assert offsets(harness) == [3, 4, 5]
 
     def test_above_the_end(self, harness, caplog):
-        """A log that ends before its start offset, having lost its records, begins anew there."""
+        """A log that ends before its start offset, having lost its records, begins anew there; what it had is kept aside."""
         fill(harness)
+        before = harness.names(".log")
         harness.log.retire()
         harness.log = harness.open(clean=False, recovery_point=0, log_start_offset=50)
         assert (harness.log.log_start_offset, harness.log.log_end_offset) == (50, 50)
         assert harness.names(".log") == ["00000000000000000050.log"]
+        assert harness.names(".log.aside") == [f"{name}.aside" for name in before]
         assert "before its log start offset 50" in caplog.text
         assert harness.append(b"v").first_offset == 50
+
+    def test_above_the_end_after_a_clean_shutdown(self, harness, caplog):
+        """A log that was closed in order does not begin after its end: the checkpoint is damaged, and not used."""
+        fill(harness)
+        harness.log.close()
+        harness.log = harness.open(clean=True, recovery_point=6, log_start_offset=50)
+        assert offsets(harness) == [0, 1, 2, 3, 4, 5]
+        assert "which is not used" in caplog.text
 
     def test_missing_first_segments(self, harness):
         """If the oldest segments are gone, the log starts with the first one that is there."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 __all__ = [
     "CLEANED_SUFFIX",
+    "ASIDE_SUFFIX",
     "DELETED_SUFFIX",
     "INDEX_SUFFIX",
     "LOG_SUFFIX",
@@ -36,6 +37,8 @@ SEGMENT_SUFFIXES = frozenset({LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANS
 DELETED_SUFFIX = ".deleted"
 CLEANED_SUFFIX = ".cleaned"
 SWAP_SUFFIX = ".swap"
+ASIDE_SUFFIX = ".aside"
+"""Nobody deletes these; somebody may want to look into them."""
 
 _DIGITS = 20
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.errors import DecodeError, KafkaError, StorageError
 from barnabas.log.file_names import (
+    ASIDE_SUFFIX,
     CLEANED_SUFFIX,
     DELETED_SUFFIX,
     INDEX_SUFFIX,
@@ -138,15 +139,26 @@ def load_log(
     finally:
         private.close()
 
-    if found and end_offset < log_start_offset:
+    if found and clean and end_offset < log_start_offset:
         logger.warning(
-            "%s ends at offset %d, before its log start offset %d: deleting its segments",
+            "%s was closed at offset %d, before its log start offset %d in the checkpoint, which is not used",
             directory,
             end_offset,
             log_start_offset,
         )
-        for base_offset in found:
-            _delete_segment(files, directory, found[base_offset])
+        log_start_offset = 0
+    if found and end_offset < log_start_offset:
+        # A power failure took the end of the log, and what is left had been deleted on request; or the checkpoint is damaged.
+        logger.warning(
+            "%s ends at offset %d, before its log start offset %d: its segments are put aside (%s)",
+            directory,
+            end_offset,
+            log_start_offset,
+            ASIDE_SUFFIX,
+        )
+        for entries in found.values():
+            for entry in entries.values():
+                files.rename(directory / entry.name, directory / (entry.name + ASIDE_SUFFIX))
         producers.truncate_fully_and_start_at(log_start_offset)
         loaded.epochs = LeaderEpochs()
         loaded.epochs.is_dirty = True

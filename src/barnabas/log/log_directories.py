@@ -631,6 +631,16 @@ class LogDirectories:
             raise self._failed(directory, error) from error
         self._deletions.schedule([path], delay_ms, are_directories=True)
 
+    def topic_ids(self) -> Iterator[tuple[str, int, bytes | None]]:
+        """Topic, partition and topic id, where there is one, of every log in a directory that works."""
+        for directory in self.online:
+            for hosted in directory.hosted.values():
+                try:
+                    yield hosted.topic, hosted.partition, directory.read_topic_id(hosted)
+                except OSError as error:
+                    self.on_failure(directory.path, error)
+                    break
+
     def set_aside_strays(self, belongs_here: Callable[[str, int, bytes | None], bool]) -> None:
         """Set aside every log that the cluster does not place on this broker.
 

@@ -24,9 +24,10 @@ from barnabas.controller.store.metadata_log import MetadataLog
 from barnabas.errors import DiskFullError, StorageError
 from barnabas.metadata.snapshot import image_records
 from barnabas.wire.messages.metadata.abort_transaction_record import AbortTransactionRecord
+from barnabas.wire.messages.metadata.remove_topic_record import RemoveTopicRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from barnabas.clock import Clock
@@ -62,6 +63,8 @@ class EmbeddedStore:
             (`metadata.log.max.record.bytes.between.snapshots`). A small image gets one earlier, so that a start reads
             no more log than image.
         segment_bytes: Size at which a segment is closed (`metadata.log.segment.bytes`).
+        on_damage: Called when the log's end is damaged, once the listener was told of what is left: what is wrong, and the
+            ids of topics that are known to be deleted. It may raise StorageError; then nothing was changed.
     """
 
     __slots__ = (
@@ -74,6 +77,7 @@ class EmbeddedStore:
         "_loop",
         "_next_offset",
         "_node_id",
+        "_on_damage",
         "_queue",
         "_round",
         "_segment_bytes",
@@ -93,7 +97,9 @@ class EmbeddedStore:
         loop: asyncio.AbstractEventLoop,
         snapshot_bytes: int = 20 << 20,
         segment_bytes: int = 1 << 30,
+        on_damage: Callable[[str, Collection[bytes]], None] = lambda _damage, _deleted: None,
     ) -> None:
+        self._on_damage = on_damage
         self._log = MetadataLog(files, directory)
         self._node_id = node_id
         self._clock = clock
@@ -130,7 +136,15 @@ class EmbeddedStore:
             listener.on_commit(loaded.records, loaded.next_offset - 1, loaded.epoch)
         self._next_offset = loaded.next_offset
         self._epoch = loaded.epoch + 1
+        if loaded.damage is not None:
+            deleted = {each.topic_id for each in loaded.records if isinstance(each, RemoveTopicRecord)}
+            try:
+                self._on_damage(loaded.damage, deleted)
+            except StorageError:
+                self._log.close()
+                raise
         try:
+            self._log.cut_torn_end()
             self._log.begin_epoch(self._node_id, self._epoch, self._next_offset)
             now_ms = self._clock.now_ms()
             # On the disk with the first records that follow: alone it says nothing that matters.

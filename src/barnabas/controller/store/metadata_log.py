@@ -54,6 +54,15 @@ _RESERVE_PART_BYTES = 1 << 13
 _RESERVE_MADE_ABOVE_BYTES = 2 << 20
 
 
+class _TornEnd(NamedTuple):
+    """Bytes at the end of the last segment that are no whole batches."""
+
+    path: Path
+    position: int
+    rest: bytes
+    complaint: str
+
+
 class LoadedLog(NamedTuple):
     """What was found.
 
@@ -65,6 +74,7 @@ class LoadedLog(NamedTuple):
         next_offset: The offset after the last record.
         epoch: The last epoch in which anything was written; 0 for a new log.
         in_transaction: The log ends within a transaction that nobody will ever end.
+        damage: What is wrong with the log's end, if anything: a crash may have torn it, or it was damaged later.
     """
 
     snapshot: list[Any]
@@ -74,6 +84,7 @@ class LoadedLog(NamedTuple):
     next_offset: int
     epoch: int
     in_transaction: bool
+    damage: str | None = None
 
 
 class MetadataLog:
@@ -91,11 +102,13 @@ class MetadataLog:
         "_active_base",
         "_active_size",
         "_files",
+        "_is_begun",
         "_is_new",
         "_lock",
         "_reserve_bytes",
         "_segments",
         "_snapshots",
+        "_torn",
         "directory",
         "last_timestamp_ms",
         "size_since_snapshot",
@@ -112,6 +125,8 @@ class MetadataLog:
         self._active_base = 0
         self._active_size = 0
         self._is_new = False
+        self._is_begun = False
+        self._torn: _TornEnd | None = None
         self._lock: FileLock | None = None
         self._reserve_bytes = 0
         self.size_since_snapshot = 0
@@ -122,7 +137,7 @@ class MetadataLog:
     # ----- starting
 
     def load(self) -> LoadedLog:
-        """Reads everything, and cuts off what a crash left half-written.
+        """Reads everything. What a crash left half-written at the end is left out, and cut off by `cut_torn_end`.
 
         Raises:
             StorageError: It cannot be read, or parts are missing; the message says which and what to do.
@@ -148,6 +163,7 @@ class MetadataLog:
                 "restore the directory from a backup"
             )
         replay = Replay()
+        damage = None
         expected, epoch = first, snapshot_epoch
         for number, base in enumerate(self._segments):
             if base != expected:
@@ -159,13 +175,28 @@ class MetadataLog:
             expected, last_epoch = self._load_segment(base, replay, offset, is_last=is_last)
             epoch = max(epoch, last_epoch)
         self.voters |= replay.voters
+        if self._torn is not None:
+            damage = f"{self._torn.path} is damaged at byte {self._torn.position} ({self._torn.complaint})"
+        elif not self._is_begun and not expected:
+            damage = f"{self.directory} has no records"
+        elif self._last_epoch_start() > max(expected, offset):
+            damage = (
+                f"{self.directory} ends at offset {max(expected, offset)}, though a later epoch had begun"
+            )
         if expected < offset:
             # All that the log lacks is in the snapshot: what is left of it is of no use, and the next record follows the
             # snapshot.
             self._drop_segments()
             expected = offset
         loaded = LoadedLog(
-            snapshot, offset, snapshot_epoch, replay.records, expected, max(epoch, 0), replay.in_transaction
+            snapshot,
+            offset,
+            snapshot_epoch,
+            replay.records,
+            expected,
+            max(epoch, 0),
+            replay.in_transaction,
+            damage,
         )
         if replay.in_transaction:
             replay.abort()
@@ -195,6 +226,7 @@ class MetadataLog:
                 files.delete(self.directory / name)
         metadata = self.directory / PARTITION_METADATA
         if not files.exists(metadata):
+            self._is_begun = not self._segments and not self._snapshots
             files.replace_file(metadata, encode_partition_metadata(CLUSTER_METADATA_TOPIC_ID))
 
     def _load_snapshot(self) -> tuple[list[Any], int, int]:
@@ -233,7 +265,7 @@ class MetadataLog:
                     f"{path} is damaged at byte {scan.size_bytes} ({scan.complaint}) and is not the last segment; "
                     "restore the directory from a backup"
                 )
-            self._cut(path, content, scan.size_bytes, scan.complaint)
+            self._torn = _TornEnd(path, scan.size_bytes, content[scan.size_bytes :], scan.complaint)
         if scan.next_offset > from_offset:
             self.size_since_snapshot += scan.size_bytes
         self.last_timestamp_ms = max(self.last_timestamp_ms, scan.timestamp_ms)
@@ -242,9 +274,20 @@ class MetadataLog:
             self._active_base, self._active_size = base, scan.size_bytes
         return scan.next_offset, scan.epoch
 
-    def _cut(self, path: Path, content: bytes, size_bytes: int, complaint: str) -> None:
-        """Cuts off what is not whole. It was never acknowledged, but in case it was, its bytes stay in another file."""
-        rest = content[size_bytes:]
+    def _last_epoch_start(self) -> int:
+        """Where the newest epoch began that was noted, which may never have reached the log; 0 if none was."""
+        return max((start for _, start in self._begun_epochs()), default=0)
+
+    def cut_torn_end(self) -> None:
+        """Cuts off what is not whole. It was never acknowledged, but in case it was, its bytes stay in another file.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._torn is None:
+            return
+        path, size_bytes, rest, complaint = self._torn
+        self._torn = None
         saved = path.with_name(f"{path.name}.{size_bytes}.truncated")
         if rest.strip(b"\0"):
             self._files.replace_file(saved, rest)
@@ -260,6 +303,7 @@ class MetadataLog:
         )
 
     def _drop_segments(self) -> None:
+        self._torn = None
         if self._active is not None:
             self._files.detach(self._active)
             self._active = None
@@ -271,13 +315,7 @@ class MetadataLog:
     def begin_epoch(self, leader_id: int, epoch: int, offset: int) -> None:
         """Notes that `leader_id` leads from `offset` on. What these files say is also in the log."""
         path = self.directory / "leader-epoch-checkpoint"
-        try:
-            begun = [
-                (int(fields[0]), int(fields[1]))
-                for fields in decode_checkpoint(self._files.read_file(path), path)
-            ]
-        except (FileNotFoundError, StorageError, ValueError, IndexError):
-            begun = []
+        begun = self._begun_epochs()
         lines = [(other, start) for other, start in begun if other < epoch and start < offset]
         lines = [*lines[-999:], (epoch, offset)]
         self._in_reserve(
@@ -292,6 +330,16 @@ class MetadataLog:
         self._in_reserve(
             lambda: self._files.replace_file(self.directory / "quorum-state", state.encode(), sync=False)
         )
+
+    def _begun_epochs(self) -> list[tuple[int, int]]:
+        path = self.directory / "leader-epoch-checkpoint"
+        try:
+            return [
+                (int(fields[0]), int(fields[1]))
+                for fields in decode_checkpoint(self._files.read_file(path), path)
+            ]
+        except (FileNotFoundError, StorageError, ValueError, IndexError):
+            return []
 
     # ----- appending: the loop's thread writes, a worker thread syncs
 
