@@ -15,8 +15,8 @@ Source: `LogFileUtils` and `LocalLog` of Apache Kafka 4.3.
 from __future__ import annotations
 
 __all__ = [
-    "CLEANED_SUFFIX",
     "ASIDE_SUFFIX",
+    "CLEANED_SUFFIX",
     "DELETED_SUFFIX",
     "INDEX_SUFFIX",
     "LOG_SUFFIX",
