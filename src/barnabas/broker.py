@@ -39,6 +39,7 @@ from barnabas.handlers.registry import Dispatcher
 from barnabas.handlers.services import BrokerServices
 from barnabas.log.files import Files
 from barnabas.log.group_commit import GroupCommit
+from barnabas.log.kernel_sync import KernelSync
 from barnabas.log.log_directories import LogDirectories
 from barnabas.log.log_metrics import LogMetrics
 from barnabas.log.missing_directories import KnownPlacements
@@ -237,7 +238,9 @@ class Broker:
         config = self.config
         self._files = Files(config["barnabas.open.files"])
         self._closing.callback(self._files.close)
-        self._group_commit = GroupCommit(loop, config["barnabas.worker.threads"])
+        self._group_commit = GroupCommit(
+            loop, config["barnabas.worker.threads"], open_kernel_sync=KernelSync.open
+        )
         self._closing.callback(self._group_commit.close)
         self._log_directories = LogDirectories(
             config,

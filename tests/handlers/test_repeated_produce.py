@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from barnabas.errors import CloseConnection, DecodeError, ErrorCode, StorageError
+from barnabas.errors import CloseConnection, DecodeError, ErrorCode, KafkaError, StorageError
 from barnabas.handlers.repeated_produce import REMEMBERED_MAX
 from barnabas.network.context import ConnectionContext
 from barnabas.network.parked import Parked
@@ -64,7 +64,10 @@ async def _answer(node, context, frame):
         answer = node.broker._server.dispatch(context, frame)
         waits = isinstance(answer, Parked)
         if waits:
-            await asyncio.wait((answer.future,))
+            done = asyncio.get_running_loop().create_future()
+            if not answer.future.done():
+                answer.future.add_done_callback(lambda _: done.done() or done.set_result(None))
+                await done
             answer = answer.encode(answer.future)
     except (DecodeError, CloseConnection) as error:
         answer = type(error).__name__
@@ -211,6 +214,42 @@ async def test_a_disk_that_fails_is_told(loop, tmp_path, monkeypatch):
 
         monkeypatch.setattr(type(log._active), "append", fail)
         assert [await produce() for _ in range(2)] == [ErrorCode.KAFKA_STORAGE_ERROR] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, ErrorCode.NONE),
+        (StorageError("the disk failed"), ErrorCode.KAFKA_STORAGE_ERROR),
+        (KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER, "cut off"), ErrorCode.NOT_LEADER_OR_FOLLOWER),
+        ("nothing comes", ErrorCode.REQUEST_TIMED_OUT),
+    ],
+)
+@pytest.mark.parametrize("version", [5, 9, 13])
+async def test_what_becomes_of_a_wait_is_told(loop, tmp_path, monkeypatch, version, error, code):
+    """acks=all answers when the disk has the batch, says what failed, and does not wait longer than the client wants."""
+    async with running(tmp_path) as node:
+        topic_id = await _create(node, "waits")
+        context = _context("c")
+        request = _request("waits", topic_id, 0, _batch(), acks=-1)
+        request.timeout_ms = 50 if error == "nothing comes" else 60_000
+        await _answer(node, context, _frame(version, 0, request))
+
+        def call_when_synced(log, offset, on_synced):
+            assert offset == log.log_end_offset
+            if error != "nothing comes":
+                loop.call_soon(on_synced, error)
+            return True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.broker._group_commit, "call_when_synced", call_when_synced)
+            answer, waits = await asyncio.wait_for(_answer(node, context, _frame(version, 7, request)), 10)
+        assert waits
+        response = ProduceResponse.decode(answer, version, 5 if version >= 9 else 4)
+        part = response.responses[0].partition_responses[0]
+        assert (part.error_code, part.base_offset) == (code, 1 if error is None else -1)
+        assert answer[:4] == b"\0\0\0\7"
+        assert node.broker._waiting.produce_count == 0
 
 
 async def test_internal_topics_are_never_remembered(loop, tmp_path):

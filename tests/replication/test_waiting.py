@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from barnabas.clock import SystemClock
-from barnabas.replication.waiting import Deadlines, Waiting
+from barnabas.replication.waiting import Deadlines, Patience, Waiting
 
 
 class _SteppedClock:
@@ -77,6 +77,59 @@ def test_answered_requests_do_not_pile_up():
         return size
 
     assert asyncio.run(run()) <= 2048
+
+
+class _Waiter:
+    def __init__(self, deadline_ms: float) -> None:
+        self.deadline_ms = deadline_ms
+        self.is_done = False
+        self.expired_at_ms: list[float] = []
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def expire(self) -> None:
+        self.is_done = True
+        self.expired_at_ms.append(SystemClock().monotonic_ms())
+
+
+def test_patience_ends_soon_after_a_deadline():
+    """Who still waits at his deadline is told, once and not before it; who is done is not, and nobody is kept."""
+
+    async def run() -> None:
+        clock = SystemClock()
+        patience = Patience(asyncio.get_running_loop(), clock)
+        now_ms = clock.monotonic_ms()
+        answered, early, late = _Waiter(now_ms), _Waiter(now_ms + 20), _Waiter(now_ms + 250)
+        answered.is_done = True
+        for waiter in (answered, late, early):
+            patience.add(waiter)
+        async with asyncio.timeout(10):
+            while len(patience):
+                await asyncio.sleep(0.01)
+        assert answered.expired_at_ms == []
+        for waiter in (early, late):
+            (at_ms,) = waiter.expired_at_ms
+            assert at_ms >= waiter.deadline_ms
+        patience.close()
+
+    asyncio.run(run())
+
+
+def test_patience_forgets_who_is_done():
+    """Those who were answered are dropped at the next look, however long they would have waited."""
+
+    async def run() -> None:
+        patience = Patience(asyncio.get_running_loop(), SystemClock())
+        for _ in range(1000):
+            waiter = _Waiter(1e15)
+            patience.add(waiter)
+            waiter.is_done = True
+        async with asyncio.timeout(10):
+            while len(patience):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("appends", [1, 5])

@@ -156,10 +156,10 @@ class Dispatcher:
             repetition = repeated.answer(connection, frame)
             if repetition is not None:
                 self.request_counts[_PRODUCE, repeated.version] += 1
-                if type(repetition) is bytes:
-                    return repetition
-                context, response = repetition
-                return self._answer(context, self._loaded[_PRODUCE], response)
+                if type(repetition) is tuple:
+                    context, response = repetition
+                    return _encode(context, self._loaded[_PRODUCE], response)
+                return repetition  # type: ignore[no-any-return] # the network knows nothing of what it keeps for us
         header, position = decode_request_header(frame)
         key = header.api_key
         version = header.api_version

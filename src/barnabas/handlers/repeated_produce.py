@@ -14,16 +14,18 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from barnabas.errors import KafkaError, StorageError
+from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.handlers import produce
 from barnabas.handlers.services import RequestContext
+from barnabas.network.parked import Parked
 from barnabas.wire.headers import encode_response_header
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
     from barnabas.handlers.services import BrokerServices
+    from barnabas.log.partition_log import AppendResult
     from barnabas.network.context import ConnectionContext
 
 __all__ = ["RepeatedProduces"]
@@ -111,6 +113,90 @@ class _Remembered:
         )
 
 
+class _Acknowledgement:
+    """An answer that waits for the disk, and for nothing else; `Parked` waits for it as for a future."""
+
+    __slots__ = (
+        "_appended",
+        "_callback",
+        "_correlation_id",
+        "_error_code",
+        "_is_done",
+        "_remembered",
+        "_version",
+        "_waiting",
+        "deadline_ms",
+    )
+
+    def __init__(
+        self,
+        broker: BrokerServices,
+        remembered: _Remembered,
+        version: int,
+        correlation_id: int,
+        appended: AppendResult,
+    ) -> None:
+        self.deadline_ms = broker.clock.monotonic_ms() + max(remembered.timeout_ms, 0)
+        self._waiting = broker.waiting
+        self._remembered = remembered
+        self._version = version
+        self._correlation_id = correlation_id
+        self._appended = appended
+        self._is_done = False
+        self._error_code = 0
+        self._callback: Callable[[_Acknowledgement], None] | None = None
+
+    def park(self) -> Parked:
+        """Holds the answer's place in its connection."""
+        self._waiting.produce_count += 1
+        self._waiting.patience.add(self)
+        return Parked(self, _Acknowledgement.encode)
+
+    def done(self) -> bool:
+        """Whether the answer can leave."""
+        return self._is_done
+
+    def add_done_callback(self, callback: Callable[[_Acknowledgement], None]) -> None:
+        """Whom to tell; there is one."""
+        self._callback = callback
+
+    def settle(self, error: KafkaError | StorageError | None) -> None:
+        """The disk has the batch, or failed."""
+        if error is None:
+            self._finish(0)
+        else:
+            self._finish(error.code if isinstance(error, KafkaError) else ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def expire(self) -> None:
+        """The client does not want to wait longer."""
+        self._finish(ErrorCode.REQUEST_TIMED_OUT)
+
+    def _finish(self, error_code: int) -> None:
+        if self._is_done:
+            return
+        self._is_done = True
+        self._error_code = error_code
+        self._waiting.produce_count -= 1
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(self)
+
+    def encode(self) -> bytes:
+        """The answer, header and body."""
+        if self._error_code == 0:
+            appended = self._appended
+            return self._remembered.encode(
+                self._correlation_id,
+                appended.first_offset,
+                appended.log_append_time_ms,
+                appended.log_start_offset,
+            )
+        response = self._remembered.response(-1, -1, -1)
+        response.responses[0].partition_responses[0].error_code = self._error_code
+        header = encode_response_header(produce.API_KEY, self._version, self._correlation_id)
+        return header + response.encode(self._version)
+
+
 class RepeatedProduces:
     """What one connection remembers of its produce requests.
 
@@ -194,8 +280,8 @@ class RepeatedProduces:
 
     def answer(
         self, connection: ConnectionContext, frame: memoryview
-    ) -> bytes | tuple[RequestContext, ProduceResponse | asyncio.Future[ProduceResponse]] | None:
-        """The answer as bytes, or the request's context and what `produce.handle` would give for it.
+    ) -> bytes | Parked | tuple[RequestContext, ProduceResponse] | None:
+        """The answer, or the request's context and an answer that is not encoded yet.
 
         None if the request has to take the ordinary way. Nothing has been changed then.
         """
@@ -214,7 +300,7 @@ class RepeatedProduces:
 
     def _append(
         self, connection: ConnectionContext, remembered: _Remembered, correlation_id: int, records: memoryview
-    ) -> bytes | tuple[RequestContext, ProduceResponse | asyncio.Future[ProduceResponse]] | None:
+    ) -> bytes | Parked | tuple[RequestContext, ProduceResponse] | None:
         broker = self._broker
         version = self.version
         acks = remembered.acks
@@ -226,7 +312,11 @@ class RepeatedProduces:
             appended = partition.append(
                 records, acks, now_ms=broker.clock.now_ms(), produce_version=version, transactional=False
             )
-            wait = partition.wait_committed(appended.last_offset, acks)
+            parked = None
+            if partition.has_to_wait(acks):
+                waits = _Acknowledgement(broker, remembered, version, correlation_id, appended)
+                if partition.call_when_committed(appended.last_offset, waits.settle):
+                    parked = waits.park()
         except KafkaError:
             # Nothing was changed, so that the ordinary way meets the same error, and knows what to do about it.
             return None
@@ -240,14 +330,8 @@ class RepeatedProduces:
         if not appended.duplicate:
             metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
             metrics.bytes_in.value += len(records)
-        numbers = (appended.first_offset, appended.log_append_time_ms, appended.log_start_offset)
-        if wait is None:
-            return remembered.encode(correlation_id, *numbers)
-        response = remembered.response(*numbers)
-        waits = [(wait, response.responses[0].partition_responses[0])]
-        return (
-            remembered.context(version, correlation_id, connection),
-            produce.Acknowledgement(broker, response, waits, remembered.timeout_ms).future,
+        return parked or remembered.encode(
+            correlation_id, appended.first_offset, appended.log_append_time_ms, appended.log_start_offset
         )
 
 

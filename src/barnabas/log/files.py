@@ -517,6 +517,11 @@ class Files:
         except OSError as error:
             raise _failure("sync", file.path, error) from error
 
+    @property
+    def may_be_synced_by_others(self) -> bool:
+        """Whether syncing a file's descriptor is all that `sync` does; not so where a disk is simulated."""
+        return type(self).sync is Files.sync
+
     def pin(self, file: File) -> None:
         """Keeps the file open until `unpin`, opening it now, so that a worker thread may use it."""
         self.open_handle(file)

@@ -82,6 +82,19 @@ class Flush:
             files.sync_directory(self.directory)
         self.is_done = True
 
+    @property
+    def only_descriptor(self) -> int | None:
+        """The open file whose sync is all that there is to do; None if there is more. `confirm` tells of its success."""
+        is_all = len(self.handles) == 1 and not self.paths and self.epochs is None and self.directory is None
+        if is_all and self._files.may_be_synced_by_others:
+            descriptor = self.handles[0].descriptor
+            return descriptor if descriptor >= 0 else None
+        return None
+
+    def confirm(self) -> None:
+        """What `only_descriptor` gave was synced by somebody else."""
+        self.is_done = True
+
     def abandon(self) -> None:
         """The log's directory is about to be renamed: nothing is written under its name from now on.
 

@@ -7,16 +7,21 @@
 A log has at most one round under way; logs sync beside one another on a few threads. A request that arrives alone is
 synced at once, so waiting costs one sync, and the busier the broker the more requests share it.
 
+The most common sync, of the one file to which records are appended, is handed to the kernel where it can do without a thread
+(`kernel_sync`); all else, and all of it elsewhere, is done by worker threads.
+
 A sync that fails is never tried again: Linux drops the pages that it could not write and reports success the next time
 (the "fsyncgate" of 2018). The log goes offline, and with it its directory.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -24,16 +29,17 @@ from barnabas.errors import DiskFullError, ErrorCode, KafkaError, StorageError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from barnabas.log.flush import Flush
+    from barnabas.log.kernel_sync import KernelSync
     from barnabas.log.partition_log import PartitionLog
 
 __all__ = ["GroupCommit"]
 
 logger = logging.getLogger(__name__)
 
-_Waiting = list[tuple[int, "asyncio.Future[None] | None"]]
+_OnSynced = Callable[["StorageError | KafkaError | None"], None]
+_Waiting = list[tuple[int, "_OnSynced | None"]]
 
 
 class _Job:
@@ -56,12 +62,19 @@ class GroupCommit:
     Args:
         loop: where futures are resolved.
         threads: how many logs are synced at the same time.
+        open_kernel_sync: gives what syncs without a thread, when it is first needed; None to go without.
 
     `prepare(log)` may be set to something that gives what else has to reach the disk before an acknowledgement (a new
     partition's directory entry): a function for the worker thread, or None.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int = 4) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: int = 4,
+        *,
+        open_kernel_sync: Callable[[asyncio.AbstractEventLoop], KernelSync | None] | None = None,
+    ) -> None:
         self._loop = loop
         self._thread_count = threads
         self.prepare: Callable[[PartitionLog], Callable[[], None] | None] = lambda _log: None
@@ -73,6 +86,8 @@ class GroupCommit:
         self._done: deque[_Job] = deque()
         self._is_woken = False
         self._threads: list[threading.Thread] = []
+        self._open_kernel_sync = open_kernel_sync
+        self._kernel_sync: KernelSync | None = None
         self._is_closed = False
         self.request_count = 0
         self.sync_count = 0
@@ -85,14 +100,35 @@ class GroupCommit:
             A future of the loop: done once it is, or failed with StorageError when the log's directory failed.
         """
         future: asyncio.Future[None] = self._loop.create_future()
+        settle = functools.partial(_settle, future)
+        try:
+            if not self.call_when_synced(log, offset, settle):
+                settle(None)
+        except StorageError as error:
+            settle(error)
+        return future
+
+    def call_when_synced(self, log: PartitionLog, offset: int, on_synced: _OnSynced) -> bool:
+        """Asks for everything below `offset` to be on disk, without the cost of a future.
+
+        Args:
+            log: the log.
+            offset: behind the last record that matters.
+            on_synced: is called in a later turn of the loop, once: with None, or with what failed. It must not raise.
+
+        Returns:
+            False if it is on the disk already; then `on_synced` is not called.
+
+        Raises:
+            StorageError: the log's directory failed; `on_synced` is not called.
+        """
         self.request_count += 1
         if log.is_offline or self._is_closed:
-            future.set_exception(StorageError(f"{log.directory} is offline"))
-        elif offset <= log.recovery_point:
-            future.set_result(None)
-        else:
-            self._wait(log, offset, future)
-        return future
+            raise StorageError(f"{log.directory} is offline")
+        if offset <= log.recovery_point:
+            return False
+        self._wait(log, offset, on_synced)
+        return True
 
     def flush(self, log: PartitionLog, offset: int | None = None) -> None:
         """Gets everything below `offset` (all there is) to disk soon, without anybody waiting.
@@ -122,11 +158,14 @@ class GroupCommit:
         for thread in self._threads:
             thread.join()
         self._collect()
+        if self._kernel_sync is not None:
+            self._kernel_sync.close()
+            self._kernel_sync = None
         for log, waiting in self._waiting.items():
             _fail(waiting, StorageError(f"{log.directory} is closed"))
         self._waiting.clear()
 
-    def _wait(self, log: PartitionLog, offset: int, future: asyncio.Future[None] | None) -> None:
+    def _wait(self, log: PartitionLog, offset: int, on_synced: _OnSynced | None) -> None:
         waiting = self._waiting.get(log)
         if waiting is None:
             waiting = self._waiting[log] = []
@@ -134,7 +173,7 @@ class GroupCommit:
             if not self._ready:
                 self._loop.call_soon(self._start_ready)
             self._ready.append(log)
-        waiting.append((offset, future))
+        waiting.append((offset, on_synced))
 
     def _start_ready(self) -> None:
         ready = self._ready
@@ -156,10 +195,31 @@ class GroupCommit:
             # Synced by somebody else, or truncated away, meanwhile.
             self._answer(log)
             return
-        if not self._threads:
-            self._start_threads()
         job = self._under_way[log] = _Job(log, flush, self.prepare(log))
-        self._jobs.put(job)
+        if not self._hand_to_kernel(job):
+            if not self._threads:
+                self._start_threads()
+            self._jobs.put(job)
+
+    def _hand_to_kernel(self, job: _Job) -> bool:
+        descriptor = job.flush.only_descriptor
+        if descriptor is None or job.prepare is not None:
+            return False
+        if self._open_kernel_sync is not None:
+            self._kernel_sync = self._open_kernel_sync(self._loop)
+            self._open_kernel_sync = None
+        if self._kernel_sync is None:
+            return False
+        start = time.perf_counter()
+
+        def on_synced(error: OSError | None) -> None:
+            job.seconds = time.perf_counter() - start
+            if error is None:
+                job.flush.confirm()
+            job.error = error
+            self._finish(job)
+
+        return self._kernel_sync.sync(descriptor, on_synced)
 
     def _start_threads(self) -> None:
         for number in range(self._thread_count):
@@ -234,13 +294,22 @@ class GroupCommit:
         _succeed(waiting)
 
 
+def _settle(future: asyncio.Future[None], error: StorageError | KafkaError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
 def _succeed(waiting: _Waiting) -> None:
-    for _, future in waiting:
-        if future is not None and not future.done():
-            future.set_result(None)
+    for _, on_synced in waiting:
+        if on_synced is not None:
+            on_synced(None)
 
 
 def _fail(waiting: _Waiting, error: KafkaError | StorageError) -> None:
-    for _, future in waiting:
-        if future is not None and not future.done():
-            future.set_exception(error)
+    for _, on_synced in waiting:
+        if on_synced is not None:
+            on_synced(error)

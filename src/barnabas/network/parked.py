@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, final
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from barnabas.wire.chunks import FileRegion
 
-__all__ = ["Answer", "Encoded", "Parked"]
+__all__ = ["Answer", "Completion", "Encoded", "Parked"]
 
 Encoded: TypeAlias = Union[
     "bytes", "bytearray", "Sequence[bytes | bytearray | memoryview | FileRegion]", None
@@ -22,6 +21,21 @@ No chunk may be a view of the request's frame: that buffer is reused before the 
 
 Answer: TypeAlias = Union[Encoded, "Parked"]
 """What a dispatcher returns for a request."""
+
+
+class Completion(Protocol):
+    """What a parked answer waits for: an `asyncio.Future`, or something simpler that behaves like one.
+
+    Other than a future it may call back at once when it completes.
+    """
+
+    def done(self) -> bool:
+        """Whether it is there."""
+        ...
+
+    def add_done_callback(self, callback: Callable[[Any], None], /) -> None:
+        """Calls `callback` with itself when it is there."""
+        ...
 
 
 @final
@@ -43,8 +57,8 @@ class Parked:
 
     def __init__(
         self,
-        future: asyncio.Future[Any],
-        encode: Callable[[asyncio.Future[Any]], Encoded],
+        future: Completion,
+        encode: Callable[[Any], Encoded],
         cut_short: Callable[[], None] | None = None,
     ) -> None:
         self.future = future

@@ -452,19 +452,36 @@ class Partition:
                 f"{self.topic}-{self.index} has {len(self.isr)} in-sync replicas, and needs {needed}",
             )
 
+    def has_to_wait(self, acks: int) -> bool:
+        """Whether an acknowledgement of what was just appended has to wait for something."""
+        return (
+            self._syncs_always
+            or (acks == ACKS_ALL and self._syncs_alone and len(self.isr) == 1)
+            # flush.messages: Kafka flushes before it answers.
+            or (self.log.config.flush_messages != NEVER and self.log.flush_due)
+        )
+
     def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
         """What an acknowledgement of everything up to `last_offset` has to wait for; None where nothing is left.
 
         The future fails with StorageError when the log directory does.
         """
-        if (
-            self._syncs_always
-            or (acks == ACKS_ALL and self._syncs_alone and len(self.isr) == 1)
-            # flush.messages: Kafka flushes before it answers.
-            or (self.log.config.flush_messages != NEVER and self.log.flush_due)
-        ):
+        if self.has_to_wait(acks):
             return self._group_commit.request(self.log, last_offset + 1)
         return None
+
+    def call_when_committed(
+        self, last_offset: int, on_committed: Callable[[KafkaError | StorageError | None], None]
+    ) -> bool:
+        """The same without a future, where `has_to_wait`: `on_committed` is called later, with None or what failed.
+
+        Returns:
+            False where nothing is left to wait for; then `on_committed` is not called.
+
+        Raises:
+            StorageError: the log directory failed.
+        """
+        return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed)
 
     # ----- reading
 

@@ -7,7 +7,7 @@ waits for (an append to a partition, a high watermark) wakes it, and one timer f
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +21,7 @@ __all__ = ["Deadlines", "ParkedFetch", "Waiting"]
 
 Response = TypeVar("Response")
 
+_LOOK_EVERY_S = 0.1
 _COMPACT_AT_SIZE = 1024
 
 
@@ -81,6 +82,62 @@ class Deadlines:
                 expire()
         if heap:
             self._arm(heap[0][0])
+
+
+class Waiter(Protocol):
+    """Somebody who waits, but not for ever."""
+
+    deadline_ms: float
+
+    def done(self) -> bool:
+        """Whether the waiting is over."""
+        ...
+
+    def expire(self) -> None:
+        """The time is up."""
+        ...
+
+
+class Patience:
+    """Ends the waiting of many who nearly never wait in vain, at a tenth of a second after their deadline at the latest.
+
+    Unlike `Deadlines` it costs next to nothing to come and go: who waits is looked at only now and then.
+    """
+
+    __slots__ = ("_clock", "_loop", "_timer", "_waiters")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._waiters: list[Waiter] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def add(self, waiter: Waiter) -> None:
+        """Calls `expire` of the waiter some time after `deadline_ms` (monotonic), unless it is done."""
+        self._waiters.append(waiter)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
+
+    def close(self) -> None:
+        """Forgets all."""
+        self._waiters.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        now_ms = self._clock.monotonic_ms()
+        waiting = [waiter for waiter in self._waiters if not waiter.done()]
+        self._waiters = [waiter for waiter in waiting if waiter.deadline_ms > now_ms]
+        if self._waiters:
+            self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
+        for waiter in waiting:
+            if waiter.deadline_ms <= now_ms:
+                waiter.expire()
 
 
 class ParkedFetch(Generic[Response]):
@@ -144,15 +201,17 @@ class Waiting:
 
     Attributes:
         deadlines: When they are answered at the latest.
+        patience: The same for produce requests that wait for the disk one by one.
         produce_count: Produce requests whose answer waits for the disk; counted by their handler.
     """
 
-    __slots__ = ("_fetches", "_loop", "deadlines", "produce_count")
+    __slots__ = ("_fetches", "_loop", "deadlines", "patience", "produce_count")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._fetches: dict[asyncio.Future[Any], ParkedFetch[Any]] = {}
         self.deadlines = Deadlines(loop, clock)
+        self.patience = Patience(loop, clock)
         self.produce_count = 0
 
     def register_metrics(self, registry: Registry) -> None:
@@ -193,3 +252,4 @@ class Waiting:
     def close(self) -> None:
         """Forgets every deadline; the futures are left to those who hold them."""
         self.deadlines.close()
+        self.patience.close()
