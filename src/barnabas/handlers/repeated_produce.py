@@ -226,10 +226,11 @@ class RepeatedProduces:
         else:
             batch_at = end - len(_NO_TAGS) - len(records) - _varint_size(len(records) + 1)
         if self._batch(frame, batch_at) == records:
-            self._places.setdefault(batch_at, {})[bytes(frame[_BEGINNING_AT:batch_at])] = _Remembered(
-                client_id, request, self.version
-            )
-            self._remembered_count += 1
+            places = self._places.setdefault(batch_at, {})
+            beginning = bytes(frame[_BEGINNING_AT:batch_at])
+            if beginning not in places:  # else it is there, and was refused this time
+                places[beginning] = _Remembered(client_id, request, self.version)
+                self._remembered_count += 1
 
     def _is_of_the_kind(self, request: ProduceRequest) -> bool:
         """Whether it is of one batch, has an answer, and needs none of the checks that only the ordinary way makes."""
