@@ -397,10 +397,12 @@ class Broker:
         configured = {name for kind, name in delta.changed_configs if kind == ResourceType.TOPIC}
         if configured:
             replicas.configure_topics(configured)
+            self._log_directories.cleaner.reconfigure()
 
     def _reconfigure(self, changed: frozenset[str]) -> None:
         """Broker settings changed dynamically."""
         self._replicas.configure_all()
+        self._log_directories.cleaner.reconfigure()
         self._server.update_limits(NetworkLimits.from_config(self.config))
         logger.info("settings are in force names=%s", ",".join(sorted(changed)))
 
@@ -421,6 +423,7 @@ class Broker:
         self._services.fetch_sessions.register_metrics(metrics)
         self._services.refusals.register_metrics(metrics)
         LogMetrics(self._log_directories, self._files, self._group_commit).register_metrics(metrics)
+        self._log_directories.cleaner.register_metrics(metrics)
 
     async def _open_metrics(self) -> None:
         port = self.config["barnabas.metrics.port"]

@@ -117,6 +117,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_log_logflushstats_logflushrateandtimems", "histogram", (), "Milliseconds that syncing a log to disk took; count and sum alone."),
     Metric("kafka_log_logmanager_offlinelogdirectorycount", "gauge", (), "Log directories that failed."),
     Metric("kafka_log_logmanager_logdirectoryoffline", "gauge", ("logDirectory",), "1 if the log directory failed, else 0."),
+    # Compaction
+    Metric("kafka_log_logcleaner_max_buffer_utilization_percent", "gauge", (), "Share of the map of keys that the last pass of any cleaner took, in percent."),
+    Metric("kafka_log_logcleaner_cleaner_recopy_percent", "gauge", (), "Share of the bytes read that the last passes wrote anew, in percent."),
+    Metric("kafka_log_logcleaner_max_clean_time_secs", "gauge", (), "Seconds that the last pass took, of the slowest cleaner."),
+    Metric("kafka_log_logcleaner_max_compaction_delay_secs", "gauge", (), "Seconds for which a log has been due by max.compaction.lag.ms."),
+    Metric("kafka_log_logcleaner_deadthreadcount", "gauge", (), "Cleaners that ended unexpectedly."),
+    Metric("kafka_log_logcleanermanager_max_dirty_percent", "gauge", (), "Share of dirty bytes in the dirtiest log, in percent."),
+    Metric("kafka_log_logcleanermanager_time_since_last_run_ms", "gauge", (), "Milliseconds since a cleaner last looked for work."),
+    Metric("kafka_log_logcleanermanager_uncleanable_partitions_count", "gauge", ("logDirectory",), "Logs that cannot be compacted because their data is damaged."),
+    Metric("kafka_log_logcleanermanager_uncleanable_bytes", "gauge", ("logDirectory",), "Dirty bytes of logs that cannot be compacted."),
     # Coordinators
     Metric("kafka_coordinator_group_groupmetadatamanager_numgroups", "gauge", (), "Groups that this broker coordinates."),
     Metric("kafka_coordinator_group_groupmetadatamanager_numgroupspreparingrebalance", "gauge", (), "Groups that wait for members to join."),

@@ -96,26 +96,25 @@ _KEYS = (
       at_least(0)),
     ConfigKey("delete.retention.ms", LONG, 86_400_000, MEDIUM,
       "Time for which a compacted log keeps tombstones.",
-      at_least(0), effective=False),
+      at_least(0)),
     ConfigKey("min.compaction.lag.ms", LONG, 0, MEDIUM,
       "Age that a record of a compacted log reaches before it may be compacted away.",
-      at_least(0), effective=False),
+      at_least(0)),
     ConfigKey("max.compaction.lag.ms", LONG, LONG_MAX, MEDIUM,
       "Age by which a record of a compacted log becomes eligible for compaction.",
-      at_least(1), effective=False),
+      at_least(1)),
     ConfigKey("file.delete.delay.ms", LONG, 60_000, MEDIUM,
       "Time between the removal of a segment from its log and the deletion of its files.",
       at_least(0)),
     ConfigKey("min.cleanable.dirty.ratio", DOUBLE, 0.5, MEDIUM,
       "Share of uncompacted bytes in a log at which the cleaner takes it on.",
-      between(0, 1), effective=False),
+      between(0, 1)),
     ConfigKey("cleanup.policy", LIST, ("delete",), MEDIUM,
-      "What becomes of old records: delete (by retention), compact (the newest of each key stays; nothing is compacted yet), "
+      "What becomes of old records: delete (by retention), compact (the newest of each key stays), "
       "both, or nothing when empty.",
       list_of("compact", "delete", empty_allowed=True)),
     ConfigKey("unclean.leader.election.enable", BOOLEAN, False, MEDIUM,
-      "Whether a replica that is not in sync may lead when no other can, at the price of acknowledged records.",
-      effective=False),
+      "Whether a replica that is not in sync may lead when no other can, at the price of acknowledged records."),
     ConfigKey("min.insync.replicas", INT, 1, MEDIUM,
       "In-sync replicas without which a produce request with acks=all is refused.",
       at_least(1)),
@@ -246,6 +245,13 @@ class LogConfig:
     local_retention_bytes: int = -2
     remote_log_copy_disable: bool = False
     remote_log_delete_on_disable: bool = False
+
+    @property
+    def roll_after_ms(self) -> int:
+        """How old a segment gets: `segment.ms`, or `max.compaction.lag.ms` if that is shorter and the log is compacted."""
+        if self.is_compacted and 0 < self.max_compaction_lag_ms < self.segment_ms:
+            return self.max_compaction_lag_ms
+        return self.segment_ms
 
     @property
     def is_compacted(self) -> bool:

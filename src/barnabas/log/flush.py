@@ -139,6 +139,10 @@ class FlushState:
         self._directory_is_dirty = True
         self.snapshot_position = 0
 
+    def on_replaced_segments(self) -> None:
+        """Segments were replaced by others, whose files are synced but not yet their names."""
+        self._directory_is_dirty = True
+
     def on_closed_segment(self, segment: Segment) -> None:
         """A segment gets no more appends, and has just written its indexes.
 

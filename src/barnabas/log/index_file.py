@@ -55,6 +55,11 @@ class IndexFile:
         self._window_start = self.count
         self._window = _NONE  # a buffer of its own comes with the first entry: most indexes never see one
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all entries."""
+        return self.count * self._entry_size
+
     def append(self, entry: bytes) -> None:
         """Adds an entry."""
         window = self._window

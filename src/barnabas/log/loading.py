@@ -170,7 +170,7 @@ def load_log(
         found, _ = _list_segments(files, directory)
 
     for base_offset, following in pairwise(found):
-        if found[base_offset][LOG_SUFFIX].size == 0:
+        if found[base_offset][LOG_SUFFIX].size == 0 and not config.is_compacted:
             logger.error(
                 "%s is empty, though the log goes on at offset %d: what it held from offset %d on is lost",
                 directory / segment_file_name(base_offset, LOG_SUFFIX),

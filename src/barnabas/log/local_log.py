@@ -130,6 +130,15 @@ class LocalLog:
         """Where the active segment begins; segments below it get no more appends."""
         return self._active.base_offset
 
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments, oldest first; not to be changed."""
+        return self._segments.in_order
+
+    def segment_after(self, segment: Segment) -> Segment | None:
+        """The next one."""
+        return self._segments.after(segment)
+
     def segment_base_offsets(self) -> list[int]:
         """Where the segments begin, rising."""
         return self._segments.base_offsets
@@ -319,6 +328,17 @@ class LocalLog:
         except OSError as error:
             raise self.fail(error) from error
         return [(transaction.producer_id, transaction.first_offset) for transaction in found]
+
+    def aborted_between(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """The aborted transactions that have records between two offsets, or their marker. Raises StorageError."""
+        found: list[AbortedTransaction] = []
+        try:
+            for segment in self._segments.starting_at(start_offset):
+                if segment.transaction_index.collect(start_offset, end_offset, found):
+                    break
+        except OSError as error:
+            raise self.fail(error) from error
+        return found
 
     # ----- timestamps
 

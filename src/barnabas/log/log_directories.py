@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ConfigError, DiskFullError, StorageError
+from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT, LogCleaner
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
@@ -108,6 +109,7 @@ class LogDirectories:
         )
         self._deletions = Deletions(loop, self._executor, files, self._deletion_failed)
         self._upkeep = Upkeep(self, loop, self._executor)
+        self.cleaner = LogCleaner(self, files, loop, self._executor)
         group_commit.prepare = self._entry_sync
 
     def __len__(self) -> int:
@@ -341,8 +343,9 @@ class LogDirectories:
         )
 
     def start_upkeep(self) -> None:
-        """Begin the background work: retention, flush.ms, checkpoints, expiry of producers."""
+        """Begin the background work: retention, flush.ms, checkpoints, expiry of producers, compaction."""
         self._upkeep.start()
+        self.cleaner.start()
 
     # ----- the directories
 
@@ -480,6 +483,7 @@ class LogDirectories:
         finally:
             hosted.recovery_point = log.recovery_point
             hosted.log_start_offset = log.log_start_offset
+            hosted.cleaned_offset = log.cleaned_offset
             log.close()
             hosted.log = None
 
@@ -598,6 +602,7 @@ class LogDirectories:
             schedule_deletion=self._schedule_deletion,
             on_failure=self._log_failed,
         )
+        log.cleaned_offset = hosted.cleaned_offset
         if hosted.high_watermark is not None:
             log.high_watermark = max(log.log_start_offset, min(hosted.high_watermark, log.log_end_offset))
         return log
@@ -694,6 +699,7 @@ class LogDirectories:
         written last, in each directory where all of that worked. Without it (a start that failed) the marker is put back
         where nothing has been opened yet.
         """
+        await self.cleaner.close()
         await self._upkeep.close()
         await self._deletions.close()
         # A checkpoint that is still being written must not come after, or between, the ones below.
@@ -741,6 +747,7 @@ class LogDirectories:
             ("recovery-point-offset-checkpoint", directory.recovery_points()),
             ("log-start-offset-checkpoint", directory.log_start_offsets()),
             ("replication-offset-checkpoint", directory.high_watermarks()),
+            (CLEANER_CHECKPOINT, directory.cleaned_offsets()),
         ):
             write = directory.checkpoint_write(name, offsets)
             if write is not None:

@@ -6,6 +6,7 @@
     recovery-point-offset-checkpoint    below these offsets everything is on the disk
     log-start-offset-checkpoint         where logs begin, if not with their first segment
     replication-offset-checkpoint       high watermarks
+    cleaner-offset-checkpoint           up to where logs were compacted
     orders-0/                           a partition
       partition.metadata                its topic's id; the rest is `PartitionLog`'s
 
@@ -62,11 +63,12 @@ Key = tuple[str, int]
 class HostedLog:
     """A partition's log in a directory, opened or not.
 
-    `recovery_point`, `log_start_offset` and `high_watermark` (None: unknown) are those of the checkpoint files, and hold
+    `recovery_point`, `log_start_offset`, `high_watermark` and `cleaned_offset` (None: unknown) are those of the checkpoint files, and hold
     until the log is opened; then the log knows better. `is_clean` says that it was closed in order.
     """
 
     __slots__ = (
+        "cleaned_offset",
         "directory",
         "entry_number",
         "high_watermark",
@@ -93,6 +95,7 @@ class HostedLog:
         self.recovery_point = 0
         self.log_start_offset = 0
         self.high_watermark: int | None = None
+        self.cleaned_offset: int | None = None
         # What was found after a crash need not be on the disk yet: `scan` syncs the entry, the first flush this file.
         self.entry_number = 0
         self.is_metadata_synced = is_clean
@@ -257,6 +260,7 @@ class LogDirectory:
             ("recovery-point-offset-checkpoint", "recovery_point"),
             ("log-start-offset-checkpoint", "log_start_offset"),
             ("replication-offset-checkpoint", "high_watermark"),
+            ("cleaner-offset-checkpoint", "cleaned_offset"),
         ):
             try:
                 offsets = self._checkpoint(name).read()
@@ -360,6 +364,14 @@ class LogDirectory:
             for key, hosted in self.hosted.items()
         }
         return {key: offset for key, offset in marks.items() if offset is not None}
+
+    def cleaned_offsets(self) -> dict[Key, int]:
+        """Up to where each log was compacted, if it was."""
+        offsets = {
+            key: hosted.cleaned_offset if (log := hosted.log) is None else log.cleaned_offset
+            for key, hosted in self.hosted.items()
+        }
+        return {key: offset for key, offset in offsets.items() if offset is not None}
 
     def checkpoint_write(self, name: str, offsets: dict[Key, int]) -> Callable[[], None] | None:
         """What writes a checkpoint file, for a worker thread; None if the file says so already."""

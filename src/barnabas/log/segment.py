@@ -115,6 +115,7 @@ class Segment:
         file: File,
         entries: Mapping[str, Entry],
         now_ms: int,
+        suffix: str = "",
     ) -> None:
         self.files = files
         self.directory = directory
@@ -133,12 +134,17 @@ class Segment:
 
         # Thousands of these are made when a broker starts, and joining `Path`s is most of what that would cost.
         stem = f"{directory}{os.sep}{base_offset:020d}"
-        self.offset_index = OffsetIndex(files, stem + INDEX_SUFFIX, base_offset, size=size_of(INDEX_SUFFIX))
+        self.offset_index = OffsetIndex(
+            files, stem + INDEX_SUFFIX + suffix, base_offset, size=size_of(INDEX_SUFFIX)
+        )
         self.time_index = TimeIndex(
-            files, stem + TIME_INDEX_SUFFIX, base_offset, size=size_of(TIME_INDEX_SUFFIX)
+            files, stem + TIME_INDEX_SUFFIX + suffix, base_offset, size=size_of(TIME_INDEX_SUFFIX)
         )
         self.transaction_index = TransactionIndex(
-            files, stem + TRANSACTION_INDEX_SUFFIX, base_offset, size=size_of(TRANSACTION_INDEX_SUFFIX)
+            files,
+            stem + TRANSACTION_INDEX_SUFFIX + suffix,
+            base_offset,
+            size=size_of(TRANSACTION_INDEX_SUFFIX),
         )
         self._max_timestamp: TimestampOffset | None = None
         self._first_timestamp_ms: int | None = None
@@ -150,10 +156,12 @@ class Segment:
         self._offset_entries_max = self._time_entries_max = MAX_RELATIVE_OFFSET
 
     @classmethod
-    def create(cls, files: Files, directory: Path, base_offset: int, *, now_ms: int) -> Segment:
-        """A new, empty segment; raises StorageError."""
-        file = files.create(directory / segment_file_name(base_offset, LOG_SUFFIX))
-        return cls(files, directory, base_offset, file=file, entries={}, now_ms=now_ms)
+    def create(
+        cls, files: Files, directory: Path, base_offset: int, *, now_ms: int, suffix: str = ""
+    ) -> Segment:
+        """A new, empty segment, `suffix` being added to the names of its files; raises StorageError."""
+        file = files.create(directory / (segment_file_name(base_offset, LOG_SUFFIX) + suffix))
+        return cls(files, directory, base_offset, file=file, entries={}, now_ms=now_ms, suffix=suffix)
 
     @classmethod
     def open(
@@ -172,7 +180,7 @@ class Segment:
         `jitter_ms` is taken off `segment.ms`, so that many logs do not roll together (`roll_jitter_ms`).
         """
         self._roll_bytes = config.segment_bytes
-        self._roll_after_ms = config.segment_ms - jitter_ms
+        self._roll_after_ms = config.roll_after_ms - jitter_ms
         self.index_interval_bytes = config.index_interval_bytes
         self._offset_entries_max = config.segment_index_bytes // OFFSET_ENTRY_SIZE
         # The last entry of a time index is reserved for the one that is written when the segment is rolled.
@@ -415,6 +423,13 @@ class Segment:
     def max_timestamp(self) -> TimestampOffset:
         """The highest timestamp and the last offset of its batch; NO_TIMESTAMP if no record has one."""
         return self._max_timestamp or self._load_max_timestamp()
+
+    @property
+    def first_timestamp_ms(self) -> int:
+        """The highest timestamp of the first batch, -1 if there is none; may read its header."""
+        if self._first_timestamp_ms is None:
+            return self._load_first_timestamp() if self.size else NO_TIMESTAMP
+        return self._first_timestamp_ms
 
     @property
     def largest_timestamp_ms(self) -> int:

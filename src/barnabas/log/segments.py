@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from barnabas.errors import DiskFullError
@@ -86,6 +86,21 @@ class Segments:
         self._bases = [segment.base_offset]
         self.active = segment
         return removed
+
+    def hold(self, segments: list[Segment]) -> bool:
+        """Whether these segments follow each other here, the active one not among them."""
+        first = bisect_left(self._bases, segments[0].base_offset)
+        end = first + len(segments)
+        return end < len(self._segments) and all(
+            one is other for one, other in zip(self._segments[first:end], segments, strict=True)
+        )
+
+    def replace_some(self, removed: list[Segment], added: Segment) -> None:
+        """Puts `added` in the place of segments that it holds."""
+        assert added.base_offset == removed[0].base_offset
+        first = bisect_left(self._bases, added.base_offset)
+        self._segments[first : first + len(removed)] = [added]
+        self._bases[first : first + len(removed)] = [added.base_offset]
 
     def remove_oldest(self, count: int) -> list[Segment]:
         """Takes out the oldest ones, not all."""

@@ -10,6 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError, StorageError
+from barnabas.log.cleaning.assessment import Dirtiness, assess
+from barnabas.log.file_names import CLEANED_SUFFIX, SWAP_SUFFIX, segment_file_name
+from barnabas.log.files import Entry
 from barnabas.log.flush import Flush, FlushState
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
@@ -44,6 +47,7 @@ class TrackedLog(LocalLog):
         high_watermark: as far as replication keeps it here, else None, which stands for the log end offset: nothing
             above it is deleted.
         last_flushed_ms: when the recovery point last moved up, by the wall clock.
+        cleaned_offset: up to where the log was compacted, None if it never was.
     """
 
     __slots__ = (
@@ -52,6 +56,7 @@ class TrackedLog(LocalLog):
         "_latest_epoch",
         "_producers",
         "_producers_are_loaded",
+        "cleaned_offset",
         "high_watermark",
         "last_flushed_ms",
     )
@@ -80,6 +85,7 @@ class TrackedLog(LocalLog):
             on_failure=on_failure,
         )
         self.high_watermark: int | None = None
+        self.cleaned_offset: int | None = None
         self.last_flushed_ms = clock.now_ms()
         self._producers = producers
         self._producers_are_loaded = loaded.producers_are_loaded
@@ -357,6 +363,77 @@ class TrackedLog(LocalLog):
         self.raise_log_start_offset(self._segments.first.base_offset)
         self._delete_with_snapshots(removed)
 
+    def assess_dirtiness(self, now_ms: int) -> Dirtiness:
+        """What there is to compact. Raises StorageError."""
+        self._check_online()
+        high_watermark = self.log_end_offset if self.high_watermark is None else self.high_watermark
+        try:
+            return assess(
+                self._segments.in_order,
+                self._config,
+                cleaned_offset=self.cleaned_offset,
+                log_start_offset=self.log_start_offset,
+                log_end_offset=self.log_end_offset,
+                stable_offset=min(self.last_stable_offset(high_watermark), self.recovery_point),
+                now_ms=now_ms,
+            )
+        except OSError as error:
+            raise self.fail(error) from error
+
+    def replace_segments(self, removed: list[Segment], sizes: dict[str, int]) -> bool:
+        """Puts the result of a compaction in the place of the segments that it was made of.
+
+        The result's files lie in the directory with `.cleaned` at the end of their names, synced. As soon as they all end in
+        `.swap`, a crash does not undo what happens here (`loading.py`). Whoever is being sent from the old files goes on
+        undisturbed. The directory is to be synced afterwards.
+
+        Args:
+            removed: the segments; they follow each other, and the active one is not among them.
+            sizes: the new files' sizes by suffix (`.log` and so on).
+
+        Returns:
+            False, and nothing was changed, if the segments are not in the log any more.
+
+        Raises:
+            DiskFullError: there is no room for a name; nothing was changed.
+            StorageError: the disk failed, and the log is offline.
+        """
+        self._check_online()
+        if not self._segments.hold(removed):
+            return False
+        base_offset = removed[0].base_offset
+        modified_ms = removed[-1].modified_ms
+        names = {suffix: segment_file_name(base_offset, suffix) for suffix in sizes}
+        added = Segment.open(
+            self._files,
+            self.directory,
+            base_offset,
+            entries={
+                suffix: Entry(names[suffix], size, modified_ms, False) for suffix, size in sizes.items()
+            },
+            now_ms=self._clock.now_ms(),
+        )
+        self._configure(added)
+        try:
+            for name in names.values():
+                self._files.rename(
+                    self.directory / (name + CLEANED_SUFFIX), self.directory / (name + SWAP_SUFFIX)
+                )
+        except OSError as error:
+            # On a full disk nothing has happened yet: with one left that ends in `.cleaned` a start deletes them all.
+            raise self.fail(error) from error
+        self._segments.replace_some(removed, added)
+        try:
+            snapshots = [self._producers.forget_snapshot(segment.base_offset) for segment in removed[1:]]
+            self._delete_files(removed, [path for path in snapshots if path is not None])
+            for name in names.values():
+                self._files.rename(self.directory / (name + SWAP_SUFFIX), self.directory / name)
+        except OSError as error:
+            # Also for want of room: the files are neither the old ones nor the new ones. The next start makes them so.
+            raise self.fail(StorageError(f"{self.directory} is half-way replaced: {error}")) from error
+        self._flushes.on_replaced_segments()
+        return True
+
     def _delete_with_snapshots(self, removed: list[Segment]) -> None:
         snapshots = [self._producers.forget_snapshot(segment.base_offset) for segment in removed]
         self._delete_files(removed, [path for path in snapshots if path is not None])
@@ -387,6 +464,8 @@ class TrackedLog(LocalLog):
             self.log_start_offset = min(self.log_start_offset, end_offset)
             if self.high_watermark is not None:
                 self.high_watermark = min(self.high_watermark, end_offset)
+            if self.cleaned_offset is not None:
+                self.cleaned_offset = min(self.cleaned_offset, end_offset)
             self._load_epochs().truncate_from_end(end_offset)
             self._flushes.on_truncation(self._active.size)
             self._producers_are_loaded = False
@@ -420,6 +499,7 @@ class TrackedLog(LocalLog):
         self.recovery_point = min(self.recovery_point, offset)
         if self.high_watermark is not None:
             self.high_watermark = min(self.high_watermark, offset)
+        self.cleaned_offset = None
         self._load_epochs().clear()
         self._latest_epoch = None
         self._producers.truncate_fully_and_start_at(offset)

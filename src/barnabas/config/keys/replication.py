@@ -73,7 +73,7 @@ KEYS = (
       at_least(1), effective=False, internal=True),
     ConfigKey("unclean.leader.election.enable", BOOLEAN, False, HIGH,
       "Broker's default of the topic key of the same name: whether a replica that is not in sync may lead when no other can.",
-      scope=CLUSTER_WIDE, effective=False),
+      scope=CLUSTER_WIDE),
     ConfigKey("security.inter.broker.protocol", STRING, "PLAINTEXT", MEDIUM,
       "Security protocol between brokers, when inter.broker.listener.name is unset.",
       one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), effective=False),

@@ -1,0 +1,388 @@
+"""One pass over one log: the keys of its dirty segments are read, then its segments are written anew without what is old.
+
+What goes, and what stays (`Cleaner` of Apache Kafka 4.3):
+
+    a record                    goes if its key has a newer one below the offset up to which keys are known, or if it has no key
+    a tombstone                 goes once its batch's delete horizon (KIP-534) has passed, which the first cleaning sets
+    an aborted batch            goes at once
+    an end marker               goes once its transaction's batches are gone and its delete horizon has passed
+    a producer's last batch     stays, if only its header, so that the sequence number and the epoch survive
+    the last batch of the pass  stays, if only its header, so that its offset survives
+
+Nothing here knows of logs or of the event loop: files in, files out, in any thread or process.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from barnabas.errors import DecodeError
+from barnabas.log.cleaning.offset_map import OffsetMap
+from barnabas.log.cleaning.tasks import Cleaned, Indexed
+from barnabas.log.cleaning.transactions import CleanedTransactions
+from barnabas.log.end_marker import read_end_marker
+from barnabas.log.file_names import (
+    CLEANED_SUFFIX,
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    segment_file_name,
+)
+from barnabas.log.segment import Segment
+from barnabas.log.transaction_index import AbortedTransaction
+from barnabas.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_crc, parse_header
+from barnabas.records.builder import build_empty_batch
+from barnabas.records.compression import DEFAULT_LIMIT_BYTES
+from barnabas.records.filtering import filter_batch, scan_places, set_delete_horizon
+from barnabas.records.record import uncompressed_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from barnabas.log.cleaning.tasks import Clean, Index, Source
+    from barnabas.log.files import Files
+
+__all__ = ["CleaningPass", "Throttle"]
+
+_SMALLEST_LENGTH = HEADER_SIZE - 12
+_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX)
+
+
+class Throttle:
+    """Keeps reads and writes to so many bytes a second on average, by sleeping.
+
+    Args:
+        bytes_per_second: the limit.
+        now: a clock in seconds.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        bytes_per_second: float,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._seconds_per_byte = 1 / max(bytes_per_second, 1e-9)
+        self._now = now
+        self._sleep = sleep
+        self._free_at = now()
+
+    def spend(self, count: int) -> None:
+        """So many bytes were read or written."""
+        now = self._now()
+        self._free_at = max(self._free_at, now) + count * self._seconds_per_byte
+        if self._free_at - now > _SHORTEST_SLEEP_S:
+            self._sleep(self._free_at - now)
+
+
+_SHORTEST_SLEEP_S = 0.001
+
+
+class CleaningPass:
+    """See the module; made by `index`, which comes first.
+
+    Args:
+        files: the disk; handles are opened and closed here.
+        task: what to read.
+    """
+
+    def __init__(self, files: Files, task: Index) -> None:
+        self._files = files
+        self._buffer_bytes = max(task.buffer_bytes, HEADER_SIZE)
+        self._throttle = Throttle(task.bytes_per_second)
+        self._map = OffsetMap(task.memory_bytes, task.load_factor)
+        self._aborted = [AbortedTransaction(*fields) for fields in task.aborted]
+        self._transactions = CleanedTransactions(self._aborted)
+
+    # ----- reading the keys
+
+    def index(self, task: Index) -> Indexed:
+        """Reads the keys, until the segments end or the map is full.
+
+        Raises:
+            DecodeError: a segment is damaged.
+            OSError: the disk failed.
+        """
+        transactions = CleanedTransactions(self._aborted)
+        directory = Path(task.directory)
+        records = read = 0
+        for source in task.sources:
+            position = 0
+            if task.start_offset > source.base_offset:
+                position = self._position_of(directory, source, task.start_offset)
+            for at, header, batch in self._batches(directory, source, position):
+                read += len(batch)
+                try:
+                    is_full, count = self._index_batch(header, batch, task.start_offset, transactions)
+                except DecodeError as error:
+                    raise _located(error, directory, source, at) from error
+                records += count
+                if is_full:
+                    return self._indexed(records, read)
+            self._map.latest_offset = source.next_base_offset - 1
+        return self._indexed(records, read)
+
+    def _indexed(self, records: int, read: int) -> Indexed:
+        return Indexed(self._map.latest_offset, self._map.utilization, records, read)
+
+    def _position_of(self, directory: Path, source: Source, offset: int) -> int:
+        """Where to begin to read for what is at `offset` or later."""
+        name = segment_file_name(source.base_offset, INDEX_SUFFIX)
+        index = next((entry for entry in self._files.entries(directory) if entry.name == name), None)
+        entries = {} if index is None else {INDEX_SUFFIX: index}
+        segment = Segment.open(self._files, directory, source.base_offset, entries=entries, now_ms=0)
+        try:
+            return segment.offset_index.lookup(offset)
+        finally:
+            segment.detach()
+
+    def _index_batch(
+        self,
+        header: BatchHeader,
+        batch: bytes,
+        start_offset: int,
+        transactions: CleanedTransactions,
+    ) -> tuple[bool, int]:
+        """Whether the map is full, and how many records were read."""
+        count = 0
+        if header.is_control:
+            transactions.on_control_batch(header, read_end_marker(header, batch))
+            count = header.record_count
+        elif transactions.on_batch(header):
+            count = header.record_count
+        elif header.record_count and header.last_offset >= start_offset:
+            put = self._map.put
+            base_offset = header.base_offset
+            payload = uncompressed_records(batch, 0, header, limit_bytes=DEFAULT_LIMIT_BYTES)
+            for _, _, _, offset_delta, key, _ in scan_places(payload, header.record_count):
+                offset = base_offset + offset_delta
+                if key is not None and offset >= start_offset and not put(key, offset):
+                    return True, count
+                count += 1
+        if header.last_offset >= start_offset:
+            self._map.latest_offset = header.last_offset
+        return False, count
+
+    # ----- writing the segments anew
+
+    def clean(self, task: Clean) -> Cleaned:
+        """Writes the segments of a group into one, synced, under names that end in `.cleaned`.
+
+        What it wrote is deleted if it fails.
+
+        Raises:
+            DecodeError: a segment is damaged.
+            OSError: the disk failed.
+        """
+        directory = Path(task.directory)
+        group = _Group(self._files, directory, task, self._throttle, self._buffer_bytes)
+        try:
+            for source in task.sources:
+                for at, header, batch in self._batches(directory, source, 0):
+                    try:
+                        self._clean_batch(header, batch, task, group)
+                    except DecodeError as error:
+                        raise _located(error, directory, source, at) from error
+            return group.finish()
+        except BaseException:
+            group.discard()
+            raise
+
+    def _clean_batch(self, header: BatchHeader, batch: bytes, task: Clean, group: _Group) -> None:
+        group.records_read += header.record_count
+        group.bytes_read += len(batch)
+        horizon_ms = header.delete_horizon_ms
+        marker_is_done = False
+        if header.is_control:
+            marker_is_done = self._transactions.on_control_batch(header, read_end_marker(header, batch))
+            goes = marker_is_done and horizon_ms is not None and horizon_ms <= task.now_ms
+        else:
+            goes = self._transactions.on_batch(header)
+        left: bytes | bytearray | memoryview | None = None
+        count = 0
+        if goes or header.record_count == 0:
+            pass
+        elif header.is_control:
+            count = header.record_count
+            left = batch
+            if marker_is_done and horizon_ms is None:
+                left = set_delete_horizon(
+                    batch, task.now_ms + task.delete_retention_ms, limit_bytes=DEFAULT_LIMIT_BYTES
+                )
+        elif header.base_offset > self._map.latest_offset:
+            left = batch
+            count = header.record_count
+        else:
+            filtered = filter_batch(
+                batch,
+                header,
+                self._is_newest,
+                now_ms=task.now_ms,
+                delete_retention_ms=task.delete_retention_ms,
+                limit_bytes=DEFAULT_LIMIT_BYTES,
+            )
+            left, count = filtered.batch, filtered.record_count
+            group.keyless += filtered.keyless
+        if left is None and (header.next_offset == task.end_offset or group.is_last_of_producer(header)):
+            left = build_empty_batch(header)
+        if left is not None:
+            group.append(left, count)
+        if self._transactions.retained:
+            group.retain(self._transactions.retained)
+            self._transactions.retained.clear()
+
+    def _is_newest(self, key: bytes, offset: int) -> bool:
+        return self._map.is_newest(key, offset)
+
+    # ----- reading batches
+
+    def _batches(
+        self, directory: Path, source: Source, position: int
+    ) -> Iterator[tuple[int, BatchHeader, bytes]]:
+        """Position, header and bytes of each batch of a segment; DecodeError where there is none, or a damaged one."""
+        path = directory / segment_file_name(source.base_offset, LOG_SUFFIX)
+        size = source.size
+        next_offset = source.base_offset
+        with self._files.opened(path) as file:
+            while position < size:
+                chunk = self._files.read_at(file, position, min(self._buffer_bytes, size - position))
+                self._throttle.spend(len(chunk))
+                at = 0
+                while len(chunk) - at >= HEADER_SIZE:
+                    header = parse_header(chunk, at)
+                    if header.magic != MAGIC or header.batch_length < _SMALLEST_LENGTH:
+                        raise DecodeError(f"{path} has no record batch at position {position + at}")
+                    end = at + header.size_bytes
+                    if end > len(chunk):
+                        break
+                    batch = chunk[at:end]
+                    _check_batch(path, position + at, header, batch, next_offset, source.next_base_offset)
+                    next_offset = header.next_offset
+                    yield position + at, header, batch
+                    at = end
+                if at == 0:
+                    if len(chunk) < HEADER_SIZE or position + header.size_bytes > size:
+                        raise DecodeError(f"{path} ends within the record batch at position {position}")
+                    # A batch larger than the buffer is read on its own.
+                    batch = self._files.read_at(file, position, header.size_bytes)
+                    self._throttle.spend(len(batch))
+                    _check_batch(path, position, header, batch, next_offset, source.next_base_offset)
+                    next_offset = header.next_offset
+                    yield position, header, batch
+                    at = len(batch)
+                position += at
+
+
+def _check_batch(
+    path: Path, position: int, header: BatchHeader, batch: bytes, next_offset: int, end_offset: int
+) -> None:
+    """Raises DecodeError for what is not the batch that was written; the checksum does not cover its offset."""
+    if not check_crc(batch):
+        raise DecodeError(f"the batch at position {position} of {path} fails its checksum")
+    if not (next_offset <= header.base_offset <= header.last_offset < end_offset):
+        raise DecodeError(
+            f"the batch at position {position} of {path} has the offsets {header.base_offset} to {header.last_offset}, "
+            f"which are not within {next_offset} and {end_offset}"
+        )
+
+
+def _located(error: DecodeError, directory: Path, source: Source, position: int) -> DecodeError:
+    path = directory / segment_file_name(source.base_offset, LOG_SUFFIX)
+    return DecodeError(f"the batch at position {position} of {path} is damaged: {error}")
+
+
+class _Group:
+    """The segment that a group of segments becomes."""
+
+    def __init__(
+        self, files: Files, directory: Path, task: Clean, throttle: Throttle, buffer_bytes: int
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._task = task
+        self._throttle = throttle
+        self._buffer_bytes = buffer_bytes
+        numbers = array("q", task.producers)
+        self._producers = {
+            numbers[at]: (numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers), 3)
+        }
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._headers: list[BatchHeader] = []
+        self._size = 0
+        base_offset = task.sources[0].base_offset
+        self._names = [segment_file_name(base_offset, suffix) + CLEANED_SUFFIX for suffix in _SUFFIXES]
+        for name in self._names:
+            files.delete(directory / name)
+        self._segment = Segment.create(
+            files, directory, base_offset, now_ms=task.modified_ms, suffix=CLEANED_SUFFIX
+        )
+        self._segment.index_interval_bytes = task.index_interval_bytes
+        self.records_read = self.records_written = 0
+        self.bytes_read = 0
+        self.keyless = 0
+
+    def is_last_of_producer(self, header: BatchHeader) -> bool:
+        """Whether a producer's sequence number, or epoch, is known by this batch alone."""
+        known = self._producers.get(header.producer_id) if header.producer_id >= 0 else None
+        if known is None:
+            return False
+        last_offset, epoch = known
+        if last_offset >= 0:
+            return header.last_offset == last_offset
+        return header.is_control and header.producer_epoch == epoch
+
+    def append(self, batch: bytes | bytearray | memoryview, record_count: int) -> None:
+        """Adds a batch."""
+        self._parts.append(batch)
+        self._headers.append(parse_header(batch))
+        self._size += len(batch)
+        self.records_written += record_count
+        if self._size >= self._buffer_bytes:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._size:
+            return
+        self._segment.append(b"".join(self._parts), self._size, self._headers, None, self._task.modified_ms)
+        self._throttle.spend(self._size)
+        self._parts = []
+        self._headers = []
+        self._size = 0
+
+    def retain(self, transactions: list[AbortedTransaction]) -> None:
+        """Enters aborted transactions into the transaction index."""
+        for transaction in transactions:
+            self._segment.transaction_index.append(transaction)
+
+    def finish(self) -> Cleaned:
+        """Writes what is missing and syncs all."""
+        self._write()
+        segment = self._segment
+        segment.become_inactive()
+        size = segment.size
+        segment.detach()
+        files = self._files
+        sizes = {}
+        for suffix, name in zip(_SUFFIXES, self._names, strict=True):
+            path = self._directory / name
+            if suffix == TRANSACTION_INDEX_SUFFIX and not segment.transaction_index.exists:
+                continue
+            files.sync_file(path)
+            sizes[suffix] = files.size(path)
+        # Retention goes by it where records have no timestamps.
+        files.set_modified(self._directory / self._names[0], self._task.modified_ms)
+        return Cleaned(sizes, self.records_read, self.records_written, self.bytes_read, size, self.keyless)
+
+    def discard(self) -> None:
+        """Deletes what was written."""
+        self._segment.detach()
+        for name in self._names:
+            try:
+                self._files.delete(self._directory / name)
+            except OSError:
+                return  # the next start deletes it

@@ -1,0 +1,75 @@
+"""The map of keys and the throttle."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnabas.log.cleaning.cleaner import Throttle
+from barnabas.log.cleaning.offset_map import BYTES_PER_KEY, OffsetMap
+
+
+@given(st.lists(st.binary(max_size=40)))
+def test_the_newest_offset_of_a_key_counts(keys):
+    """Whatever their length, keys do not get into each other's way."""
+    found = OffsetMap(BYTES_PER_KEY * 1000, 0.9)
+    newest = {}
+    for offset, key in enumerate(keys):
+        assert found.put(key, offset)
+        newest[key] = offset
+    assert len(found) == len(newest)
+    for offset, key in enumerate(keys):
+        assert found.is_newest(key, offset) == (newest[key] == offset)
+        assert found.latest_offset == len(keys) - 1
+    assert found.is_newest(b"not there" * 9, 0)
+
+
+def test_a_full_map_says_so():
+    """Of 10 slots 9 are used."""
+    found = OffsetMap(BYTES_PER_KEY * 10, 0.9)
+    assert all(found.put(b"%d" % number, number) for number in range(9))
+    assert not found.put(b"9", 9)
+    assert not found.put(b"8", 9)
+    assert found.latest_offset == 8
+    assert found.utilization == 0.9
+    assert OffsetMap(0, 0.9).put(b"1", 0)
+
+
+@pytest.mark.parametrize("count", [45_000, 90_000])
+def test_the_map_keeps_to_its_memory(count):
+    """A key takes no more than it is counted for, also at the moment when the table grows."""
+    keys = [b"a key of some length that is digested %d" % number for number in range(count)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        found = OffsetMap(BYTES_PER_KEY * count, 1.0)
+        for offset, key in enumerate(keys):
+            assert found.put(key, 10**12 + offset)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak <= BYTES_PER_KEY * count
+
+
+def test_the_throttle_keeps_to_its_rate():
+    """So many bytes per second on average; time in which nothing was read is not saved up."""
+    now = [100.0]
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    throttle = Throttle(1000, now=lambda: now[0], sleep=sleep)
+    throttle.spend(500)
+    throttle.spend(500)
+    assert sum(slept) == pytest.approx(1.0)
+    now[0] += 50
+    throttle.spend(1000)
+    assert sum(slept) == pytest.approx(2.0)
+    endless = Throttle(1e300, now=lambda: now[0], sleep=sleep)
+    endless.spend(1 << 40)
+    assert sum(slept) == pytest.approx(2.0)
