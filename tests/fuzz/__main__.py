@@ -36,6 +36,8 @@ def main() -> int:
         command.add_argument("--save", type=Path, default=Path("build/fuzz"), help="where findings are kept")
     commands.add_parser("replay").add_argument("file", type=Path)
     options = parser.parse_args()
+    # Brokers and directories go too: what a SIGTERM would leave behind. (SIGINT is ignored behind `nohup ... &`.)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         if options.command == "both":
             return _both(options)
@@ -68,7 +70,7 @@ def _both(options: argparse.Namespace) -> int:
     finally:
         for process in processes:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)  # so that it ends its broker too
+                process.terminate()
             process.wait()
     return int(any(map(_failed, processes)))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from unittest import mock
 
@@ -275,6 +276,30 @@ class TestTimestamps:
         append(segment, records)
         with pytest.raises(KafkaError, match=r"000100\.log has a damaged batch at position 0"):
             segment.find_timestamp(1, 0)
+
+    @pytest.mark.parametrize("position", [-1, -(2**31), 7, 2**31 - 1])
+    def test_damaged_index(self, files, tmp_path, position):
+        """Positions of an index that are not in the file, or not where a batch begins, are found out and made anew."""
+        segment = create(files, tmp_path, index_interval_bytes=0)
+        fill(segment, 20)
+        segment.become_inactive()
+        path = segment.offset_index.entries.file.path
+        count = segment.offset_index.count
+        path.write_bytes(b"".join(struct.pack(">ii", number + 1, position) for number in range(count)))
+        reopened = reopen(files, segment)
+        assert reopened.find_timestamp(15, 0)[:2] == (115, 15)
+        path.write_bytes(struct.pack(">ii", 1, position) * count)
+        assert reopen(files, segment).find_max_timestamp()[:2] == (119, 19)
+
+    @pytest.mark.parametrize("position", [-1, -(2**31), 7, 2**31 - 1])
+    def test_damaged_index_of_the_active_segment(self, files, tmp_path, position):
+        """A last position that is not in the file is damage to be recovered from, not a disk that fails."""
+        segment = create(files, tmp_path)
+        fill(segment, 20)
+        segment.write_indexes()
+        segment.offset_index.entries.file.path.write_bytes(struct.pack(">ii", 1, position))
+        with pytest.raises(DecodeError, match=r"000100\.log (has no|ends)"):
+            reopen(files, segment).load_end()
 
 
 class TestTruncate:

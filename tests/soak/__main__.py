@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--interval", type=float, help="seconds between samples (default: 60 samples)")
     options = parser.parse_args()
     print(f"soak: seed {options.seed}, {options.seconds:g} s", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker and its directory go too
     interval_s = options.interval or max(5.0, options.seconds / SAMPLES)
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         try:

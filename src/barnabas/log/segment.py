@@ -294,11 +294,15 @@ class Segment:
             index += 1
             end = positions[index] if index < len(positions) else self.size
             return BatchPlace(position, end - position)
+        return self._scan(offset, self._indexed_position(offset, wait=wait), wait=wait)
+
+    def _indexed_position(self, offset: int, *, wait: bool) -> int:
+        """Where to begin to look for `offset`: a batch begins there. An index that says otherwise is made anew."""
         position = self.offset_index.lookup(offset, wait=wait)
         if position and not self._begins_batch(position, offset, wait=wait):
             self._rebuild_offset_index()
             position = self.offset_index.lookup(offset, wait=wait)
-        return self._scan(offset, position, wait=wait)
+        return position
 
     def _begins_batch(self, position: int, offset: int, *, wait: bool) -> bool:
         """Whether a batch begins at `position`, of offsets up to `offset`, as the index says; it has no checksum."""
@@ -366,6 +370,8 @@ class Segment:
             return self.next_offset
         indexed = self.offset_index.last(wait=wait)
         start = indexed[1] if indexed else 0
+        if not 0 <= start < self.size:
+            raise DecodeError(f"{self.file.path} has no position {start}, of which its index speaks")
         max_timestamp = self.time_index.last(wait=wait)
         next_offset = self.base_offset
         ends: array[int] = array("q")
@@ -447,7 +453,7 @@ class Segment:
             ColdRead: `wait` is False, and something is not in the page cache.
         """
         known = self.time_index.lookup(timestamp_ms, wait=wait)
-        position = self.offset_index.lookup(max(known.offset, start_offset), wait=wait)
+        position = self._indexed_position(max(known.offset, start_offset), wait=wait)
         for place, header in self._headers_checked(position, wait=wait):
             if header.max_timestamp >= timestamp_ms and header.last_offset >= start_offset:
                 for offset, timestamp in self._timestamps(place, header, wait=wait):
@@ -463,7 +469,7 @@ class Segment:
         highest = self.max_timestamp
         if highest.timestamp_ms < 0:
             return None
-        position = self.offset_index.lookup(highest.offset, wait=wait)
+        position = self._indexed_position(highest.offset, wait=wait)
         for place, header in self._headers_checked(position, wait=wait):
             if header.max_timestamp == highest.timestamp_ms:
                 if header.is_log_append_time:
