@@ -213,3 +213,23 @@ def test_replicas_that_cannot_be_reached_are_offline():
     gone = image_of(broker(1), topics=[topic("orders", 1, (7,))])
     (partition,) = _answer(Services(gone), Context(12), by_name("orders"), ["orders"]).topics[0].partitions
     assert (partition.error_code, partition.leader_id, partition.offline_replicas) == (5, -1, [7])
+
+
+async def test_the_answer_about_all_topics_follows_the_image(tmp_path, loop):
+    """It is built once for as long as nothing changes, for each version and listener apart, and never told when it is old."""
+    async with running(tmp_path) as node:
+        await create(node, "orders", 2)
+        for version in (1, 8, 12, 8, 1, 0):
+            topics = None if version else []
+            for _ in range(2):
+                assert codes(await node.call(MetadataRequest(topics=topics), version)) == {"orders": 0}
+        before = node.image
+        await node.call(MetadataRequest(topics=None), 8)
+        assert node.image is before
+        assert 0 < len(before.prebuilt) <= 4
+        await create(node, "more")
+        answer = await node.call(MetadataRequest(topics=None), 8)
+        assert codes(answer) == {"orders": 0, "more": 0}
+        assert answer.topics[0].topic_authorized_operations == -(2**31)
+        answer = await node.call(MetadataRequest(topics=None, include_topic_authorized_operations=True), 8)
+        assert answer.topics[0].topic_authorized_operations != -(2**31)

@@ -12,7 +12,8 @@ and below always allow), and the answer waits until it can be used, where Kafka 
 once and leaves the client to ask again. A name that can never be created, because it is invalid or differs from an
 existing one in dots and underscores only, gives INVALID_TOPIC_EXCEPTION.
 
-The answer about a topic is built once and used until the topic or a broker changes.
+The answer about a topic is built once and used until the topic or a broker changes; that about all topics is even encoded once,
+and used until anything changes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ __all__ = ["API_KEY", "handle"]
 
 API_KEY = 3
 
+_PREBUILT_MAX = 4
+"""Answers about all topics: clients of a few versions on a few listeners; each is 30 bytes and more for a partition."""
+
 _ResponseTopic = MetadataResponse.MetadataResponseTopic
 _ResponsePartition = MetadataResponse.MetadataResponsePartition
 
@@ -52,7 +56,7 @@ def handle(
     asked = request.topics
     version = context.api_version
     if asked is None or (version == 0 and not asked):
-        return _answer(broker, context, request, list(image.topics))
+        return _answer_about_all(broker, context, request)
     if version >= 12 and any(topic.topic_id != ZERO_ID for topic in asked):
         return _answer_by_id(broker, context, request)
     names: list[str] = []
@@ -70,6 +74,41 @@ def handle(
             else:
                 return _answer_when_created(broker, context, request, names, creating)
     return _answer(broker, context, request, names)
+
+
+def _answer_about_all(
+    broker: BrokerServices, context: RequestContext, request: MetadataRequest
+) -> MetadataResponse:
+    image = broker.image
+    connection = context.connection
+    addresses = tuple(
+        None if node.fenced else address_of(node, connection) for node in image.brokers.values()
+    )
+    asked_for = (request.include_topic_authorized_operations, request.include_cluster_authorized_operations)
+    key = (API_KEY, context.api_version, connection.listener_name, addresses, asked_for)
+    prebuilt: _AnswerAboutAll | None = image.prebuilt.get(key)
+    if prebuilt is None:
+        if len(image.prebuilt) >= _PREBUILT_MAX:
+            image.prebuilt.clear()
+        answer = _answer(broker, context, request, list(image.topics))
+        prebuilt = image.prebuilt[key] = _AnswerAboutAll(answer)
+    return prebuilt
+
+
+class _AnswerAboutAll(MetadataResponse):
+    """An answer that is encoded once, in the one version that it is for."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, answer: MetadataResponse) -> None:
+        super().__init__(**{name: getattr(answer, name) for name in MetadataResponse.__slots__})
+        self._encoded: bytes | None = None
+
+    def encode(self, version: int) -> bytes:
+        """See `Message.encode`."""
+        if self._encoded is None:
+            self._encoded = super().encode(version)
+        return self._encoded
 
 
 async def _answer_when_created(

@@ -152,6 +152,8 @@ class MetadataImage:
         scram_credentials: By user and number of the mechanism (1 SCRAM-SHA-256, 2 SCRAM-SHA-512).
         next_producer_id: The first producer id that no broker was given yet.
         uninterpreted: Records that are kept but not understood, by what they are about.
+        prebuilt: For whoever answers from the whole image again and again: it lives and dies with the image, and is no
+            part of it.
     """
 
     cluster_id: str
@@ -167,6 +169,7 @@ class MetadataImage:
     scram_credentials: Mapping[tuple[str, int], ScramCredential] = field(default_factory=dict)
     next_producer_id: int = 0
     uninterpreted: Mapping[tuple[Hashable, ...], Any] = field(default_factory=dict)
+    prebuilt: dict[Hashable, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def topic_by_id(self, topic_id: bytes) -> Topic | None:
         """The topic that has this id, if there is one."""
