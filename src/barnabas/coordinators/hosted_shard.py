@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from barnabas.coordinators.shard import CoordinatorResult, Now, Shard
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from barnabas.clock import Clock
-    from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord
+    from barnabas.coordinators.shard import Answer, Background, Completion, CoordinatorRecord
     from barnabas.log.producer_entry import VerificationGuard
     from barnabas.replication.partition import Partition
 
@@ -292,6 +293,7 @@ class HostedShard(Generic[S]):
         if result.answers:
             _deliver(result.answers)
         if not result.records:
+            self._after_append(result)
             self._arm()
             return result.response
         completion = result.completion
@@ -305,6 +307,7 @@ class HostedShard(Generic[S]):
                 self._follow(completion.failed(error, self.now()))
             self._arm()
             raise error from cause
+        self._after_append(result)
         future: asyncio.Future[R] = self._loop.create_future()
         self._wait(last_offset, ((future, result.response),), () if completion is None else (completion,))
         self._arm()
@@ -333,6 +336,21 @@ class HostedShard(Generic[S]):
         else:
             if isinstance(answer, asyncio.Future):
                 answer.add_done_callback(_heard)
+
+    def _after_append(self, result: CoordinatorResult[R]) -> None:
+        if result.appended is not None:
+            result.appended(self.now())
+        for work in result.background:
+            computed = self._loop.run_in_executor(None, work.compute)
+            computed.add_done_callback(partial(self._on_computed, work))
+
+    def _on_computed(self, work: Background, computed: asyncio.Future[Any]) -> None:
+        if computed.cancelled() or self._is_closed:
+            if not computed.cancelled():
+                computed.exception()
+            return
+        outcome = computed.exception() or computed.result()
+        self.run_unasked(lambda _, now: work.finish(outcome, now))
 
     # ----- writing
 

@@ -11,7 +11,9 @@ Order of things, for each result:
        to the shard.
     3. If `replay`, each record is replayed. A machine that has taken its decision into account already says `replay=False`;
        a replay of the same record on another broker must then lead to the same state.
-    4. When the last record is committed: `completion.committed`, then `response`. If the append or the commit fails:
+    4. `appended` is called: what no record says (deadlines, who waits) follows what the records say. At once if there are none.
+    5. Each piece of `background` is computed in a worker thread, and its `finish` run as an operation of its own.
+    6. When the last record is committed: `completion.committed`, then `response`. If the append or the commit fails:
        `completion.failed`, then the error in place of the response.
 
 Source of the idea: Kafka's `CoordinatorShard` and `CoordinatorResult` (KIP-848).
@@ -23,11 +25,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from barnabas.errors import KafkaError
 
-__all__ = ["Answer", "Completion", "CoordinatorRecord", "CoordinatorResult", "Now", "Shard"]
+__all__ = ["Answer", "Background", "Completion", "CoordinatorRecord", "CoordinatorResult", "Now", "Shard"]
 
 R = TypeVar("R")
 
@@ -43,6 +45,18 @@ class Now(NamedTuple):
 
     wall_ms: int
     monotonic_ms: float
+
+
+class Background(NamedTuple):
+    """A computation that is too long for the loop.
+
+    Attributes:
+        compute: Run in a worker thread. It must touch nothing that changes, and come to an end soon.
+        finish: Run on the loop with what `compute` gave, or with the exception that it raised.
+    """
+
+    compute: Callable[[], Any]
+    finish: Callable[[Any, Now], CoordinatorResult[None]]
 
 
 class Completion(Protocol):
@@ -68,6 +82,9 @@ class CoordinatorResult(Generic[R]):
         atomic: All records in one batch or none at all.
         answers: Delivered at once, whatever becomes of the records.
         completion: Told what became of the records.
+        appended: Called once the records are appended (and replayed), before anything else happens to the shard. Not called if
+            they could not be.
+        background: What is to be computed elsewhere.
     """
 
     response: R
@@ -76,6 +93,8 @@ class CoordinatorResult(Generic[R]):
     atomic: bool = False
     answers: Sequence[Answer] = field(default=())
     completion: Completion | None = None
+    appended: Callable[[Now], None] | None = None
+    background: Sequence[Background] = ()
 
 
 class Shard(Protocol):
