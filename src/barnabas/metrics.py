@@ -143,6 +143,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_coordinator_transaction_transactionstatemanager_numongoingtransactions", "gauge", (), "Transactions that are neither committed nor aborted yet."),
     Metric("kafka_coordinator_transaction_transactionmarkerchannelmanager_unknowndestinationqueuesize", "gauge", (), "Groups of transaction markers that wait for another try."),
     Metric("kafka_server_addpartitionstotxnmanager_verificationfailurerate_total", "counter", (), "Writes to partitions that did not belong to their transaction."),
+    Metric("kafka_server_group_coordinator_metrics_consumer_group_rebalance_count", "counter", (), "Rebalances of consumer groups: each new group epoch is one."),
+    Metric("kafka_server_group_coordinator_metrics_consumer_group_count", "gauge", ("state",), "Consumer groups (KIP-848) by state."),
 )  # fmt: skip
 """Everything that Barnabas counts."""
 

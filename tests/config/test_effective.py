@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from barnabas.config.broker import FAMILIES
+from barnabas.config.group import GROUP_BOUNDS, GROUP_KEYS, GROUP_SYNONYMS
 from barnabas.config.keys import BROKER_KEYS
 from barnabas.config.topic import TOPIC_KEYS, TOPIC_SYNONYMS
 
@@ -47,6 +48,12 @@ def test_a_topic_key_is_effective_when_it_is_read(source):
     assert wrong == []
 
 
+def test_a_group_key_is_effective_when_it_is_read(source):
+    """A group key that no room looks at is marked, and one that is looked at is not."""
+    wrong = [name for name, key in GROUP_KEYS.items() if key.effective != is_read(source, name)]
+    assert wrong == []
+
+
 def test_a_broker_key_is_effective_when_it_is_read(source):
     """A broker key that no room looks at is marked, and one that is looked at is not."""
     behind_topics = {
@@ -56,12 +63,18 @@ def test_a_broker_key_is_effective_when_it_is_read(source):
         if synonym.startswith("log.")
     } | {"message.max.bytes": "max.message.bytes"}
     family = {name: names for names in FAMILIES for name in names}
+    behind_groups = {synonym: [name] for name, synonym in GROUP_SYNONYMS.items()}
+    for name, least, greatest in GROUP_BOUNDS:
+        for bound in (least, greatest):
+            behind_groups.setdefault(bound, []).append(name)
     wrong = []
     for name, key in BROKER_KEYS.items():
         if name in TOPIC_KEYS:
             expected = topic_key_is_read(source, name)
         elif name in behind_topics:
             expected = topic_key_is_read(source, behind_topics[name]) or is_read(source, name)
+        elif name in behind_groups:
+            expected = any(is_read(source, each) for each in behind_groups[name])
         elif name.startswith(NOT_YET):
             expected = False
         else:

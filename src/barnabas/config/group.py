@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from barnabas.config.broker import BrokerConfig
 
-__all__ = ["GROUP_KEYS", "GROUP_SYNONYMS", "group_config", "validate_group_configs"]
+__all__ = ["GROUP_BOUNDS", "GROUP_KEYS", "GROUP_SYNONYMS", "group_config", "validate_group_configs"]
 
 
 def _offset_reset() -> Validator:
@@ -46,13 +46,13 @@ def _offset_reset() -> Validator:
 _KEYS = (
     ConfigKey("consumer.session.timeout.ms", INT, 45_000, MEDIUM,
       "Silence after which a member of a consumer group is removed.",
-      at_least(1), effective=False),
+      at_least(1)),
     ConfigKey("consumer.heartbeat.interval.ms", INT, 5000, MEDIUM,
       "Time between heartbeats that members of a consumer group are told to keep.",
-      at_least(1), effective=False),
+      at_least(1)),
     ConfigKey("consumer.assignment.interval.ms", INT, 1000, MEDIUM,
       "Time between two assignments of a consumer group at least.",
-      at_least(0), effective=False),
+      at_least(0)),
     ConfigKey("share.session.timeout.ms", INT, 45_000, MEDIUM,
       "Silence after which a member of a share group is removed.",
       at_least(1), effective=False),
@@ -111,7 +111,7 @@ GROUP_SYNONYMS: dict[str, str] = {
 """The broker key that a group key falls back on."""
 
 # Key, and the broker keys that bound it from below and above.
-_BOUNDS: tuple[tuple[str, str | None, str], ...] = (
+GROUP_BOUNDS: tuple[tuple[str, str | None, str], ...] = (
     *(
         (
             f"{kind}.{rest}",
@@ -173,7 +173,7 @@ def validate_group_configs(broker: BrokerConfig, overrides: Mapping[str, str | N
         values = group_config(broker, {name: value for name, value in overrides.items() if value is not None})
     except ConfigError as error:
         raise _invalid(str(error)) from None
-    for name, least, greatest in _BOUNDS:
+    for name, least, greatest in GROUP_BOUNDS:
         if least is not None and values[name] < broker[least]:
             raise _invalid(f"{name} must be greater than or equal to {least}")
         if values[name] > broker[greatest]:

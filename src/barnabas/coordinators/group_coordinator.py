@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import logging
 import os
+from base64 import urlsafe_b64encode
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from barnabas.coordinators.coordinator_topic import CoordinatorTopic
+from barnabas.coordinators.group.consumer.heartbeat import HeartbeatClient, check_heartbeat
+from barnabas.coordinators.group.consumer.state import ConsumerGroupState
+from barnabas.coordinators.group.consumer.topics import TopicCatalog
 from barnabas.coordinators.group.counters import GroupCounters
 from barnabas.coordinators.group.describe import GroupFilter
 from barnabas.coordinators.group.join import Joining
@@ -25,6 +29,7 @@ from barnabas.coordinators.hosted_shard import coordinator_error
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.coordinators.runtime import CoordinatorRuntime, RuntimeSettings
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.metadata.features import GROUP_VERSION, GROUP_VERSION_FEATURE
 from barnabas.metadata.identifiers import CONSUMER_OFFSETS_TOPIC
 from barnabas.wire.messages.delete_groups import DeleteGroupsResponse
 
@@ -42,6 +47,11 @@ if TYPE_CHECKING:
     from barnabas.metadata.image import MetadataImage
     from barnabas.metrics import Registry
     from barnabas.replication.partition import Partition
+    from barnabas.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+    from barnabas.wire.messages.consumer_group_heartbeat import (
+        ConsumerGroupHeartbeatRequest,
+        ConsumerGroupHeartbeatResponse,
+    )
     from barnabas.wire.messages.describe_groups import DescribeGroupsResponse
     from barnabas.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
     from barnabas.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
@@ -75,6 +85,7 @@ class GroupCoordinator:
     """
 
     __slots__ = (
+        "_catalog",
         "_config",
         "_controller",
         "_loop",
@@ -98,7 +109,8 @@ class GroupCoordinator:
         self._config = config
         self._loop = loop
         self._random_bytes = random_bytes
-        self._settings = GroupSettings.of(config)
+        self._catalog = TopicCatalog(controller.image)
+        self._settings = GroupSettings.of(config, controller.image)
         counters = GroupCounters() if metrics is None else GroupCounters.of(metrics)
         self._topic = CoordinatorTopic(
             CONSUMER_OFFSETS_TOPIC,
@@ -108,7 +120,7 @@ class GroupCoordinator:
         )
         self.runtime: CoordinatorRuntime[GroupShard] = CoordinatorRuntime(
             CONSUMER_OFFSETS_TOPIC,
-            new_shard=lambda: GroupShard(self._settings, counters),
+            new_shard=lambda: GroupShard(self._settings, counters, self._catalog),
             partition_count=lambda: self._topic.partition_count,
             settings=RuntimeSettings(
                 load_chunk_bytes=min(config["offsets.load.buffer.size"], _LOAD_CHUNK_BYTES_MAX),
@@ -130,17 +142,29 @@ class GroupCoordinator:
             self.runtime.on_leadership(partition)
 
     def on_metadata(self, image: MetadataImage, delta: MetadataDelta) -> None:
-        """Follows changed settings, and forgets the offsets of deleted topics."""
+        """Follows changed settings, tells groups of changed topics, and forgets the offsets of deleted ones."""
         self._topic.follow(image)
+        self._catalog.update(image, delta)
         if delta.changed_configs:
             self._configure()
+        changed = [
+            *[topic.name for topic in delta.created_topics.values()],
+            *[topic.name for topic, _ in delta.changed_topics.values()],
+            *[topic.name for topic in delta.deleted_topics.values()],
+        ]
+        if delta.changed_brokers:
+            # A rack may have changed, and with it what every topic looks like.
+            changed = list(image.topics)
+        if changed:
+            for hosted in self.runtime:
+                hosted.shard.on_topics_changed(changed)
         if delta.deleted_topics:
             topics = {topic.name: topic_id for topic_id, topic in delta.deleted_topics.items()}
             for hosted in self.runtime:
                 hosted.run_unasked(lambda shard, _: shard.on_topics_deleted(topics))
 
     def _configure(self) -> None:
-        settings = GroupSettings.of(self._config)
+        settings = GroupSettings.of(self._config, self._controller.image)
         if settings != self._settings:
             self._settings = settings
             for hosted in self.runtime:
@@ -240,6 +264,37 @@ class GroupCoordinator:
         _check_group_id(group_id)
         return self._shard(group_id).write(lambda shard, now: shard.leave(group_id, identities, now))
 
+    @property
+    def serves_consumer_groups(self) -> bool:
+        """Whether the cluster has agreed on groups of KIP-848, and the configuration has them."""
+        return (
+            self._controller.image.features.get(GROUP_VERSION_FEATURE, 0) >= GROUP_VERSION
+            and "consumer" in self._config["group.coordinator.rebalance.protocols"]
+        )
+
+    def consumer_heartbeat(
+        self,
+        request: ConsumerGroupHeartbeatRequest,
+        version: int,
+        client_id: str | None,
+        client_address: str,
+    ) -> ConsumerGroupHeartbeatResponse | asyncio.Future[ConsumerGroupHeartbeatResponse]:
+        """ConsumerGroupHeartbeat.
+
+        Raises:
+            KafkaError: as `check_heartbeat`, `ConsumerGroups.heartbeat` and `CoordinatorRuntime.shard_for`; INVALID_REQUEST for a name
+                that is too long.
+        """
+        check_heartbeat(request, version, self._settings.consumer.assignors)
+        for name in (request.member_id, request.instance_id, client_id):
+            _check_member_name(name or "")
+        client = HeartbeatClient(
+            client_id or "", f"/{client_address}", "" if request.member_id else self._random_id()
+        )
+        return self._shard(request.group_id).write(
+            lambda shard, now: shard.consumer_heartbeat(request, client, now)
+        )
+
     # ----- offsets
 
     def commit_offsets(
@@ -321,6 +376,7 @@ class GroupCoordinator:
 
         Raises:
             KafkaError: NOT_COORDINATOR or COORDINATOR_LOAD_IN_PROGRESS. Clients before 3.9 know no other that is worth a retry.
+                For a member of a consumer group, UNKNOWN_MEMBER_ID and STALE_MEMBER_EPOCH.
         """
         hosted = self._shard(request.group_id)
         response = hosted.read().fetch_offsets(request, require_stable=require_stable)
@@ -359,6 +415,21 @@ class GroupCoordinator:
         """DescribeGroups, for one group; raises as `CoordinatorRuntime.shard_for`."""
         return self._shard(group_id).read().describe_group(group_id, version)
 
+    def describe_consumer_group(
+        self, group_id: str
+    ) -> (
+        ConsumerGroupDescribeResponse.DescribedGroup
+        | asyncio.Future[ConsumerGroupDescribeResponse.DescribedGroup]
+    ):
+        """ConsumerGroupDescribe, for one group; what it says is committed for good.
+
+        Raises:
+            KafkaError: INVALID_GROUP_ID, or that of `CoordinatorRuntime.shard_for`.
+        """
+        _check_group_id(group_id)
+        hosted = self._shard(group_id)
+        return hosted.when_committed(hosted.read().describe_consumer_group(group_id))
+
     def delete_groups(
         self, group_ids: Iterable[str]
     ) -> (
@@ -392,6 +463,10 @@ class GroupCoordinator:
 
     # ----- what else
 
+    def _random_id(self) -> str:
+        """A random id as Kafka writes them, 22 characters of URL-safe base64."""
+        return urlsafe_b64encode(self._random_bytes(16)).rstrip(b"=").decode()
+
     def _random_uuid(self) -> str:
         """A random UUID (RFC 9562, version 4) as text."""
         number = int.from_bytes(self._random_bytes(16), "big")
@@ -413,8 +488,14 @@ class GroupCoordinator:
             metrics.gauge_function(
                 f"{prefix}numgroups{state.value.lower()}", partial(self._count_groups, state)
             )
+        for consumer_state in ConsumerGroupState:
+            metrics.gauge_function(
+                "kafka_server_group_coordinator_metrics_consumer_group_count",
+                partial(self._count_groups, consumer_state),
+                state=consumer_state.value.lower(),
+            )
 
-    def _count_groups(self, state: GroupState) -> int:
+    def _count_groups(self, state: GroupState | ConsumerGroupState) -> int:
         return sum(group.state is state for hosted in self.runtime for group in hosted.shard.groups.values())
 
 

@@ -8,7 +8,7 @@ committed for good. See `coordinators.group.commit`.
     6   flexible       7   only stable offsets: UNSTABLE_OFFSET_COMMIT while a transaction may move one (KIP-447)
     8   several groups (KIP-709)      9   member id and epoch, for groups of KIP-848             10  topic ids in place of names
 
-Deliberately not done: member id and epoch are not looked at, since classic groups have no use for them.
+Member id and epoch are looked at where the group is one of KIP-848; classic groups have no use for them.
 """
 
 from __future__ import annotations

@@ -106,6 +106,8 @@ HANDLERS: dict[int, HandlerEntry] = {
     64: HandlerEntry("unregister_broker", 0, 0),
     65: HandlerEntry("describe_transactions", 0, 0),
     66: HandlerEntry("list_transactions", 0, 1),
+    68: HandlerEntry("consumer_group_heartbeat", 0, 1),
+    69: HandlerEntry("consumer_group_describe", 0, 1),
     74: HandlerEntry("list_config_resources", 0, 1),
     75: HandlerEntry("describe_topic_partitions", 0, 0),
     80: HandlerEntry("add_raft_voter", 0, 1),

@@ -1,8 +1,8 @@
 """Features whose level a whole cluster agrees on (KIP-584): what this broker supports, and what a new cluster starts with.
 
-A feature stands here once the broker does what the level promises: `group.version` (KIP-848), share groups, streams groups and
-eligible leader replicas join when they are built. A cluster that has no level of such a feature gets its initial one when a
-version that knows it starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
+A feature stands here once the broker does what the level promises: share groups, streams groups and eligible leader replicas
+join when they are built. A cluster that has no level of such a feature gets its initial one when a version that knows it
+starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final
 
 __all__ = [
     "DEPENDENCIES",
+    "GROUP_VERSION",
+    "GROUP_VERSION_FEATURE",
     "INITIAL_FEATURES",
     "METADATA_CHANGES",
     "METADATA_VERSION",
@@ -28,15 +30,21 @@ TRANSACTION_VERSION_FEATURE: Final = "transaction.version"
 TRANSACTION_VERSION: Final = 2
 """Each transaction has an epoch of its own, and partitions join it with their first record (KIP-890)."""
 
+GROUP_VERSION_FEATURE: Final = "group.version"
+GROUP_VERSION: Final = 1
+"""Consumer groups whose assignment the broker computes (KIP-848)."""
+
 SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {
     METADATA_VERSION_FEATURE: (7, METADATA_VERSION),
     TRANSACTION_VERSION_FEATURE: (0, TRANSACTION_VERSION),
+    GROUP_VERSION_FEATURE: (0, GROUP_VERSION),
 }
 """The lowest and the highest level of each feature that this broker can work at."""
 
 INITIAL_FEATURES: Final[dict[str, int]] = {
     METADATA_VERSION_FEATURE: METADATA_VERSION,
     TRANSACTION_VERSION_FEATURE: TRANSACTION_VERSION,
+    GROUP_VERSION_FEATURE: GROUP_VERSION,
 }
 """The levels of a new cluster, and of one that a version without the feature made."""
 

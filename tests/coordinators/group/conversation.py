@@ -42,9 +42,11 @@ class Waiter:
 class Coordinator:
     """A shard with the smallest possible runtime. `hold_commits` keeps written records uncommitted until `commit()`."""
 
-    def __init__(self, **settings):
-        self.shard = GroupShard(GroupSettings(**settings))
+    def __init__(self, topics=None, **settings):
+        self.shard = GroupShard(GroupSettings(**settings), topics=topics)
         self.log = []
+        self.background = []
+        self.hold_background = False
         self.ms = 0
         self.hold_commits = False
         self.fail_appends_with = None
@@ -73,6 +75,11 @@ class Coordinator:
             if result.replay:
                 self.shard.replay(len(self.log), -1, -1, key, value)
             self.log.append((key, value))
+        if result.appended is not None:
+            result.appended(self.now)
+        self.background += result.background
+        if not self.hold_background:
+            self.work()
         if result.completion is not None:
             self._uncommitted.append(result.completion)
             if not self.hold_commits:
@@ -82,6 +89,12 @@ class Coordinator:
     def _follow(self, result):
         if result is not None:
             self.run(result)
+
+    def work(self):
+        """What was left to worker threads is done."""
+        while self.background:
+            work = self.background.pop(0)
+            self.run(work.finish(work.compute(), self.now))
 
     def commit(self):
         """All that was written is committed."""
@@ -110,7 +123,7 @@ class Coordinator:
 
     def replayed(self):
         """What another broker makes of the log."""
-        other = Coordinator()
+        other = Coordinator(self.shard.topics)
         other.shard.settings = self.shard.settings
         for offset, (key, value) in enumerate(self.log):
             other.shard.replay(offset, -1, -1, key, value)

@@ -21,8 +21,8 @@ __all__ = ["KEYS"]
 # fmt: off
 KEYS = (
     ConfigKey("group.coordinator.rebalance.protocols", LIST, ("classic", "consumer", "streams"), MEDIUM,
-      "Kinds of groups that are served: classic, consumer, share, streams.",
-      list_of("consumer", "classic", "share", "streams"), effective=False),
+      "Kinds of groups that are served: classic, consumer, share, streams. Without consumer, groups of KIP-848 are refused.",
+      list_of("consumer", "classic", "share", "streams")),
     ConfigKey("group.coordinator.threads", INT, 4, HIGH,
       "Threads that run group coordinators.",
       at_least(1), effective=False),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from barnabas.coordinators.group.consumer.commit import check_consumer_commit, check_consumer_fetch
+from barnabas.coordinators.group.consumer.group import ConsumerGroup
 from barnabas.coordinators.group.offsets import CommittedOffset
 from barnabas.coordinators.group.records import OffsetRecordWriter, offset_tombstone
 from barnabas.coordinators.group.state import GroupState
@@ -18,6 +20,8 @@ from barnabas.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchR
 from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from barnabas.coordinators.group.group import ClassicGroup
     from barnabas.coordinators.group.offsets import Offsets
     from barnabas.coordinators.group.settings import GroupSettings
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_commit",
+    "check_fetch",
     "check_transactional_commit",
     "commit_offsets",
     "commit_transactional_offsets",
@@ -50,14 +55,28 @@ _FetchedPartition = OffsetFetchResponse.OffsetFetchResponsePartitions
 
 
 def check_commit(
-    group: ClassicGroup | None, request: OffsetCommitRequest, version: int, now_ms: float
-) -> None:
-    """Whether the commit may go ahead; a member's commit is a sign of life.
+    group: ClassicGroup | ConsumerGroup | None, request: OffsetCommitRequest, version: int, now_ms: float
+) -> Callable[[bytes, int], None] | None:
+    """Whether the commit may go ahead; gives what each partition (topic id, index) is to be checked with, if anything.
+
+    A commit of a classic group's member is a sign of life.
 
     Raises:
         KafkaError: UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_INSTANCE_ID, REBALANCE_IN_PROGRESS, or GROUP_ID_NOT_FOUND from
-            version 9 on.
+            version 9 on; and those of `check_consumer_commit`.
     """
+    generation_id = request.generation_id_or_member_epoch
+    if isinstance(group, ConsumerGroup):
+        return check_consumer_commit(
+            group, request.member_id, request.group_instance_id, generation_id, version
+        )
+    _check_classic_commit(group, request, version, now_ms)
+    return None
+
+
+def _check_classic_commit(
+    group: ClassicGroup | None, request: OffsetCommitRequest, version: int, now_ms: float
+) -> None:
     generation_id = request.generation_id_or_member_epoch
     if group is None:
         if generation_id < 0:
@@ -82,14 +101,22 @@ def check_commit(
     group.touch(member, now_ms)
 
 
-def check_transactional_commit(group: ClassicGroup | None, request: TxnOffsetCommitRequest) -> None:
+def check_transactional_commit(
+    group: ClassicGroup | ConsumerGroup | None,
+    request: TxnOffsetCommitRequest,
+    id_of: Callable[[str], bytes | None],
+) -> None:
     """Whether a producer may commit on behalf of a group, or of one of its members (KIP-447).
 
-    A rebalance does not stop it, as it would stop a member: its transaction may have to end before the rebalance can.
+    A rebalance does not stop it, as it would stop a member: its transaction may have to end before the rebalance can. `id_of`
+    gives the id of a topic, None if it does not exist.
 
     Raises:
         KafkaError: UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_INSTANCE_ID.
     """
+    if isinstance(group, ConsumerGroup):
+        _check_transaction_of_consumer_group(group, request, id_of)
+        return
     generation_id = request.generation_id
     if group is None:
         if generation_id >= 0:
@@ -101,6 +128,28 @@ def check_transactional_commit(group: ClassicGroup | None, request: TxnOffsetCom
         group.check_member(request.member_id, request.group_instance_id, "commit offsets in a transaction")
         if generation_id != group.generation_id:
             raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+
+
+def _check_transaction_of_consumer_group(
+    group: ConsumerGroup, request: TxnOffsetCommitRequest, id_of: Callable[[str], bytes | None]
+) -> None:
+    try:
+        check_partition = check_consumer_commit(
+            group, request.member_id, request.group_instance_id, request.generation_id, None
+        )
+        if check_partition is None:
+            return
+        for topic in request.topics:
+            topic_id = id_of(topic.name)
+            if topic_id is None:
+                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+            for partition in topic.partitions:
+                check_partition(topic_id, partition.partition_index)
+    except KafkaError as error:
+        if error.code is ErrorCode.STALE_MEMBER_EPOCH:
+            # Producers know generations alone.
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION) from None
+        raise
 
 
 def commit_transactional_offsets(
@@ -135,9 +184,12 @@ def commit_transactional_offsets(
 
 
 def commit_offsets(
-    request: OffsetCommitRequest, settings: GroupSettings, now_ms: int
+    request: OffsetCommitRequest,
+    settings: GroupSettings,
+    now_ms: int,
+    check_partition: Callable[[bytes, int], None] | None = None,
 ) -> tuple[OffsetCommitResponse, list[CoordinatorRecord]]:
-    """The answer, and the records of all partitions whose metadata is not too long."""
+    """The answer, and the records of all partitions whose metadata is not too long; raises what `check_partition` does."""
     group_id = request.group_id
     metadata_max_length = settings.offset_metadata_max_bytes
     retention_ms = request.retention_time_ms
@@ -156,6 +208,8 @@ def commit_offsets(
             if len(metadata) > metadata_max_length:
                 error = ErrorCode.OFFSET_METADATA_TOO_LARGE
             else:
+                if check_partition is not None:
+                    check_partition(topic_id, index)
                 timestamp_ms = partition.commit_timestamp
                 offset = CommittedOffset(
                     partition.committed_offset,
@@ -172,6 +226,18 @@ def commit_offsets(
 
 
 # ----- fetching
+
+
+def check_fetch(
+    group: ClassicGroup | ConsumerGroup | None, request: OffsetFetchRequest.OffsetFetchRequestGroup
+) -> None:
+    """Whether the offsets may be fetched: members of a consumer group must be up to date.
+
+    Raises:
+        KafkaError: as `check_consumer_fetch`.
+    """
+    if isinstance(group, ConsumerGroup):
+        check_consumer_fetch(group, request.member_id, request.member_epoch)
 
 
 def fetch_offsets(
@@ -234,14 +300,18 @@ def _unstable(index: int) -> _FetchedPartition:
 
 
 def delete_offsets(
-    group: ClassicGroup, offsets: Offsets, request: OffsetDeleteRequest
+    group: ClassicGroup | ConsumerGroup, offsets: Offsets, request: OffsetDeleteRequest
 ) -> tuple[OffsetDeleteResponse, list[CoordinatorRecord]]:
     """Removes offsets of topics that the group does not subscribe to.
 
     Raises:
         KafkaError: NON_EMPTY_GROUP if the group is alive and its subscriptions can not be known.
     """
-    if group.state is not GroupState.EMPTY and not group.uses_consumer_protocol:
+    if (
+        not isinstance(group, ConsumerGroup)
+        and group.state is not GroupState.EMPTY
+        and not group.uses_consumer_protocol
+    ):
         raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
     group_id = request.group_id
     records: list[CoordinatorRecord] = []

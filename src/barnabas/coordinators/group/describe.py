@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from barnabas.coordinators.group.consumer.describe import CONSUMER, listed_consumer_group
+from barnabas.coordinators.group.consumer.group import ConsumerGroup
 from barnabas.coordinators.group.state import GroupState
 from barnabas.errors import ErrorCode
 from barnabas.wire.messages.describe_groups import DescribeGroupsResponse
@@ -42,12 +44,16 @@ def describe(group: ClassicGroup) -> DescribeGroupsResponse.DescribedGroup:
     )
 
 
-def describe_missing(group_id: str, version: int) -> DescribeGroupsResponse.DescribedGroup:
-    """A group that does not exist: dead, and from version 6 on an error too (KIP-1043)."""
+def describe_missing(
+    group_id: str, version: int, *, exists: bool = False
+) -> DescribeGroupsResponse.DescribedGroup:
+    """A group that does not exist, or is none of the classic ones: dead, and from version 6 on an error too (KIP-1043)."""
     described = DescribeGroupsResponse.DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
     if version >= _NOT_FOUND_FROM:
         described.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-        described.error_message = f"Group {group_id} not found."
+        described.error_message = (
+            f"Group {group_id} is not a classic group." if exists else f"Group {group_id} not found."
+        )
     return described
 
 
@@ -60,15 +66,17 @@ class GroupFilter:
         self._states = frozenset(state.strip().lower() for state in states)
         self._types = frozenset(kind.strip().lower() for kind in types)
 
-    def matches(self, group: ClassicGroup) -> bool:
+    def matches(self, group: ClassicGroup | ConsumerGroup) -> bool:
         """Whether the group is asked for."""
-        if self._types and CLASSIC not in self._types:
+        if self._types and (CONSUMER if isinstance(group, ConsumerGroup) else CLASSIC) not in self._types:
             return False
         return not self._states or group.state.value.lower() in self._states
 
 
-def listed(group: ClassicGroup) -> ListGroupsResponse.ListedGroup:
+def listed(group: ClassicGroup | ConsumerGroup) -> ListGroupsResponse.ListedGroup:
     """One line of the list of groups."""
+    if isinstance(group, ConsumerGroup):
+        return listed_consumer_group(group)
     return ListGroupsResponse.ListedGroup(
         group_id=group.group_id,
         protocol_type=group.protocol_type or "",

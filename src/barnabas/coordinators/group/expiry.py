@@ -2,6 +2,7 @@
 
     a group without members            the retention after it became empty
     a live group of consumers          the retention after the commit, for topics it no longer subscribes to
+    a consumer group                   the retention after the commit, for topics it does not subscribe to
     any other live group               never
     a simple group                     the retention after the commit
     an offset with a time of its own   at that time (clients that sent OffsetCommit 2-4 with a retention time)
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from barnabas.coordinators.group.consumer.group import ConsumerGroup
+from barnabas.coordinators.group.consumer.records import group_tombstones
 from barnabas.coordinators.group.records import group_tombstone, offset_tombstone
 from barnabas.coordinators.group.state import GroupState
 
@@ -27,7 +30,7 @@ __all__ = ["expire_group", "topics_deleted"]
 
 
 def expire_group(
-    group: ClassicGroup, offsets: Offsets, now_ms: int, retention_ms: int
+    group: ClassicGroup | ConsumerGroup, offsets: Offsets, now_ms: int, retention_ms: int
 ) -> list[CoordinatorRecord]:
     """Tombstones for what has expired."""
     group_id = group.group_id
@@ -37,11 +40,7 @@ def expire_group(
     if committed:
         if not _may_expire(group):
             return []
-        since_empty_ms = (
-            group.state_timestamp_ms
-            if group.state is GroupState.EMPTY and group.protocol_type is not None
-            else None
-        )
+        since_empty_ms = _since_empty_ms(group)
         for topic, partitions in committed.items():
             in_use = group.is_subscribed_to(topic)
             for partition, offset in partitions.items():
@@ -53,17 +52,26 @@ def expire_group(
                     records.append(offset_tombstone(group_id, topic, partition))
                 else:
                     all_expired = False
-    if (
-        all_expired
-        and group.state is GroupState.EMPTY
-        and not group.pending_members
-        and not offsets.has_open_transactions(group_id)
-    ):
-        records.append(group_tombstone(group_id))
+    if all_expired and not group.members and not offsets.has_open_transactions(group_id):
+        if isinstance(group, ConsumerGroup):
+            records += group_tombstones(group)
+        elif group.state is GroupState.EMPTY and not group.pending_members:
+            records.append(group_tombstone(group_id))
     return records
 
 
-def _may_expire(group: ClassicGroup) -> bool:
+def _since_empty_ms(group: ClassicGroup | ConsumerGroup) -> int | None:
+    """When the group's members went, where that counts and not the time of the commit."""
+    if isinstance(group, ConsumerGroup):
+        return None
+    if group.state is GroupState.EMPTY and group.protocol_type is not None:
+        return group.state_timestamp_ms
+    return None
+
+
+def _may_expire(group: ClassicGroup | ConsumerGroup) -> bool:
+    if isinstance(group, ConsumerGroup):
+        return True
     if group.protocol_type is None or group.state is GroupState.EMPTY:
         return True
     return group.state is GroupState.STABLE and group.subscribed_topics is not None

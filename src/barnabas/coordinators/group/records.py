@@ -6,7 +6,7 @@
     0x0000 LegacyOffsetCommitKey                 (read only: as 0x0001)
 
 A key begins with its record type as int16, a value with its version as int16; no value is a tombstone. All lower versions of the
-values are read. Record types of other kinds of groups are passed over.
+values are read. The records of consumer groups are in `consumer/records.py`; those of other kinds of groups are passed over.
 
 Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kafka 4.3.
 """
@@ -17,6 +17,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from barnabas.coordinators.group.consumer.records import CONSUMER_GROUP_KEYS
 from barnabas.errors import DecodeError
 from barnabas.wire.messages.group.group_metadata_key import GroupMetadataKey
 from barnabas.wire.messages.group.group_metadata_value import GroupMetadataValue
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from barnabas.coordinators.group.group import ClassicGroup
     from barnabas.coordinators.group.offsets import CommittedOffset
     from barnabas.coordinators.shard import CoordinatorRecord
+    from barnabas.wire.message import Message
 
 __all__ = [
     "GROUP_METADATA",
@@ -65,10 +67,10 @@ _NO_EXPIRY = -1
 
 
 class RecordType(NamedTuple):
-    """A decoded key: its record type, and the key where the type is one of a classic group's, else None."""
+    """A decoded key: its record type, and the key where the type is one of a classic or consumer group's, else None."""
 
     number: int
-    key: OffsetCommitKey | GroupMetadataKey | None
+    key: Message | None
 
 
 # ----- writing
@@ -183,7 +185,8 @@ def decode_key(key: bytes) -> RecordType:
         return RecordType(number, OffsetCommitKey.decode(key, 0, 2))
     if number == GROUP_METADATA:
         return RecordType(number, GroupMetadataKey.decode(key, 0, 2))
-    return RecordType(number, None)
+    message = CONSUMER_GROUP_KEYS.get(number)
+    return RecordType(number, None if message is None else message.decode(key, 0, 2))
 
 
 def is_offset_key(key: bytes) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from barnabas.coordinators.group.consumer.settings import ConsumerSettings
 
 if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
+    from barnabas.metadata.image import MetadataImage
 
 __all__ = ["GroupSettings"]
 
@@ -27,6 +30,7 @@ class GroupSettings:
         offset_metadata_max_bytes: The longest text that may come with a committed offset.
         offsets_retention_ms: How long offsets outlive their group (`offsets.retention.minutes`).
         offsets_retention_check_interval_ms: How often offsets are looked over.
+        consumer: What holds for consumer groups.
         group_max_pending_members: Members of one group that were given an id and have not come back with it.
     """
 
@@ -38,12 +42,14 @@ class GroupSettings:
     offset_metadata_max_bytes: int = 4_096
     offsets_retention_ms: int = 10_080 * _MS_PER_MINUTE
     offsets_retention_check_interval_ms: int = 600_000
+    consumer: ConsumerSettings = field(default_factory=ConsumerSettings)
     group_max_pending_members: int = 10_000
 
     @classmethod
-    def of(cls, config: BrokerConfig) -> GroupSettings:
-        """The settings that a broker's configuration gives."""
+    def of(cls, config: BrokerConfig, image: MetadataImage) -> GroupSettings:
+        """The settings that a broker's configuration gives, and those of the groups in the image."""
         return cls(
+            consumer=ConsumerSettings.of(config, image),
             group_max_size=config["group.max.size"],
             group_min_session_timeout_ms=config["group.min.session.timeout.ms"],
             group_max_session_timeout_ms=config["group.max.session.timeout.ms"],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from barnabas.coordinators.group.commit import (
     check_commit,
+    check_fetch,
     check_transactional_commit,
     commit_offsets,
     commit_transactional_offsets,
@@ -19,6 +20,15 @@ from barnabas.coordinators.group.commit import (
     delete_offsets,
     fetch_offsets,
 )
+from barnabas.coordinators.group.consumer.describe import (
+    describe_consumer_group,
+    describe_not_consumer,
+)
+from barnabas.coordinators.group.consumer.group import ConsumerGroup
+from barnabas.coordinators.group.consumer.groups import ConsumerGroups
+from barnabas.coordinators.group.consumer.records import group_tombstones
+from barnabas.coordinators.group.consumer.state import ConsumerGroupState
+from barnabas.coordinators.group.consumer.topics import TopicCatalog
 from barnabas.coordinators.group.counters import GroupCounters
 from barnabas.coordinators.group.describe import GroupFilter, describe, describe_missing, listed
 from barnabas.coordinators.group.effects import Effects
@@ -36,6 +46,7 @@ from barnabas.coordinators.group.sync import sync
 from barnabas.coordinators.group.timeouts import on_deadline
 from barnabas.coordinators.shard import CoordinatorResult
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metadata.image import MetadataImage
 from barnabas.wire.messages.delete_groups import DeleteGroupsResponse
 from barnabas.wire.messages.group.group_metadata_key import GroupMetadataKey
 from barnabas.wire.messages.group.group_metadata_value import GroupMetadataValue
@@ -48,8 +59,14 @@ from barnabas.wire.messages.sync_group import SyncGroupResponse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from barnabas.coordinators.group.consumer.heartbeat import HeartbeatClient
     from barnabas.coordinators.group.settings import GroupSettings
     from barnabas.coordinators.shard import Answer, Completion, CoordinatorRecord, Now
+    from barnabas.wire.messages.consumer_group_describe import ConsumerGroupDescribeResponse
+    from barnabas.wire.messages.consumer_group_heartbeat import (
+        ConsumerGroupHeartbeatRequest,
+        ConsumerGroupHeartbeatResponse,
+    )
     from barnabas.wire.messages.describe_groups import DescribeGroupsResponse
     from barnabas.wire.messages.leave_group import LeaveGroupRequest
     from barnabas.wire.messages.list_groups import ListGroupsResponse
@@ -76,6 +93,8 @@ class GroupShard:
         groups: By group id.
         offsets: What they have committed.
         counters: What is counted for all shards of a broker together.
+        topics: What there is to subscribe to, for all shards of a broker.
+        consumers: What is done for consumer groups.
     """
 
     __slots__ = (
@@ -83,16 +102,25 @@ class GroupShard:
         "_cleanup_ms",
         "_deadlines",
         "_unknown_types",
+        "consumers",
         "counters",
         "groups",
         "offsets",
         "settings",
+        "topics",
     )
 
-    def __init__(self, settings: GroupSettings, counters: GroupCounters | None = None) -> None:
+    def __init__(
+        self,
+        settings: GroupSettings,
+        counters: GroupCounters | None = None,
+        topics: TopicCatalog | None = None,
+    ) -> None:
         self.settings = settings
         self.counters = counters or GroupCounters()
-        self.groups: dict[str, ClassicGroup] = {}
+        self.topics = topics or TopicCatalog(MetadataImage(""))
+        self.consumers = ConsumerGroups(self)
+        self.groups: dict[str, ClassicGroup | ConsumerGroup] = {}
         self.offsets = Offsets()
         self._deadlines: list[tuple[float, str]] = []
         self._cleanup_ms = NEVER
@@ -106,6 +134,13 @@ class GroupShard:
         effects = Effects(now, self.settings)
         request = joining.request
         group = self.groups.get(request.group_id)
+        if isinstance(group, ConsumerGroup):
+            if group.members:
+                return self.consumers.join_classic(group, joining, now)
+            if request.member_id == UNKNOWN_MEMBER:
+                logger.info("empty consumer group becomes a classic group group=%s", request.group_id)
+                effects.records += group_tombstones(group)
+            group = None
         if group is None:
             if request.member_id != UNKNOWN_MEMBER:
                 effects.refuse_join(joining.waiter, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)
@@ -122,6 +157,8 @@ class GroupShard:
         if group is None:
             effects.refuse_sync(waiter, ErrorCode.UNKNOWN_MEMBER_ID)
             return effects.result(None)
+        if isinstance(group, ConsumerGroup):
+            return self.consumers.sync_classic(group, request, waiter, now)
         sync(group, request, waiter, effects)
         return self._finish(group, effects, None)
 
@@ -132,7 +169,17 @@ class GroupShard:
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
+        if isinstance(group, ConsumerGroup):
+            return self.consumers.heartbeat_classic(
+                group, member_id, group_instance_id, generation_id, now_ms
+            )
         return heartbeat(group, member_id, group_instance_id, generation_id, now_ms)
+
+    def consumer_heartbeat(
+        self, request: ConsumerGroupHeartbeatRequest, client: HeartbeatClient, now: Now
+    ) -> CoordinatorResult[ConsumerGroupHeartbeatResponse]:
+        """ConsumerGroupHeartbeat; raises KafkaError as `ConsumerGroups.heartbeat`."""
+        return self.consumers.heartbeat(request, client, now)
 
     def leave(
         self, group_id: str, identities: list[LeaveGroupRequest.MemberIdentity], now: Now
@@ -150,6 +197,8 @@ class GroupShard:
                 for identity in identities
             ]
             return effects.result(LeaveGroupResponse(members=unknown))
+        if isinstance(group, ConsumerGroup):
+            return self.consumers.leave_classic(group, identities, now)
         members = leave(group, identities, effects)
         return self._finish(group, effects, LeaveGroupResponse(members=members))
 
@@ -159,8 +208,8 @@ class GroupShard:
         self, request: OffsetCommitRequest, version: int, now: Now
     ) -> CoordinatorResult[OffsetCommitResponse]:
         """OffsetCommit of topics and partitions that exist; raises KafkaError as `commit.check_commit`."""
-        check_commit(self.groups.get(request.group_id), request, version, now.monotonic_ms)
-        response, records = commit_offsets(request, self.settings, now.wall_ms)
+        check_partition = check_commit(self.groups.get(request.group_id), request, version, now.monotonic_ms)
+        response, records = commit_offsets(request, self.settings, now.wall_ms, check_partition)
         self.counters.commits.add(len(records))
         return CoordinatorResult(response, records)
 
@@ -168,7 +217,7 @@ class GroupShard:
         self, request: TxnOffsetCommitRequest, now: Now
     ) -> CoordinatorResult[TxnOffsetCommitResponse]:
         """TxnOffsetCommit of topics and partitions that exist; raises KafkaError as `commit.check_transactional_commit`."""
-        check_transactional_commit(self.groups.get(request.group_id), request)
+        check_transactional_commit(self.groups.get(request.group_id), request, self.topics.id_of)
         response, records = commit_transactional_offsets(request, self.settings, now.wall_ms)
         self.counters.commits.add(len(records))
         return CoordinatorResult(response, records, atomic=True)
@@ -176,7 +225,8 @@ class GroupShard:
     def fetch_offsets(
         self, request: OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
     ) -> OffsetFetchResponse.OffsetFetchResponseGroup:
-        """OffsetFetch for one group; one that does not exist has committed nothing."""
+        """OffsetFetch for one group; one that does not exist has committed nothing. Raises KafkaError as `commit.check_fetch`."""
+        check_fetch(self.groups.get(request.group_id), request)
         return fetch_offsets(self.offsets, request, require_stable=require_stable)
 
     def delete_offsets(self, request: OffsetDeleteRequest) -> CoordinatorResult[OffsetDeleteResponse]:
@@ -187,6 +237,13 @@ class GroupShard:
         response, records = delete_offsets(group, self.offsets, request)
         self.counters.deletions.add(len(records))
         return CoordinatorResult(response, records)
+
+    def on_topics_changed(self, names: Iterable[str]) -> None:
+        """Has groups look at the topics that they subscribe to, if some of these changed."""
+        changed = set(names)
+        for group in self.groups.values():
+            if isinstance(group, ConsumerGroup) and any(map(group.is_subscribed_to, changed)):
+                group.request_refresh()
 
     def on_topics_deleted(self, topics: Mapping[str, bytes]) -> CoordinatorResult[None]:
         """Removes all offsets of topics (ids by name) that are gone."""
@@ -201,7 +258,16 @@ class GroupShard:
     def describe_group(self, group_id: str, version: int) -> DescribeGroupsResponse.DescribedGroup:
         """DescribeGroups, for one group."""
         group = self.groups.get(group_id)
-        return describe_missing(group_id, version) if group is None else describe(group)
+        if isinstance(group, ClassicGroup):
+            return describe(group)
+        return describe_missing(group_id, version, exists=group is not None)
+
+    def describe_consumer_group(self, group_id: str) -> ConsumerGroupDescribeResponse.DescribedGroup:
+        """ConsumerGroupDescribe, for one group."""
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            return describe_consumer_group(group, self.settings.consumer.assignors[0], self.topics)
+        return describe_not_consumer(group_id, exists=group is not None)
 
     def delete_groups(
         self, group_ids: Iterable[str]
@@ -214,13 +280,16 @@ class GroupShard:
             error = ErrorCode.NONE
             if group is None:
                 error = ErrorCode.GROUP_ID_NOT_FOUND
-            elif group.state is not GroupState.EMPTY:
+            elif group.state not in (GroupState.EMPTY, ConsumerGroupState.EMPTY):
                 error = ErrorCode.NON_EMPTY_GROUP
             else:
                 tombstones = delete_group_offsets(self.offsets, group_id)
                 self.counters.deletions.add(len(tombstones))
                 records += tombstones
-                records.append(group_tombstone(group_id))
+                if isinstance(group, ConsumerGroup):
+                    records += group_tombstones(group)
+                else:
+                    records.append(group_tombstone(group_id))
             results.append(DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error))
         return CoordinatorResult(results, records)
 
@@ -229,7 +298,7 @@ class GroupShard:
     def replay(
         self, offset: int, producer_id: int, producer_epoch: int, key: bytes, value: bytes | None
     ) -> None:
-        """Applies a record; DecodeError if it is one of a classic group's and does not parse."""
+        """Applies a record; DecodeError if it is one of a classic or consumer group's and does not parse."""
         del producer_epoch
         number, parsed = decode_key(key)
         if isinstance(parsed, OffsetCommitKey):
@@ -245,6 +314,8 @@ class GroupShard:
                 metadata = decode_value(value, GroupMetadataValue)
                 assert isinstance(metadata, GroupMetadataValue)
                 self.groups[parsed.group] = _restored(parsed.group, metadata)
+        elif parsed is not None:
+            self.consumers.replay(parsed, value)
         elif number not in self._unknown_types:
             self._unknown_types.add(number)
             logger.warning(
@@ -267,6 +338,9 @@ class GroupShard:
         results = []
         self._cleanup_ms = now.monotonic_ms + self.settings.offsets_retention_check_interval_ms
         for group in list(self.groups.values()):
+            if isinstance(group, ConsumerGroup):
+                self.consumers.on_loaded(group, now)
+                continue
             for member in group.members.values():
                 group.start_session(member, now.monotonic_ms, member.session_timeout_ms)
             effects = Effects(now, self.settings)
@@ -284,6 +358,8 @@ class GroupShard:
         answers: list[Answer] = []
         error = ErrorCode.NOT_COORDINATOR
         for group in self.groups.values():
+            if isinstance(group, ConsumerGroup):
+                continue  # nobody is kept waiting by it, but for records to be committed
             for member in group.members.values():
                 if member.join_waiter is not None:
                     response = JoinGroupResponse(member_id=member.member_id, error_code=error)
@@ -317,6 +393,9 @@ class GroupShard:
             if group is None or group.armed_ms != deadline_ms:
                 continue  # an entry that an earlier deadline overtook
             group.armed_ms = NEVER
+            if isinstance(group, ConsumerGroup):
+                yield self.consumers.on_deadline(group, now)
+                continue
             effects = Effects(now, self.settings)
             on_deadline(group, effects)
             group.wake_at(group.next_deadline_ms())
@@ -342,7 +421,7 @@ class GroupShard:
             self.arm(group)
         return result
 
-    def arm(self, group: ClassicGroup) -> None:
+    def arm(self, group: ClassicGroup | ConsumerGroup) -> None:
         """Has the group looked at when it wants to be, unless an earlier look is due anyway."""
         wanted_ms = group.wanted_ms
         group.wanted_ms = NEVER
