@@ -311,6 +311,35 @@ class TestTransactions:
         transactions.crash(recovery_point=0)
         assert transactions.log.aborted_transactions(0, 6) == [(1, 0), (3, 2)]
 
+    @pytest.mark.parametrize("has_snapshot", [True, False])
+    @pytest.mark.parametrize("damage", [b"\0\7" * 17, b"\0" * 20])
+    def test_a_damaged_index_is_rebuilt(self, transactions, damage, has_snapshot, caplog):
+        """The batches of the segment say what the index said, together with the transactions that were open before them."""
+        transactions.log.roll()
+        self.end(transactions, 3, is_commit=False)
+        transactions.log.close()
+        if not has_snapshot:
+            for name in transactions.names(".snapshot"):
+                (transactions.directory / name).unlink()
+        for name in transactions.names(".txnindex"):
+            (transactions.directory / name).write_bytes(damage)
+        transactions.log = transactions.open(clean=True, recovery_point=7)
+        log = transactions.log
+        assert log.aborted_transactions(0, 6) == [(1, 0), (3, 2)]
+        assert log.aborted_transactions(6, 7) == [(3, 2)]
+        assert "txnindex is damaged: rebuilt" in caplog.text
+        transactions.crash(recovery_point=0)
+        assert transactions.log.aborted_transactions(0, 6) == [(1, 0), (3, 2)]
+
+    def test_an_aborted_transaction_after_damage(self, transactions):
+        """The marker of another one finds the index damaged, and all are in it afterwards."""
+        transactions.log.close()
+        (name,) = transactions.names(".txnindex")
+        (transactions.directory / name).write_bytes(b"\0" * 20)
+        transactions.log = transactions.open(clean=True, recovery_point=6)
+        self.end(transactions, 3, is_commit=False)
+        assert transactions.log.aborted_transactions(0, 7) == [(1, 0), (3, 2)]
+
     def test_deleted_with_their_segment(self, transactions):
         """Once the segment is gone there is nothing to tell."""
         transactions.log.roll()

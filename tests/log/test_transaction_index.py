@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from barnabas.errors import StorageError
+from barnabas.errors import DecodeError
 from barnabas.log.files import Files
 from barnabas.log.transaction_index import AbortedTransaction, TransactionIndex
 
@@ -88,5 +88,5 @@ class TestTransactionIndex:
         """A torn entry, another version, a marker before the segment: the error names the file."""
         path.write_bytes(content)
         index = TransactionIndex(Files(), path, 100, size=len(content))
-        with pytest.raises(StorageError, match="txnindex"):
+        with pytest.raises(DecodeError, match="txnindex"):
             index.entries()

@@ -28,7 +28,6 @@ from barnabas.log.file_names import (
     LOG_SUFFIX,
     SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
-    TRANSACTION_INDEX_SUFFIX,
     parse_file_name,
     segment_file_name,
 )
@@ -38,7 +37,6 @@ from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
 from barnabas.log.recovery import find_recovery_start, recover_segment, replay_producers
 from barnabas.log.segment import Segment
 from barnabas.log.time_index import ENTRY_SIZE as TIME_ENTRY_SIZE
-from barnabas.log.transaction_index import ENTRY_SIZE as TRANSACTION_ENTRY_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +52,6 @@ logger = logging.getLogger(__name__)
 _ENTRY_SIZES = {
     INDEX_SUFFIX: OFFSET_ENTRY_SIZE,
     TIME_INDEX_SUFFIX: TIME_ENTRY_SIZE,
-    TRANSACTION_INDEX_SUFFIX: TRANSACTION_ENTRY_SIZE,
 }
 _REQUIRED_INDEXES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX)
 
@@ -314,7 +311,9 @@ def _recover(
             known = max(start_offset, start.offset, loaded.recovery_point)
             _load_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
         producers.map_end_offset = max(start.offset, producers.map_end_offset)
-        recovered = recover_segment(segment, start, producers=producers, epochs=epochs)
+        recovered = recover_segment(
+            segment, start, producers=producers, epochs=epochs, earlier=segments[:index]
+        )
         if index == first and index + 1 < len(segments):
             # No flush to come does, since it begins at the recovery point.
             _sync_indexes(private, segment)

@@ -11,9 +11,11 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError, StorageError
+from barnabas.log.producer_snapshot import snapshot_file_name
 from barnabas.log.recovery import recover_segment
 from barnabas.log.segment import Segment, roll_jitter_ms
 from barnabas.log.segments import Segments, rename_to_deleted
+from barnabas.log.transaction_repair import rebuild_transaction_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,13 +322,7 @@ class LocalLog:
         self._check_online()
         if up_to_offset is not None:
             end_offset = min(end_offset, up_to_offset)
-        found: list[AbortedTransaction] = []
-        try:
-            for segment in self._segments.starting_at(start_offset):
-                if segment.transaction_index.collect(start_offset, end_offset, found):
-                    break
-        except OSError as error:
-            raise self.fail(error) from error
+        found = self.aborted_between(start_offset, end_offset)
         return [(transaction.producer_id, transaction.first_offset) for transaction in found]
 
     def aborted_between(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
@@ -334,11 +330,29 @@ class LocalLog:
         found: list[AbortedTransaction] = []
         try:
             for segment in self._segments.starting_at(start_offset):
-                if segment.transaction_index.collect(start_offset, end_offset, found):
+                try:
+                    is_complete = segment.transaction_index.collect(start_offset, end_offset, found)
+                except DecodeError:
+                    self._rebuild_transaction_index(segment)
+                    is_complete = segment.transaction_index.collect(start_offset, end_offset, found)
+                if is_complete:
                     break
         except OSError as error:
             raise self.fail(error) from error
         return found
+
+    def _note_aborted(self, transaction: AbortedTransaction) -> None:
+        """An aborted transaction's marker was written to the active segment."""
+        try:
+            self._active.transaction_index.append(transaction)
+        except DecodeError:
+            self._rebuild_transaction_index(self._active)
+        self._has_aborted = True
+
+    def _rebuild_transaction_index(self, segment: Segment) -> None:
+        base_offset = segment.base_offset
+        earlier = [each for each in self._segments if each.base_offset < base_offset]
+        rebuild_transaction_index(segment, earlier, self.directory / snapshot_file_name(base_offset))
 
     # ----- timestamps
 

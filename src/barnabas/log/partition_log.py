@@ -338,7 +338,7 @@ class PartitionLog(TrackedLog):
                     header, base_offset, marker=marker, max_timestamp_ms=header.max_timestamp
                 )
                 if completed is not None and completed.is_aborted:
-                    self._active.transaction_index.append(
+                    self._note_aborted(
                         AbortedTransaction(
                             completed.producer_id,
                             completed.first_offset,
@@ -346,7 +346,6 @@ class PartitionLog(TrackedLog):
                             completed.last_stable_offset,
                         )
                     )
-                    self._has_aborted = True
             position += header.batch_length + 12
 
     # ----- ending

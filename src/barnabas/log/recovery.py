@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from barnabas.errors import DecodeError, StorageError
 from barnabas.log.end_marker import read_end_marker
 from barnabas.log.origin import Origin
+from barnabas.log.producer_snapshot import snapshot_file_name
 from barnabas.log.segment import MAX_RELATIVE_OFFSET
 from barnabas.log.time_index import NO_TIMESTAMP, TimestampOffset
 from barnabas.log.transaction_index import AbortedTransaction
+from barnabas.log.transaction_repair import rebuild_transaction_index
 from barnabas.records.batch import (
     ATTRIBUTES_POSITION,
     HEADER_SIZE,
@@ -34,7 +36,7 @@ from barnabas.records.batch import (
 from barnabas.records.checksum import crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from barnabas.log.files import File, Files
     from barnabas.log.leader_epochs import LeaderEpochs
@@ -159,6 +161,7 @@ def recover_segment(
     *,
     producers: ProducerState | None = None,
     epochs: LeaderEpochs | None = None,
+    earlier: Sequence[Segment] = (),
     cut: bool = True,
 ) -> RecoveredSegment:
     """Checks a segment's batches, cuts off what follows the last good one, and rebuilds its indexes.
@@ -168,6 +171,7 @@ def recover_segment(
         start: where to begin; None for the beginning.
         producers: is brought up to the segment's end, if given, from where it stands; the transaction index is as well.
         epochs: gets the leader epochs that it lacks, if given.
+        earlier: the segments before this one, in which transactions may have begun that end here.
         cut: whether to cut off what follows the last good batch; if not, it is only not in the indexes.
 
     Raises:
@@ -180,8 +184,11 @@ def recover_segment(
     else:
         segment.offset_index.entries.truncate(start.index_entries)
         segment.time_index.truncate_to(start.offset)
-    segment.transaction_index.drop_damaged()
+    transactions_are_damaged = False
     if producers is not None:
+        transactions_are_damaged = segment.transaction_index.is_damaged
+        if transactions_are_damaged:
+            segment.transaction_index.clear()
         segment.transaction_index.truncate_to(producers.map_end_offset)
     with segment.files.opened(segment.file.path) as file:
         scan = _Scan(segment, file, start, producers, epochs)
@@ -198,6 +205,9 @@ def recover_segment(
             segment.size = scan.valid_bytes
     segment.set_end(scan.next_offset, scan.max_timestamp, scan.valid_bytes - scan.indexed_position)
     segment.write_indexes()
+    if transactions_are_damaged:
+        snapshot = segment.directory / snapshot_file_name(segment.base_offset)
+        rebuild_transaction_index(segment, earlier, snapshot)
     if producers is not None:
         producers.map_end_offset = max(scan.next_offset, producers.map_end_offset)
     return RecoveredSegment(scan.next_offset, truncated_bytes, scan.reason)

@@ -524,6 +524,7 @@ class Segment:
             return self.next_offset
         self.offset_index.truncate_to(offset)
         self.time_index.truncate_to(offset)
+        self.transaction_index.drop_damaged()
         self.transaction_index.truncate_to(offset)
         self.files.truncate(self.file, place.position)
         self.size = place.position

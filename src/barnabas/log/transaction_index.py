@@ -20,7 +20,7 @@ import contextlib
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import DiskFullError, StorageError
+from barnabas.errors import DecodeError, DiskFullError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ class TransactionIndex:
         self._size = size + len(data)
 
     def entries(self) -> list[AbortedTransaction]:
-        """All entries, in the order of their markers; StorageError if the file is damaged."""
+        """All entries, in the order of their markers; DecodeError if the file is damaged."""
         return list(self._load())
 
     def _load(self) -> list[AbortedTransaction]:
@@ -108,17 +108,21 @@ class TransactionIndex:
 
     def _decode(self, data: bytes) -> list[AbortedTransaction]:
         if len(data) % ENTRY_SIZE:
-            raise StorageError(f"{self.file.path} has {len(data)} bytes, not a multiple of {ENTRY_SIZE}")
+            raise DecodeError(f"{self.file.path} has {len(data)} bytes, not a multiple of {ENTRY_SIZE}")
         entries = []
         for version, *fields in _ENTRY.iter_unpack(data):
             entry = AbortedTransaction(*fields)
             if version != VERSION or entry.last_offset < self._base_offset:
-                raise StorageError(f"{self.file.path} has a damaged entry: version {version}, {entry}")
+                raise DecodeError(f"{self.file.path} has a damaged entry: version {version}, {entry}")
             entries.append(entry)
         return entries
 
     def collect(self, start_offset: int, end_offset: int, found: list[AbortedTransaction]) -> bool:
-        """Adds to `found` what was aborted between two offsets; True if no later segment can add to it."""
+        """Adds to `found` what was aborted between two offsets; True if no later segment can add to it.
+
+        Raises:
+            DecodeError: the file is damaged; nothing was added.
+        """
         for entry in self._load():
             if entry.last_offset >= start_offset and entry.first_offset < end_offset:
                 found.append(entry)
@@ -141,6 +145,23 @@ class TransactionIndex:
                 self._size = keep * ENTRY_SIZE
             self.is_dirty = True
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file does not make sense; it is read for that."""
+        try:
+            self._load()
+        except DecodeError:
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Drops all entries."""
+        self._entries = []
+        if self._size:
+            self._files.truncate(self.file, 0)
+            self._size = 0
+            self.is_dirty = True
+
     def drop_damaged(self) -> None:
         """Drops what does not make sense, from the first such entry on."""
         if not self._size or self._entries is not None:
@@ -151,7 +172,7 @@ class TransactionIndex:
             try:
                 self._entries = self._decode(data[: whole * ENTRY_SIZE])
                 break
-            except StorageError:
+            except DecodeError:
                 whole -= 1
         if whole * ENTRY_SIZE != self._size:
             self._size = whole * ENTRY_SIZE
