@@ -55,6 +55,7 @@ from barnabas.network.event_loop import new_event_loop
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.socket_server import SocketServer
 from barnabas.replication.directory_assignments import DirectoryAssignments
+from barnabas.replication.directory_moves import DirectoryMoves
 from barnabas.replication.replicas import Replicas
 from barnabas.replication.sessions import FetchSessions
 from barnabas.replication.waiting import Waiting
@@ -163,6 +164,15 @@ class Broker:
             metrics=self.metrics,
             on_placement=assignments.note,
         )
+        self._directory_moves = DirectoryMoves(
+            log_directories=self._log_directories,
+            replicas=self._replicas,
+            group_commit=self._group_commit,
+            config=config,
+            loop=loop,
+            assign=lambda placed: self._controller.assign_directories(self._node_id, placed),
+        )
+        self._closing.push_async_callback(self._directory_moves.close)
         self._state = _RECOVERING
         await self._log_directories.recover()
         self._group_coordinator = GroupCoordinator(
@@ -182,6 +192,7 @@ class Broker:
         if self.failed.done():
             raise StorageError(f"{self.failed.result()}; let this user read and write it, or mend the disk")
         self._log_directories.start_upkeep()
+        self._directory_moves.resume()
         self._register_metrics()
         await self._open_metrics()
         self._server.start()
@@ -328,6 +339,7 @@ class Broker:
             controller=self._controller,
             replicas=self._replicas,
             log_directories=self._log_directories,
+            directory_moves=self._directory_moves,
             group_coordinator=self._group_coordinator,
             transaction_coordinator=self._transaction_coordinator,
             transaction_verifier=self._transaction_verifier,
@@ -389,6 +401,7 @@ class Broker:
         """A committed change of metadata: partitions are created, led, deleted and configured as it says."""
         replicas = self._replicas
         for topic in delta.deleted_topics.values():
+            self._directory_moves.cancel_topic(topic.name)
             replicas.remove_topic(topic.name, topic.id)
         for topic in delta.created_topics.values():
             replicas.apply_topic(topic, is_new=True)

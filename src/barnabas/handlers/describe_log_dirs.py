@@ -4,9 +4,8 @@
     5   cordoned directories (none are here)
 
 Behaviour: null topics mean all, an empty list none; a directory that failed has KAFKA_STORAGE_ERROR and no replicas. Sizes of
-logs that are not open are looked up in a worker thread.
-
-Deliberately not done: future replicas (moving a replica between directories).
+logs that are not open are looked up in a worker thread. The copy of a replica that moves here (AlterReplicaLogDirs) is a future
+replica, with the offsets that it lags behind.
 """
 
 from __future__ import annotations
@@ -64,6 +63,7 @@ async def handle(
         else:
             result.total_bytes, result.usable_bytes = volumes[path]
             result.topics = _topics(broker, hosted, sizes)
+            _add_futures(broker, path, wanted, result.topics)
         results.append(result)
     return DescribeLogDirsResponse(results=results)
 
@@ -105,3 +105,28 @@ def _topics(
             )
         )
     return list(topics.values())
+
+
+def _add_futures(
+    broker: BrokerServices,
+    path: Path,
+    wanted: dict[str, set[int]] | None,
+    topics: list[DescribeLogDirsResponse.DescribeLogDirsTopic],
+) -> None:
+    by_name = {topic.name: topic for topic in topics}
+    for (name, index), future in broker.log_directories.futures.items():
+        if future.hosted.directory.path != path or (wanted is not None and index not in wanted.get(name, ())):
+            continue
+        hosted = broker.log_directories.hosted_log(name, index)
+        lag = _UNKNOWN
+        if hosted is not None and hosted.log is not None:
+            lag = max(hosted.log.log_end_offset - future.end_offset, 0)
+        topic = by_name.get(name)
+        if topic is None:
+            topic = by_name[name] = DescribeLogDirsResponse.DescribeLogDirsTopic(name=name)
+            topics.append(topic)
+        topic.partitions.append(
+            DescribeLogDirsResponse.DescribeLogDirsPartition(
+                partition_index=index, partition_size=future.size_bytes, offset_lag=lag, is_future_key=True
+            )
+        )

@@ -82,6 +82,7 @@ HANDLERS: dict[int, HandlerEntry] = {
     31: HandlerEntry("delete_acls", 0, 3),
     32: HandlerEntry("describe_configs", 0, 4),
     33: HandlerEntry("alter_configs", 0, 2),
+    34: HandlerEntry("alter_replica_log_dirs", 0, 2),
     35: HandlerEntry("describe_log_dirs", 0, 5),
     36: HandlerEntry("sasl_authenticate", 0, 2),
     37: HandlerEntry("create_partitions", 0, 3),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from barnabas.metadata.image import MetadataImage
     from barnabas.metrics import Registry
     from barnabas.network.context import ConnectionContext
+    from barnabas.replication.directory_moves import DirectoryMoves
     from barnabas.replication.replicas import Replicas
     from barnabas.replication.sessions import FetchSessions
     from barnabas.replication.waiting import Waiting
@@ -45,6 +46,7 @@ class BrokerServices:
         controller: Validates and writes changes of the cluster's metadata.
         replicas: The partitions that this broker hosts.
         log_directories: The directories in which they lie.
+        directory_moves: Moves partitions between them.
         group_coordinator: Consumer groups whose partition of `__consumer_offsets` this broker leads.
         transaction_coordinator: Transactional ids whose partition of `__transaction_state` this broker leads.
         transaction_verifier: Asks whether a partition belongs to a transaction.
@@ -65,6 +67,7 @@ class BrokerServices:
     controller: Controller
     replicas: Replicas
     log_directories: LogDirectories
+    directory_moves: DirectoryMoves
     group_coordinator: GroupCoordinator
     transaction_coordinator: TransactionCoordinator
     transaction_verifier: TransactionVerifier

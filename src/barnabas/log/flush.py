@@ -161,6 +161,11 @@ class FlushState:
         self._truncations += 1
         self.snapshot_position = min(self.snapshot_position, active_size)
 
+    def move_to(self, directory: Path) -> None:
+        """The log's directory has another name from now on."""
+        self._paths = [directory / path.name for path in self._paths]
+        self._directory_is_dirty = True
+
     def begin(self, log_end_offset: int) -> Flush:
         """An empty flush."""
         return Flush(self._files, log_end_offset, self._truncations)

@@ -84,6 +84,7 @@ class GroupCommit:
         self._under_way: dict[PartitionLog, _Job] = {}
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._done: deque[_Job] = deque()
+        self._held: set[PartitionLog] = set()
         self._is_woken = False
         self._threads: list[threading.Thread] = []
         self._open_kernel_sync = open_kernel_sync
@@ -125,7 +126,7 @@ class GroupCommit:
         self.request_count += 1
         if log.is_offline or self._is_closed:
             raise StorageError(f"{log.directory} is offline")
-        if offset <= log.recovery_point:
+        if offset <= log.recovery_point and log not in self._held:
             return False
         self._wait(log, offset, on_synced)
         return True
@@ -142,6 +143,7 @@ class GroupCommit:
 
     def discard(self, log: PartitionLog) -> None:
         """The log is being deleted: whoever waits for it is failed, and what its sync comes to does not matter."""
+        self._held.discard(log)
         waiting = self._waiting.pop(log, None)
         if waiting is not None:
             _fail(waiting, KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "the partition was deleted"))
@@ -149,6 +151,27 @@ class GroupCommit:
         if job is not None:
             job.is_discarded = True
             job.flush.abandon()
+
+    def hold(self, log: PartitionLog) -> None:
+        """Answers nobody who waits for this log until `release` or `hand_over`."""
+        self._held.add(log)
+
+    def release(self, log: PartitionLog) -> None:
+        """Ends a `hold`."""
+        if log in self._held:
+            self._held.discard(log)
+            if log in self._waiting and log not in self._under_way:
+                self._start(log)
+
+    def hand_over(self, log: PartitionLog, other: PartitionLog) -> None:
+        """Another log takes the place of one that is held: whoever waits, waits for that one to be on the disk."""
+        self._held.discard(log)
+        job = self._under_way.get(log)
+        if job is not None:
+            job.is_discarded = True
+            job.flush.abandon()
+        for offset, on_synced in self._waiting.pop(log, ()):
+            self._wait(other, offset, on_synced)
 
     def close(self) -> None:
         """Ends the threads once the syncs under way are through; whoever still waits is failed."""
@@ -182,8 +205,8 @@ class GroupCommit:
             self._start(log)
 
     def _start(self, log: PartitionLog) -> None:
-        if self._is_closed or log not in self._waiting:
-            return  # close() fails whoever waits, discard() has
+        if self._is_closed or log not in self._waiting or log in self._held:
+            return  # close() fails whoever waits, discard() has, release() and hand_over() see to them
         # Segments that were closed are synced without the active one; if somebody wants that, then all of it.
         wanted = max(offset for offset, _ in self._waiting[log])
         try:
@@ -267,12 +290,14 @@ class GroupCommit:
             return
         if isinstance(job.error, DiskFullError):
             # The batches may be safe, but not all that belongs to them: the log goes on, and the next round tries again.
-            _fail(self._waiting.pop(log), log.fail(job.error))
+            _fail(self._waiting.pop(log, []), log.fail(job.error))
+            return
+        if log in self._held and job.error is None:
             return
         if job.error is not None:
             error = StorageError(f"{log.directory} cannot be synced to disk: {job.error}")
             log.fail(error)
-            _fail(self._waiting.pop(log), error)
+            _fail(self._waiting.pop(log, []), error)
             return
         self._answer(log)
 
@@ -280,7 +305,7 @@ class GroupCommit:
         """Answers whoever waits for what is on the disk now, and sees to the others."""
         synced = log.recovery_point
         end_offset = log.log_end_offset
-        waiting = self._waiting.pop(log)
+        waiting = self._waiting.pop(log, [])
         later = [waiter for waiter in waiting if waiter[0] > synced]
         if later:
             waiting = [waiter for waiter in waiting if waiter[0] <= synced]

@@ -145,6 +145,24 @@ class LocalLog:
         """Where the segments begin, rising."""
         return self._segments.base_offsets
 
+    @property
+    def segments_in_order(self) -> list[Segment]:
+        """The segments, oldest first; the last one is the active one. They belong to the log: only to be looked at."""
+        return self._segments.in_order
+
+    def move_to(self, directory: Path) -> None:
+        """The log's directory has this name from now on; what is open stays open."""
+        self.directory = directory
+        for segment in self._segments:
+            segment.directory = directory
+            for file in (
+                segment.file,
+                segment.offset_index.entries.file,
+                segment.time_index.entries.file,
+                segment.transaction_index.file,
+            ):
+                file.location = directory / file.path.name
+
     # ----- failure
 
     @property
@@ -165,6 +183,10 @@ class LocalLog:
             if self._on_failure is not None:
                 self._on_failure(self, error)
         return self._failure
+
+    def check_online(self) -> None:
+        """Raises StorageError if the disk failed under the log, or it is closed."""
+        self._check_online()
 
     def _check_online(self) -> None:
         if self._failure is not None:

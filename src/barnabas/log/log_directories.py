@@ -25,13 +25,14 @@ import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from barnabas.errors import ConfigError, DiskFullError, StorageError
+from barnabas.errors import ConfigError, DiskFullError, ErrorCode, KafkaError, StorageError
 from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT, LogCleaner
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
+from barnabas.log.future_log import FutureLog
 from barnabas.log.log_directory import HostedLog, LogDirectory
 from barnabas.log.meta_properties import MetaProperties
 from barnabas.log.missing_directories import (
@@ -53,9 +54,12 @@ if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
     from barnabas.log.files import Files
+    from barnabas.log.future_log import CopyPlan
     from barnabas.log.group_commit import GroupCommit
 
 __all__ = ["LogDirectories"]
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ class LogDirectories:
         self._directories = {path: LogDirectory(files, path) for path in paths}
         self._hosted: dict[tuple[str, int], HostedLog] = {}
         self._missing: dict[tuple[str, int], bytes] = {}
+        self.futures: dict[tuple[str, int], FutureLog] = {}
         self._executor = ThreadPoolExecutor(
             max_workers=config["barnabas.worker.threads"], thread_name_prefix="log-worker"
         )
@@ -565,6 +570,10 @@ class LogDirectories:
                 str(directory.path) for directory in self._directories.values() if directory.is_offline
             )
             raise StorageError(f"{topic}-{partition} may lie in {offline}, which is offline")
+        if not is_new and any((topic, partition) in each.futures.values() for each in online):
+            raise StorageError(
+                f"{topic}-{partition} is there only as an unfinished copy; mount the disk that has it"
+            )
         if directory_id is not None:
             for directory in online:
                 if directory.directory_id == directory_id:
@@ -689,6 +698,149 @@ class LogDirectories:
     def _entry_sync(self, log: PartitionLog) -> Callable[[], None] | None:
         hosted = self._hosted.get((log.topic, log.partition))
         return None if hosted is None or hosted.log is not log else hosted.directory.entry_sync(hosted)
+
+    # ----- moving logs between directories (see `future_log`)
+
+    def directory_at(self, path: str) -> LogDirectory:
+        """The log directory of this name, which must be spelled as in `directories`.
+
+        Raises:
+            KafkaError: LOG_DIR_NOT_FOUND, or KAFKA_STORAGE_ERROR for one that is offline.
+        """
+        for directory in self._directories.values():
+            if str(directory.path) == path:
+                if directory.is_offline:
+                    raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"Log directory {path} is offline")
+                return directory
+        raise KafkaError(ErrorCode.LOG_DIR_NOT_FOUND, f"Log dir {path} is not found in the config.")
+
+    def hosted_log(self, topic: str, partition: int) -> HostedLog | None:
+        """A partition's log in its directory, if there is one."""
+        return self._hosted.get((topic, partition))
+
+    def run(self, work: Callable[..., Result], *arguments: object) -> asyncio.Future[Result]:
+        """Do something in one of the worker threads."""
+        return self._loop.run_in_executor(self._executor, work, *arguments)
+
+    def unfinished_moves(self) -> list[tuple[str, int, LogDirectory]]:
+        """What was to move where when the broker stopped; the unfinished copies are thrown away."""
+        found = []
+        for directory in self.online:
+            for path, key in directory.futures.items():
+                hosted = self._hosted.get(key)
+                if hosted is None:
+                    logger.warning(
+                        "%s is an unfinished copy of a log that is not there; it is left alone", path
+                    )
+                    continue
+                self._deletions.schedule([path], 0, are_directories=True)
+                if hosted.directory is not directory:
+                    found.append((*key, directory))
+            directory.futures = {
+                path: key for path, key in directory.futures.items() if key not in self._hosted
+            }
+        return found
+
+    def begin_future(self, hosted: HostedLog, directory: LogDirectory) -> FutureLog:
+        """A copy of a log that is to be made in another directory; nothing is copied yet.
+
+        Raises:
+            StorageError: the other directory failed.
+        """
+        key = (hosted.topic, hosted.partition)
+        future = FutureLog(self._files, directory, hosted)
+        try:
+            directory.prepare_move(key)
+            future.begin()
+        except OSError as error:
+            raise self._failed(directory, error) from error
+        self.futures[key] = future
+        return future
+
+    def open_future(self, future: FutureLog, plan: CopyPlan, config: LogConfig) -> PartitionLog:
+        """Opens a copy; for a worker thread."""
+        return future.open(
+            plan,
+            self._files,
+            config,
+            self.clock,
+            self.producer_settings,
+            schedule_deletion=self._schedule_deletion,
+            on_failure=self._future_failed,
+        )
+
+    def _future_failed(self, log: PartitionLog, error: StorageError) -> None:
+        hosted = self._hosted.get((log.topic, log.partition))
+        if hosted is not None and hosted.log is log:
+            self._log_failed(log, error)
+
+    async def note_log_start(self, future: FutureLog) -> None:
+        """Writes down where a copy begins, before it takes its place: after a crash it must not begin earlier."""
+        directory = future.hosted.directory
+        key = (future.hosted.topic, future.hosted.partition)
+        assert future.log is not None
+        starts = directory.log_start_offsets()
+        if future.log.log_start_offset > 0:
+            starts[key] = future.log.log_start_offset
+        write = directory.checkpoint_write("log-start-offset-checkpoint", starts)
+        if write is not None:
+            await self.run(write)
+
+    def complete_future(self, future: FutureLog) -> HostedLog:
+        """The copy takes the place of the log; gives the former one, which nobody may use any more.
+
+        Raises:
+            StorageError: the other directory failed; the log is where it was.
+        """
+        hosted = future.hosted
+        key = (hosted.topic, hosted.partition)
+        former = self._hosted[key]
+        log = future.log
+        assert log is not None
+        if self._files.exists(hosted.path):
+            raise StorageError(f"{hosted.path} is in the way")
+        try:
+            hosted.directory.take_in(hosted, future.path)
+        except OSError as error:
+            raise self._failed(hosted.directory, error) from error
+        log.move_to(hosted.path)
+        hosted.log = log
+        self._hosted[key] = hosted
+        del self.futures[key]
+        if former.log is not None:
+            self.group_commit.hand_over(former.log, log)
+        return former
+
+    async def discard_former(self, former: HostedLog, hosted: HostedLog) -> None:
+        """Deletes a log that has moved, once its new place is on the disk."""
+        sync = hosted.directory.entry_sync(hosted)
+        if sync is not None:
+            try:
+                await self.run(sync)
+            except OSError as error:
+                raise self._failed(hosted.directory, error) from error
+        if former.directory.is_offline:
+            return
+        try:
+            path = former.directory.set_aside(former, DELETE_SUFFIX)
+        except OSError as error:
+            raise self._failed(former.directory, error) from error
+        delay_ms = hosted.log.config.file_delete_delay_ms if hosted.log else 0
+        self._deletions.schedule([path], delay_ms, are_directories=True)
+
+    def retire(self, hosted: HostedLog) -> None:
+        """Takes a log out of use."""
+        self._retire(hosted)
+
+    def drop_future(self, future: FutureLog) -> None:
+        """Gives a copy up; its files are deleted."""
+        key = (future.hosted.topic, future.hosted.partition)
+        if self.futures.get(key) is future:
+            del self.futures[key]
+        if future.log is not None:
+            future.log.retire()
+        if not future.hosted.directory.is_offline:
+            self._deletions.schedule([future.path], 0, are_directories=True)
 
     # ----- stop
 

@@ -26,6 +26,7 @@ from barnabas.log.checkpoints import OffsetCheckpoint
 from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown, encode_clean_shutdown
 from barnabas.log.directory_names import (
     DELETE_SUFFIX,
+    FUTURE_SUFFIX,
     STRAY_SUFFIX,
     parse_directory_name,
     partition_directory_name,
@@ -119,6 +120,7 @@ class LogDirectory:
         "_written",
         "broker_epoch",
         "error",
+        "futures",
         "holds_metadata",
         "hosted",
         "is_clean",
@@ -132,6 +134,8 @@ class LogDirectory:
         self.path = path
         self.properties: MetaProperties | None = None
         self.hosted: dict[Key, HostedLog] = {}
+        # Copies that were to move here, and were not finished when the broker stopped.
+        self.futures: dict[Path, Key] = {}
         self.is_clean = False
         self.is_full = False
         self.holds_metadata = False
@@ -231,6 +235,8 @@ class LogDirectory:
                 logger.warning("%s belongs to no partition and is left alone", self.path / entry.name)
             elif name.suffix == DELETE_SUFFIX:
                 deleted.append(self.path / entry.name)
+            elif name.suffix == FUTURE_SUFFIX:
+                self.futures[self.path / entry.name] = (name.topic, name.partition)
             elif name.suffix:
                 logger.warning("%s (a %s directory) is left alone", self.path / entry.name, name.suffix[1:])
             elif name.topic == METADATA_TOPIC:
@@ -300,6 +306,18 @@ class LogDirectory:
         self._entries_made += 1
         hosted.entry_number = self._entries_made
         return hosted
+
+    def prepare_move(self, key: Key) -> None:
+        """A log of this name is going to come from another directory: nothing of a former one may be left."""
+        self._forget_checkpoints(key)
+
+    def take_in(self, hosted: HostedLog, future: Path) -> None:
+        """Gives the copy of a log its place; its directory's new name is on the disk after `entry_sync`, not before."""
+        self._files.rename(future, hosted.path)
+        self.hosted[hosted.topic, hosted.partition] = hosted
+        self._entries_made += 1
+        hosted.entry_number = self._entries_made
+        hosted.is_metadata_synced = False
 
     def set_topic_id(self, hosted: HostedLog, topic_id: bytes) -> None:
         """Give a partition's directory its topic id."""

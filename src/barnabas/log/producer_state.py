@@ -318,6 +318,10 @@ class ProducerState:
             verification.see(sequence, epoch)
         return verification.guard
 
+    def take_verifications(self, other: ProducerState) -> None:
+        """Go on with what another log of the same partition has begun to verify."""
+        self._verifications = other._verifications
+
     # Offsets that transactions hold back.
 
     @property

@@ -96,6 +96,34 @@ class TrackedLog(LocalLog):
             for segment in self._segments:
                 segment.transaction_index.is_dirty = not segment.transaction_index.is_empty
 
+    # ----- moving to another directory
+
+    def move_to(self, directory: Path) -> None:
+        """The log's directory has this name from now on; no flush may be under way."""
+        super().move_to(directory)
+        self._producers.directory = directory
+        self._flushes.move_to(directory)
+
+    def encoded_epochs(self) -> bytes:
+        """The leader epochs as the content of their file."""
+        return self._load_epochs().encode()
+
+    def take_over(self, other: TrackedLog) -> None:
+        """Takes over from the log that this one is a copy of, up to its end, whatever is not in the batches."""
+        self.config = other.config
+        self.raise_log_start_offset(other.log_start_offset)
+        self.high_watermark = other.high_watermark
+        epochs = LeaderEpochs()
+        for epoch, start_offset in other._load_epochs().entries():
+            epochs.assign(epoch, start_offset)
+        epochs.is_dirty = True
+        self._epochs = epochs
+        self._latest_epoch = None
+        if other._producers_are_loaded:
+            self.producer_state.take_verifications(other.producer_state)
+        if self.high_watermark is not None:
+            self._producers.on_high_watermark(self.high_watermark)
+
     # ----- rolling
 
     def roll(self) -> None:

@@ -197,6 +197,11 @@ class Partition:
         """Whether the log was needed yet."""
         return self._log is not None
 
+    def replace_log(self, log: PartitionLog) -> None:
+        """The log has moved to another directory: `log` holds the same from now on."""
+        if self._log is not None:
+            self._log = log
+
     def _first_log(self) -> PartitionLog:
         log = self._open_log()
         self._log = log

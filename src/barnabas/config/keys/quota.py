@@ -71,6 +71,6 @@ KEYS = (
       at_least(0), CLUSTER_WIDE, effective=False),
     ConfigKey("replica.alter.log.dirs.io.max.bytes.per.second", LONG, LONG_MAX, MEDIUM,
       "Bytes per second copied between data directories at most.",
-      at_least(0), CLUSTER_WIDE, effective=False),
+      at_least(0), CLUSTER_WIDE),
 )
 # fmt: on

@@ -20,8 +20,7 @@ __all__ = ["KEYS"]
 # fmt: off
 KEYS = (
     ConfigKey("num.replica.alter.log.dirs.threads", INT, None, HIGH,
-      "Threads that move replicas between data directories; as many as there are directories when unset.",
-      effective=False),
+      "Threads that move replicas between data directories; as many as there are directories when unset."),
     ConfigKey("default.replication.factor", INT, 1, MEDIUM,
       "Replicas of a topic that is created without a number, or by itself."),
     ConfigKey("replica.lag.time.max.ms", LONG, 30_000, HIGH,
