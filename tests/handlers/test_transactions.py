@@ -157,7 +157,7 @@ def test_who_comes_second_fences_the_first(client, topic, producer):
     assert second.init().error_code == ErrorCode.CONCURRENT_TRANSACTIONS
     second.start()
     assert second.producer_id == producer.producer_id
-    assert second.epoch > producer.epoch + 1
+    assert second.epoch == producer.epoch + 2
     assert producer.end(commit=True).error_code == ErrorCode.PRODUCER_FENCED
     assert producer.produce(topic, 0, b"b").error_code == ErrorCode.INVALID_PRODUCER_EPOCH
     assert read(client, topic) == []

@@ -65,4 +65,6 @@ def _described(broker: BrokerServices, context: RequestContext, topic: str, inde
         refusal = error
     broker.log_refusal(context, f"{topic}-{index}", refusal)
     code, message = codes(refusal)
+    if topic in broker.image.topics:
+        message = None  # Kafka has words for topics alone
     return _Partition(partition_index=index, error_code=code, error_message=message)

@@ -148,23 +148,39 @@ def _end_with_bump(
     )
 
 
-def fence_and_abort(transaction: Transaction, version: int, now_ms: int) -> Snapshot:
-    """Aborts an open transaction that its producer has left, and fences the producer: at once, before that is written."""
+def fence_and_abort(
+    transaction: Transaction, version: int, now_ms: int, take_producer_id: Callable[[], int] | None
+) -> Snapshot:
+    """Aborts an open transaction that its producer has left, and fences the producer.
+
+    Args:
+        transaction: The id, in a transaction.
+        version: The cluster's `transaction.version`.
+        now_ms: Wall-clock milliseconds.
+        take_producer_id: Gives a new producer id; None where nobody can be asked: the last epoch of all then stays until the next
+            producer comes.
+    """
     current = transaction.current
-    epoch = current.producer_epoch + (0 if transaction.has_failed_fence else 1)
-    transaction.current = current._replace(producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
+    next_producer_id = NO_PRODUCER_ID
     if supports_epoch_bump(version):
+        if transaction.is_exhausted and take_producer_id is not None:
+            next_producer_id = take_producer_id()
         return transaction.change(
             TransactionState.PREPARE_ABORT,
-            # The last epoch of all is left for this, and then there is none to bump to.
-            producer_epoch=min(epoch + 1, MAX_PRODUCER_EPOCH),
-            last_producer_epoch=epoch,
-            next_producer_id=NO_PRODUCER_ID,
+            producer_epoch=min(current.producer_epoch + 1, MAX_PRODUCER_EPOCH),
+            last_producer_epoch=current.producer_epoch,
+            next_producer_id=next_producer_id,
             update_ms=now_ms,
             client_version=version,
         )
+    # Fenced at once, before that is written.
+    epoch = min(current.producer_epoch + (0 if transaction.has_failed_fence else 1), MAX_PRODUCER_EPOCH)
+    transaction.current = current._replace(producer_epoch=epoch, last_producer_epoch=NO_PRODUCER_EPOCH)
     return transaction.change(
-        TransactionState.PREPARE_ABORT, next_producer_id=NO_PRODUCER_ID, update_ms=now_ms, client_version=0
+        TransactionState.PREPARE_ABORT,
+        next_producer_id=next_producer_id,
+        update_ms=now_ms,
+        client_version=0,
     )
 
 

@@ -108,7 +108,9 @@ class TransactionShard:
             )
         snapshot = initialize(transaction, timeout_ms, expected, _taken(new_producer_id), now.wall_ms)
         if snapshot is None:
-            return self._fence(transaction, now, KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS))
+            return self._fence(
+                transaction, now, KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS), _taken(new_producer_id)
+            )
         self.transactions[transactional_id] = transaction
         return self._write(
             transaction, snapshot, ProducerIdentity(snapshot.producer_id, snapshot.producer_epoch)
@@ -331,9 +333,15 @@ class TransactionShard:
         transaction.pending = snapshot.state
         return self._result(transaction, snapshot, response, _Written(self, transaction, snapshot))
 
-    def _fence(self, transaction: Transaction, now: Now, response: Any) -> CoordinatorResult[Any]:
+    def _fence(
+        self,
+        transaction: Transaction,
+        now: Now,
+        response: Any,
+        take_producer_id: Callable[[], int] | None = None,
+    ) -> CoordinatorResult[Any]:
         """Aborts; the response comes when that is decided."""
-        snapshot = fence_and_abort(transaction, self.settings.version, now.wall_ms)
+        snapshot = fence_and_abort(transaction, self.settings.version, now.wall_ms, take_producer_id)
         transaction.pending = snapshot.state
         return self._result(
             transaction, snapshot, response, _Written(self, transaction, snapshot, is_fence=True)
@@ -385,7 +393,7 @@ class _Written(NamedTuple):
     def failed(self, error: KafkaError, now: Now) -> CoordinatorResult[None]:
         del error, now
         transaction = self.transaction
-        if self.is_fence:
+        if self.is_fence and not supports_epoch_bump(self.snapshot.client_version):
             # Whether it was written or not, the producer is fenced; the next try does not raise the epoch again.
             transaction.has_failed_fence = True
         if transaction.current.producer_epoch == NO_PRODUCER_EPOCH:
