@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: settings, APIs, metrics, commands.
+"""Writes docs/reference from the code: settings, APIs, differences, metrics, commands.
 
     python -m tools.reference           writes the pages
     python -m tools.reference --check   says which pages are not up to date, and fails if any is
@@ -22,8 +22,10 @@ from barnabas.config.keys import BROKER_KEYS
 from barnabas.config.removed import REMOVED
 from barnabas.config.topic import TOPIC_KEYS, TOPIC_SYNONYMS
 from barnabas.handlers.registry import HANDLERS, announced_versions
+from barnabas.metadata.features import INITIAL_FEATURES
 from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
+from tools.differences import BEHAVIOUR, FEATURES, FIELDS, ORDERS, WORDS
 from tools.kafka_apis import ANNOUNCED, why_absent, why_different
 
 if TYPE_CHECKING:
@@ -103,16 +105,12 @@ def configuration() -> str:
         effective = [key for key in keys if key.effective]
         if effective:
             lines += [f"## {_CONCERNS[name]}", _broker_table(effective)]
-    differing = [key for key in BROKER_KEYS.values() if key.differs]
     lines += [
         "## Where we differ from Kafka",
         "The same names with another default or meaning, and why.",
         _table(
             ("Key", "Here", "Kafka", "Why"),
-            [
-                (f"`{key.name}`", _default(key.default), _default(key.kafka_default), key.differs)
-                for key in differing
-            ],
+            _differing_keys(),
         ),
         "## Without effect in this version",
         (
@@ -322,6 +320,60 @@ def _handler_docstring(module: str) -> tuple[str, str]:
     return does[:1].upper() + does[1:], omitted.partition(": ")[2]
 
 
+# ----- differences
+
+
+def differences() -> str:
+    """What is not as in Apache Kafka, on purpose."""
+    lines = [
+        "# Differences from Apache Kafka",
+        NOTE,
+        (
+            "What differs from Apache Kafka 4.3 on purpose, and why. Whatever else differs is a mistake: the tests send both the same "
+            "requests, chosen and random ones (`make differential`), and compare every field of every answer but those at the end of "
+            "this page. What is not built yet stands in [Architecture](../ARCHITECTURE.md#left-out-for-now), and API by API in "
+            "[APIs](apis.md)."
+        ),
+    ]
+    for concern, rows in BEHAVIOUR.items():
+        lines += [f"## {concern}", _table(("What", "Kafka", "Here", "Why"), rows)]
+    lines += [
+        "## Settings",
+        "The same names with another default or meaning.",
+        _table(("Key", "Here", "Kafka", "Why"), _differing_keys()),
+        "## Features",
+        (
+            "The level of each feature in a new cluster. What has none here is not built yet, and clients that look at the level "
+            "do without it."
+        ),
+        _table(("Feature", "Here", "Kafka"), _differing_features()),
+        "## What the tests do not compare",
+        "Fields that no two brokers can have in common:",
+        _table(("Field", "Why"), [(f"`{name}`", why) for name, why in FIELDS.items()]),
+        "Words:",
+        _table(("Text", "Whose words"), [(f"`{name}`", whose) for name, whose in WORDS.items()]),
+        "Lists whose elements are compared without their order:",
+        _table(("List", "Why"), [(f"`{name}`", why) for name, why in ORDERS.items()]),
+    ]
+    return _page(lines)
+
+
+def _differing_keys() -> list[tuple[str, ...]]:
+    return [
+        (f"`{key.name}`", _default(key.default), _default(key.kafka_default), key.differs)
+        for key in BROKER_KEYS.values()
+        if key.differs
+    ]
+
+
+def _differing_features() -> list[tuple[str, ...]]:
+    return [
+        (f"`{name}`", str(INITIAL_FEATURES.get(name, "none")), str(level))
+        for name, level in FEATURES.items()
+        if INITIAL_FEATURES.get(name) != level
+    ]
+
+
 # ----- metrics
 
 
@@ -410,8 +462,8 @@ def _description(text: str) -> str:
 # ----- Markdown
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
+def _table(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    lines: list[Iterable[object]] = [headings, ["---"] * len(headings), *rows]
     return "\n".join(
         "|" + "|".join(f" {cell} " if cell != "" else " " for cell in line) + "|" for line in lines
     )
@@ -426,6 +478,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "topic-configuration.md": topic_configuration,
     "group-configuration.md": group_configuration,
     "apis.md": apis,
+    "differences.md": differences,
     "metrics.md": metrics,
     "cli.md": cli,
 }

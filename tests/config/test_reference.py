@@ -13,6 +13,7 @@ from barnabas.handlers.registry import HANDLERS
 from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
 from tools import reference
+from tools.differences import FIELDS, ORDERS, WORDS
 
 
 def test_the_pages_are_up_to_date():
@@ -27,6 +28,10 @@ def test_the_pages_are_up_to_date():
         ("topic-configuration.md", TOPIC_KEYS),
         ("group-configuration.md", GROUP_KEYS),
         ("metrics.md", [metric.name for metric in METRICS]),
+        (
+            "differences.md",
+            [*FIELDS, *ORDERS, *WORDS, *(key.name for key in BROKER_KEYS.values() if key.differs)],
+        ),
         ("cli.md", [f"barnabas {name}" for name in COMMANDS]),
     ],
 )

@@ -1,4 +1,4 @@
-"""What cannot be the same in the answers of two brokers, and why; everything else is compared.
+"""Answers of two brokers made comparable: without what `tools.differences` says cannot be the same, and nothing else.
 
 `Likeness` turns the answers of one broker into plain values. Ids that a broker makes up become numbers, in the order in which
 they are first seen: two brokers that are asked the same have the same numbers.
@@ -12,75 +12,15 @@ import struct
 
 from barnabas.records.checksum import crc32c
 from barnabas.wire.message import Structure
+from tools.differences import FIELDS, ORDERS, WORDS
 
-__all__ = ["MUST_DIFFER", "UNORDERED", "Likeness", "differences"]
-
-MUST_DIFFER = {
-    "cluster_id": "a random id",
-    "host": "an address of its own",
-    "port": "an address of its own",
-    "producer_id": "counted up by each broker for itself; that it is one is compared",
-    "session_id": "random; that there is a session is compared",
-    "documentation": "our own sentences",
-    "log_dir": "a path of its own",
-    "total_bytes": "the disk goes on being written to",
-    "usable_bytes": "the disk goes on being written to",
-    "log_append_time_ms": "the broker's time; that it is given is compared",
-}
-"""Field of any answer -> why it is not compared."""
-
-UNORDERED = {
-    "ProduceResponse.responses": "what was refused comes first in Kafka",
-    "TopicProduceResponse.partition_responses": "what was refused comes first in Kafka",
-    "FetchResponse.responses": "what was refused comes first in Kafka",
-    "FetchableTopicResponse.partitions": "what was refused comes first in Kafka",
-    "ListOffsetsTopicResponse.partitions": "what was refused comes first in Kafka",
-    "OffsetCommitResponse.topics": "what was refused comes first in Kafka",
-    "OffsetCommitResponseTopic.partitions": "what was refused comes first in Kafka",
-    "OffsetDeleteResponseTopic.partitions": "what was refused comes first in Kafka",
-    "OffsetDeleteResponse.topics": "what was refused comes first in Kafka",
-    "MetadataResponse.topics": "a hash map's order in Kafka",
-    "CreateTopicsResponse.topics": "a hash map's order in Kafka",
-    "CreatableTopicResult.configs": "a hash map's order in Kafka",
-    "CreatePartitionsResponse.results": "a hash map's order in Kafka",
-    "DeleteTopicsResponse.responses": "a hash map's order in Kafka",
-    "DescribeConfigsResult.configs": "a hash map's order in Kafka",
-    "AlterConfigsResponse.responses": "a hash map's order in Kafka",
-    "IncrementalAlterConfigsResponse.responses": "a hash map's order in Kafka",
-    "AlterReplicaLogDirsResponse.results": "a hash map's order in Kafka",
-    "AlterReplicaLogDirTopicResult.partitions": "a hash map's order in Kafka",
-    "DescribeLogDirsResponse.results": "a hash map's order in Kafka",
-    "DescribeLogDirsResult.topics": "a hash map's order in Kafka",
-    "DescribeLogDirsTopic.partitions": "a hash map's order in Kafka",
-    "ListConfigResourcesResponse.config_resources": "a hash map's order in Kafka",
-    "DeleteRecordsResponse.topics": "a hash map's order in Kafka",
-    "DeleteRecordsTopicResult.partitions": "a hash map's order in Kafka",
-    "DeleteGroupsResponse.results": "a hash map's order in Kafka",
-    "DescribedGroup.members": "a hash map's order in Kafka, by random ids",
-    "JoinGroupResponse.members": "a hash map's order in Kafka, by random ids",
-    "ListGroupsResponse.groups": "a hash map's order in Kafka",
-    "AlterClientQuotasResponse.entries": "a hash map's order in Kafka",
-    "AlterUserScramCredentialsResponse.results": "a hash map's order in Kafka",
-    "DescribeClientQuotasResponse.entries": "a hash map's order in Kafka",
-    "DescribeUserScramCredentialsResponse.results": "a hash map's order in Kafka",
-    "DescribeUserScramCredentialsResult.credential_infos": "a hash map's order in Kafka",
-    "EntryData.entity": "a hash map's order in Kafka",
-    "EntryData.values": "a hash map's order in Kafka",
-    "OffsetFetchResponseTopic.partitions": "a hash map's order in Kafka",
-    "OffsetFetchResponseTopics.partitions": "a hash map's order in Kafka",
-    "OffsetFetchResponse.topics": "a hash map's order in Kafka",
-    "OffsetFetchResponseGroup.topics": "a hash map's order in Kafka",
-}
-"""List of an answer -> why its order is not compared."""
+__all__ = ["Likeness", "differences"]
 
 _ONLY_WHETHER = {
     "producer_id": lambda value: value >= 0,
     "session_id": lambda value: value != 0,
     "log_append_time_ms": lambda value: value >= 0,
 }
-
-_WORDS_OF_PRODUCE = ("PartitionProduceResponse", "BatchIndexAndErrorMessage")
-"""Where the words are our own: we say why in more cases than Kafka does."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BAD_SETTING = re.compile(
@@ -103,16 +43,16 @@ class Likeness:
         self._keep = keep
 
     def __call__(self, value, field: str = "", owner: str = ""):
-        if field in MUST_DIFFER:
+        if field in FIELDS:
             return _ONLY_WHETHER[field](value) if field in _ONLY_WHETHER else "…"
-        if field in ("error_message", "batch_index_error_message") and owner in _WORDS_OF_PRODUCE:
+        if f"{owner}.{field}" in WORDS:
             return "…"
         if isinstance(value, Structure):
             kind = type(value).__name__
             return {name: self(getattr(value, name), name, kind) for name in value.__slots__}
         if isinstance(value, list):
             items = [self(item, "", owner) for item in value if self._is_kept(item)]
-            return sorted(items, key=repr) if f"{owner}.{field}" in UNORDERED else items
+            return sorted(items, key=repr) if f"{owner}.{field}" in ORDERS else items
         if field == "records":
             return [] if value is None else plain_records(bytes(value))
         if isinstance(value, str):

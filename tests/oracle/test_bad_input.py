@@ -9,11 +9,13 @@ import struct
 
 import pytest
 
+from barnabas.metadata.features import INITIAL_FEATURES
 from barnabas.wire.apis import APIS
 from barnabas.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.oracle.conftest import differences
 from tests.wire_client import WireClient
+from tools.differences import FEATURES
 
 pytestmark = pytest.mark.oracle
 
@@ -97,6 +99,20 @@ def test_api_versions_need_no_body_in_old_versions(pair, version):
     for key, (_, highest) in ours.items():
         assert key in theirs, APIS[key].name
         assert highest == theirs[key][1], APIS[key].name
+
+
+def test_feature_levels_differ_as_the_page_says(pair):
+    """A new cluster of Kafka has the levels of `tools.differences.FEATURES`, and ours has none that Kafka has not."""
+    theirs, ours = (
+        {feature.name: feature.max_version_level for feature in answer.finalized_features}
+        for answer in pair.until(
+            lambda: pair.ask(ApiVersionsRequest(client_software_name="x", client_software_version="1"), 4),
+            lambda answer: answer.finalized_features,
+        )
+    )
+    assert theirs == FEATURES
+    assert ours == INITIAL_FEATURES
+    assert ours.items() <= theirs.items()
 
 
 @pytest.mark.parametrize(
