@@ -236,6 +236,21 @@ class FailingPowerFiles(Files):
             if path != self.disk.root.parent:
                 self.disk.directory(path).sync()
 
+    can_sync_file_system = True
+
+    def sync_file_system(self, path):
+        self.disk.before_sync()
+        with self._changing():
+            self._sync_all(self.disk.tree, self.disk.root)
+
+    def _sync_all(self, directory, path):
+        directory.sync()
+        for name, node in directory.current.items():
+            if isinstance(node, Directory):
+                self._sync_all(node, path / name)
+            else:
+                node.synced = (path / name).read_bytes()
+
     def lock(self, path):
         lock = super().lock(path)
         with self.disk.lock:

@@ -37,6 +37,8 @@ class FailingFiles(Files):
     def __init__(self):
         super().__init__()
         self.failing = []
+        self.failing_syncs = False
+        self.file_system_syncs = self.directory_syncs = 0
 
     def _check(self, path):
         if any(path.is_relative_to(failing) for failing in self.failing):
@@ -45,6 +47,16 @@ class FailingFiles(Files):
     def sync(self, file):
         self._check(file.path)
         super().sync(file)
+
+    def sync_file_system(self, path):
+        if self.failing_syncs:
+            raise OSError(5, "Input/output error")
+        self.file_system_syncs += 1
+        super().sync_file_system(path)
+
+    def sync_directory(self, path):
+        self.directory_syncs += 1
+        super().sync_directory(path)
 
     def make_directory(self, path):
         self._check(path)

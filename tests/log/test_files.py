@@ -316,6 +316,15 @@ class TestPaths:
         with pytest.raises(FileNotFoundError):
             files.sync_file(tmp_path / "b")
 
+    def test_sync_of_a_file_system(self, files, tmp_path):
+        """All of it is synced at once, and a directory that is not there is named."""
+        if not files.can_sync_file_system:
+            pytest.skip("the system cannot sync a file system and tell of failures")
+        files.write_file(tmp_path / "a", b"x")
+        files.sync_file_system(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            files.sync_file_system(tmp_path / "b")
+
     def test_lock(self, files, tmp_path):
         """A lock excludes others in this process, until it is released."""
         lock = files.lock(tmp_path / ".lock")

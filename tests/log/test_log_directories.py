@@ -7,6 +7,7 @@ import pytest
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import ConfigError, StorageError
+from barnabas.log.log_directories import CLOSED_TOGETHER_MIN
 from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 
@@ -52,6 +53,49 @@ async def test_new_logs_go_where_the_fewest_are(tmp_path):
         assert [len(directory.hosted) for directory in logs.directories] == [3, 3, 0]
         chosen = logs.create("orders", 6, IDS[0], CONFIG, directory_id=logs.directory_ids[2])
         assert chosen.directory.parent == broker.paths[2]
+
+
+@scenario
+async def test_many_logs_are_closed_with_few_syncs(tmp_path):
+    """A stop with many partitions does not wait for the disk three times for each; what it leaves is the same."""
+    broker = Broker(tmp_path)
+    if not broker.files.can_sync_file_system:
+        pytest.skip("the system cannot sync a file system and tell of failures")
+    async with broker.running() as logs:
+        for partition in range(CLOSED_TOGETHER_MIN):
+            log = logs.create("orders", partition, IDS[0], CONFIG)
+            append(log, 2) if partition < 3 else None
+            log.assign_leader_epoch(4, log.log_end_offset)
+        before = broker.files.directory_syncs
+    assert broker.files.file_system_syncs == 2
+    assert broker.files.directory_syncs - before < 20
+    for path in broker.paths[0].glob("orders-*/leader-epoch-checkpoint"):
+        assert path.read_text().splitlines()[-1].startswith("4 ")
+    async with broker.running() as logs:
+        assert logs.was_clean
+        for partition in range(CLOSED_TOGETHER_MIN):
+            end_offset = 2 if partition < 3 else 0
+            log = logs.create("orders", partition, IDS[0], CONFIG)
+            assert (log.log_end_offset, log.recovery_point) == (end_offset, end_offset)
+
+
+@scenario
+async def test_many_logs_on_a_failing_disk_leave_no_marker(tmp_path):
+    """A stop whose sync fails is no clean one."""
+    broker = Broker(tmp_path)
+    if not broker.files.can_sync_file_system:
+        pytest.skip("the system cannot sync a file system and tell of failures")
+    async with broker.running() as logs:
+        for partition in range(CLOSED_TOGETHER_MIN):
+            log = logs.create("orders", partition, IDS[0], CONFIG)
+            log.assign_leader_epoch(4, 0)
+        broker.files.failing_syncs = True
+    assert broker.failed == [broker.paths[0]]
+    assert not (broker.paths[0] / ".kafka_cleanshutdown").exists()
+    broker.files.failing_syncs = False
+    async with broker.running() as logs:
+        assert not logs.was_clean
+        assert len(logs) == CLOSED_TOGETHER_MIN
 
 
 @scenario

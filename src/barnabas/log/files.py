@@ -20,15 +20,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import DiskFullError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["ColdRead", "Entry", "File", "FileLock", "FileSlice", "Files"]
 
@@ -115,6 +117,30 @@ def _telling_full(action: str, path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise _write_failure(action, path, error) from error
         raise
+
+
+@cache
+def _syncfs() -> Callable[[int], None] | None:
+    """syncfs(2) of Linux, which Python does not have; reports failures since Linux 5.8, before that it is no proof."""
+    if sys.platform != "linux" or _linux_version() < (5, 8):
+        return None
+    try:
+        import ctypes
+
+        function = ctypes.CDLL(None, use_errno=True).syncfs
+    except (ImportError, OSError, AttributeError):
+        return None
+
+    def syncfs(descriptor: int) -> None:
+        if function(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return syncfs
+
+
+def _linux_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 
 class ColdRead(Exception):  # noqa: N818 - not an error: the answer is to warm and try again
@@ -739,6 +765,22 @@ class Files:
         try:
             with _naming(path):
                 os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @property
+    def can_sync_file_system(self) -> bool:
+        """Whether `sync_file_system` works here."""
+        return _syncfs() is not None
+
+    def sync_file_system(self, path: Path) -> None:
+        """Waits until all that was written to the file system of a directory is on the disk, by whomever."""
+        syncfs = _syncfs()
+        assert syncfs is not None
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with _naming(path):
+                syncfs(descriptor)
         finally:
             os.close(descriptor)
 

@@ -32,6 +32,7 @@ from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT, LogCleaner
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
+from barnabas.log.flush import run_together
 from barnabas.log.future_log import FutureLog
 from barnabas.log.log_directory import HostedLog, LogDirectory
 from barnabas.log.meta_properties import MetaProperties
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
     from barnabas.log.files import Files
+    from barnabas.log.flush import Flush
     from barnabas.log.future_log import CopyPlan
     from barnabas.log.group_commit import GroupCommit
 
@@ -62,6 +64,9 @@ __all__ = ["LogDirectories"]
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
+
+CLOSED_TOGETHER_MIN = 64
+"""From so many open logs on, a stop syncs the file system and not each file; others may write to it, too."""
 
 _NAMED_MAX = 5
 _ROOM_BYTES = 1 << 20
@@ -878,12 +883,32 @@ class LogDirectories:
             for outcome in await asyncio.gather(*futures, return_exceptions=True):
                 if isinstance(outcome, OSError):
                     self.take_offline(directory.path, outcome)
-        for hosted in self._hosted.values():
-            if hosted.log is not None and not hosted.directory.is_offline:
-                try:
-                    hosted.log.close()
-                except OSError as error:
-                    self.take_offline(hosted.directory.path, error)
+        for directory in self.online:
+            logs = [
+                hosted.log
+                for hosted in self._hosted.values()
+                if hosted.log is not None and hosted.directory is directory
+            ]
+            together = len(logs) >= CLOSED_TOGETHER_MIN and self._files.can_sync_file_system
+            try:
+                if together:
+                    self._close_together(directory, logs)
+                else:
+                    for log in logs:
+                        log.close()
+            except OSError as error:
+                self.take_offline(directory.path, error)
+
+    def _close_together(self, directory: LogDirectory, logs: list[PartitionLog]) -> None:
+        """As `close` of each, but with two syncs in all, where an empty log alone takes three."""
+        flushes: list[tuple[PartitionLog, Flush | None]] = []
+        try:
+            for log in logs:
+                flushes.append((log, log.start_close()))  # noqa: PERF401 - those before a failure are to be finished
+            run_together(self._files, directory.path, [flush for _, flush in flushes if flush is not None])
+        finally:
+            for log, flush in flushes:
+                log.finish_close(flush)
 
     def _put_markers_back(self) -> None:
         for directory in self.online:

@@ -360,13 +360,11 @@ class PartitionLog(TrackedLog):
             self.retire()
             return
         try:
-            active = self._active
-            active.write_indexes()
-            if self._producers_are_loaded:
-                self._producers.map_end_offset = self.log_end_offset
-                self._take_snapshot()
+            self._write_closing_files()
             if sync:
-                self._sync_all()
+                flush = self._flush_of_all()
+                if flush is not None:
+                    self._run_flush(flush)
             elif self._epochs is not None and self._epochs.is_dirty:
                 path = self.directory / LEADER_EPOCHS_FILE_NAME
                 self._files.replace_file(path, self._epochs.encode(), sync=False)
@@ -375,3 +373,32 @@ class PartitionLog(TrackedLog):
             raise self.fail(error) from error
         finally:
             self.retire()
+
+    def start_close(self) -> Flush | None:
+        """The first half of `close` for who closes many logs at once: writes, and gives what is to be synced; None if nothing is.
+
+        `finish_close` is to follow, after a failure, too.
+
+        Raises:
+            StorageError: the disk failed; the log is closed.
+        """
+        if self._failure is not None:
+            return None
+        try:
+            self._write_closing_files()
+            return self._flush_of_all()
+        except OSError as error:
+            self.retire()
+            raise self.fail(error) from error
+
+    def finish_close(self, flush: Flush | None) -> None:
+        """The second half: what `start_close` gave was synced, or was not."""
+        if flush is not None:
+            self.finish_flush(flush)
+        self.retire()
+
+    def _write_closing_files(self) -> None:
+        self._active.write_indexes()
+        if self._producers_are_loaded:
+            self._producers.map_end_offset = self.log_end_offset
+            self._take_snapshot()

@@ -533,9 +533,9 @@ class TrackedLog(LocalLog):
         self._producers.truncate_fully_and_start_at(offset)
         self._producers_are_loaded = True
 
-    def _sync_all(self) -> None:
+    def _flush_of_all(self) -> Flush | None:
         if self._flushes.is_untouched(self.log_end_offset) and not (self._epochs and self._epochs.is_dirty):
-            return
+            return None
         flush = self.start_flush() or self._flushes.begin(self.log_end_offset)
         if not self._flushes.is_untouched(self.log_end_offset):
             flush.paths.append(self._active.offset_index.entries.file.path)
@@ -543,7 +543,7 @@ class TrackedLog(LocalLog):
         self._add_epochs(flush)
         self._flushes.add_files(flush, self.directory)
         flush.directory = self.directory
-        self._run_flush(flush)
+        return flush
 
 
 def _list_bases(segments: list[Segment]) -> str:
