@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
 from barnabas.handlers import transactional_produce
+from barnabas.replication.recompression import NeedsTimeError
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ def handle(
                     wait = partition.wait_committed(appended.last_offset, acks)
                     if wait is not None:
                         waits.append((wait, response))
+            except NeedsTimeError:
+                assert partition is not None
+                response = _PartitionResponse(index=data.index)
+                waits.append(
+                    (
+                        _append_later(broker, context, data, partition, acks, now_ms, verified, response),
+                        response,
+                    )
+                )
             except KafkaError as error:
                 failed = error
                 response = _refused(broker, context, topic, data, partition, error)
@@ -133,6 +143,52 @@ def handle(
     if not waits:
         return answer
     return Acknowledgement(broker, answer, waits, request.timeout_ms).future
+
+
+def _append_later(
+    broker: BrokerServices,
+    context: RequestContext,
+    data: ProduceRequest.PartitionProduceData,
+    partition: Partition,
+    acks: int,
+    now_ms: int,
+    verified: VerifiedPartitions | None,
+    response: ProduceResponse.PartitionProduceResponse,
+) -> asyncio.Future[None]:
+    """For a batch that is packed anew first; `response` is filled in when it is appended."""
+    records = data.records
+    assert isinstance(records, memoryview)
+    size = len(records)
+    appending = partition.append_later(
+        records,
+        acks,
+        now_ms=now_ms,
+        produce_version=context.api_version,
+        transactional=verified is not None,
+        guard=None if verified is None else verified.guard(partition),
+    )
+
+    async def finish() -> None:
+        try:
+            appended = await appending
+        except KafkaError as error:
+            partition.metrics.produce_failed(error, size)
+            response.error_message = error.message if error.code in _TOLD else None
+            raise
+        if not appended.duplicate:
+            partition.metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
+            partition.metrics.bytes_in.value += size
+        response.base_offset = appended.first_offset
+        response.log_append_time_ms = appended.log_append_time_ms
+        response.log_start_offset = appended.log_start_offset
+        wait = partition.wait_committed(appended.last_offset, acks)
+        if wait is not None:
+            await wait
+
+    finishing = broker.loop.create_task(finish(), name="Produce of a batch that is packed anew")
+    # After a time-out nobody asks any more.
+    finishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return finishing
 
 
 class Acknowledgement:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.origin import Origin
-from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers
+from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers, parse_header
 from barnabas.records.control import build_end_marker
 from barnabas.records.validation import MalformedRecordsError, validate_produced
+from barnabas.replication.recompression import PRODUCER, NeedsTimeError, Recompressions, pack
 from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from barnabas.log.partition_log import AppendResult, PartitionLog
     from barnabas.log.producer_entry import VerificationGuard
     from barnabas.metadata.image import Partition as PartitionImage
+    from barnabas.records.batch import BatchHeader
     from barnabas.replication.waiting import ParkedFetch
     from barnabas.wire.chunks import FileRegion
 
@@ -133,6 +135,7 @@ class Partition:
         "_log",
         "_node_id",
         "_open_log",
+        "_recompressions",
         "_state",
         "_syncs_alone",
         "_syncs_always",
@@ -171,6 +174,7 @@ class Partition:
         self._node_id = node_id
         self._open_log = open_log
         self._log: PartitionLog | None = None
+        self._recompressions: Recompressions | None = None
         self._group_commit = group_commit
         self._syncs_always = durability == Durability.FSYNC_ALWAYS
         self._syncs_alone = durability == Durability.FSYNC_WHEN_ALONE
@@ -345,6 +349,7 @@ class Partition:
             transaction_version: The version of transactions under which an end marker was sent.
 
         Raises:
+            NeedsTimeError: call `append_later` instead; nothing was appended.
             KafkaError: what a Kafka leader answers; nothing was appended then.
         """
         log = self._log
@@ -372,6 +377,8 @@ class Partition:
                 if header.batch_length + LENGTH_END != len(records):
                     # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
                     records = records[: header.size_bytes]
+                if config.compression_type != PRODUCER or self._recompressions is not None:
+                    records, headers = self._packed(records, header, config, acks)
             else:
                 headers = [header for _, header in iterate_headers(records)]
             result = log.append(
@@ -402,6 +409,48 @@ class Partition:
             for parked in self.parked_fetches:
                 parked.wake()
         return result
+
+    def _packed(
+        self, records: memoryview | bytearray, header: BatchHeader, config: LogConfig, acks: int
+    ) -> tuple[memoryview | bytearray, list[BatchHeader]]:
+        """The batch in the topic's codec, and its header."""
+        waiting = self._recompressions
+        if waiting is not None and waiting.is_busy and not waiting.is_appending and acks != 0:
+            raise NeedsTimeError(ErrorCode.UNKNOWN_SERVER_ERROR)
+        # Nobody waits for an answer to acks=0, so that nothing would bound what is kept for later.
+        packed = pack(records, header, config, may_take_long=acks == 0)
+        return packed, [header if packed is records else parse_header(packed)]
+
+    def append_later(
+        self,
+        records: memoryview | bytearray,
+        acks: int,
+        *,
+        now_ms: int,
+        produce_version: int,
+        transactional: bool,
+        guard: VerificationGuard | None,
+    ) -> asyncio.Future[AppendResult]:
+        """As `append`, for what it said NeedsTimeError to; the records are copied.
+
+        The future fails with KafkaError or StorageError.
+        """
+        if self._recompressions is None:
+            self._recompressions = Recompressions()
+
+        def append(packed: memoryview | bytearray) -> AppendResult:
+            if not self.is_leader:
+                raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            return self.append(
+                packed,
+                acks,
+                now_ms=now_ms,
+                produce_version=produce_version,
+                transactional=transactional,
+                guard=guard,
+            )
+
+        return self._recompressions.add(bytearray(records), self.log.config, append)
 
     def begin_verification(
         self, producer_id: int, sequence: int, epoch: int, *, supports_epoch_bump: bool, now_ms: int
