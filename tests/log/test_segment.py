@@ -109,6 +109,19 @@ class TestLocate:
             segment.locate(102)
         assert failed.value.code is ErrorCode.CORRUPT_MESSAGE
 
+    def test_cut_file(self, files, tmp_path):
+        """Of a batch that the file ends within, nothing is served: a reader would ask for the rest forever."""
+        segment = create(files, tmp_path)
+        fill(segment, 3)
+        segment.become_inactive()
+        whole = segment.size // 3
+        segment.files.truncate(segment.file, segment.size - 1)
+        reopened = reopen(files, segment)
+        assert reopened.locate(101) == (whole, whole)
+        with pytest.raises(KafkaError, match=r"000100\.log ends within the record batch at position") as failed:
+            reopened.locate(102)
+        assert failed.value.code is ErrorCode.CORRUPT_MESSAGE
+
 
 class TestRoll:
     def test_by_size(self, files, tmp_path):

@@ -341,6 +341,11 @@ class Segment:
                 if length < _SMALLEST_LENGTH:
                     break
                 if base_offset + last_offset_delta >= offset:
+                    if position + at + length + 12 > size:
+                        raise KafkaError(
+                            ErrorCode.CORRUPT_MESSAGE,
+                            f"{self.file.path} ends within the record batch at position {position + at}",
+                        )
                     return BatchPlace(position + at, length + 12)
                 at += length + 12
             if at == 0:

@@ -189,8 +189,8 @@ def _join_with_id(group: ClassicGroup, joining: Joining, effects: Effects) -> No
     member_id = request.member_id
     if member_id in group.pending_members:
         if request.group_instance_id is not None:
-            # Static members get their id without this detour; Kafka has no better answer either.
-            effects.refuse_join(joining.waiter, member_id, ErrorCode.UNKNOWN_SERVER_ERROR)
+            # Static members get their id without this detour; Kafka has no better answer either, and leaves out the id.
+            effects.refuse_join(joining.waiter, "", ErrorCode.UNKNOWN_SERVER_ERROR)
             return
         _add(group, joining, member_id, effects)
         return
