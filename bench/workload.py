@@ -26,6 +26,7 @@ class Sizes:
     seconds: float
     bulk_s: float
     bulk_bytes: int
+    fetch_bytes: int
     fetch_warm_s: float
     fetch_s: float
     client_bytes: int
@@ -40,6 +41,7 @@ FULL = Sizes(
     seconds=3,
     bulk_s=2,
     bulk_bytes=1_000_000_000,
+    fetch_bytes=400_000_000,
     fetch_warm_s=1,
     fetch_s=1.5,
     client_bytes=500_000_000,
@@ -53,6 +55,7 @@ QUICK = Sizes(
     seconds=0.1,
     bulk_s=0.05,
     bulk_bytes=4_000_000,
+    fetch_bytes=4_000_000,
     fetch_warm_s=0.02,
     fetch_s=0.05,
     client_bytes=1_000_000,
