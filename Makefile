@@ -1,7 +1,7 @@
 # `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
 # The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
 .POSIX:
-.PHONY: help broker test check format suite differential fuzz soak kill-nine peers lock codegen reference bench clean setup setup-run
+.PHONY: help broker test check format suite differential exactly-once fuzz soak kill-nine peers lock codegen reference bench clean setup setup-run
 
 RUN = .venv-run
 DEV = .venv
@@ -13,6 +13,7 @@ help:
 	@echo "make check       lint, types and import contracts only"
 	@echo "make suite       the tests only (ARGS=... for pytest)"
 	@echo "make differential  random steps beside Apache Kafka (EXAMPLES=1000 SEED=...)"
+	@echo "make exactly-once  read, process, write with each client under kill -9 (ROUNDS=50)"
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
 	@echo "make soak        mixed load, watched for losses and leaks (SECONDS=3600 SEED=...)"
 	@echo "make kill-nine   kill -9 under load (ROUNDS=100)"
@@ -46,6 +47,9 @@ differential: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \
 	BARNABAS_DIFFERENTIAL_EXAMPLES=$${EXAMPLES:-300} $(BIN)/python -m pytest tests/oracle/test_random_steps.py \
 		-s -p no:randomly --hypothesis-seed=$$seed --tb=short $(ARGS)
+
+exactly-once: setup
+	ROUNDS=$${ROUNDS:-50} $(BIN)/python -m pytest tests/clients/test_exactly_once.py -s -p no:randomly --tb=short $(ARGS)
 
 fuzz: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \

@@ -28,6 +28,7 @@ __all__ = [
     "find_coordinator",
     "last_stable_offset",
     "read",
+    "read_on",
 ]
 
 _BUSY = frozenset(
@@ -270,6 +271,22 @@ class TransactionalProducer:
 
 def read(client, topic, partition=0, *, offset=0, committed=True):
     """The values that a reader gets: what was aborted is left out as a client does it."""
+    return _read(client, topic, partition, offset, committed)[0]
+
+
+def read_on(client, topic, partition=0):
+    """All that readers of committed records get, fetch by fetch."""
+    offset = 0
+    everything = []
+    while True:
+        values, next_offset = _read(client, topic, partition, offset, True)
+        if next_offset == offset:
+            return everything
+        everything += values
+        offset = next_offset
+
+
+def _read(client, topic, partition, offset, committed):
     answer = client.call(
         FetchRequest(
             max_wait_ms=0,
@@ -301,7 +318,8 @@ def read(client, topic, partition=0, *, offset=0, committed=True):
             skipped.discard(header.producer_id)
         elif not (header.is_transactional and header.producer_id in skipped):
             values += [record.value for record in iterate_batch(records, position, header)]
-    return values
+        offset = header.next_offset
+    return values, offset
 
 
 def last_stable_offset(client, topic, partition=0, *, committed=True):

@@ -25,6 +25,10 @@ The jobs:
                until told to stop; it then leaves    records [...] and then committed, once their offsets are committed
     steady     topic, partitions, prefix             events: acked [key, partition, offset], one by one,
                until told to stop                    keys are "<prefix>-<n>"; a broker that is away is waited for
+    process    topics, topic, group, abort_every,    events: committed n, of each transaction that reads records of
+               transactional_id, instance            topics[0], writes them to topic and commits both; trouble "..."
+               until told to stop                    every so manieth one is aborted and done again; after an error
+                                                     it starts over with new clients, from what is committed
     admin      call, ...                             -> see each program; a failure carries Kafka's code
 """
 

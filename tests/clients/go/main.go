@@ -58,6 +58,8 @@ type job struct {
 	Before            int64             `json:"before"`
 	At                json.RawMessage   `json:"at"`
 	Offsets           [][3]any          `json:"offsets"`
+	TransactionalID   string            `json:"transactional_id"`
+	AbortEvery        int               `json:"abort_every"`
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -123,6 +125,7 @@ var jobs = map[string]func(*job) (any, error){
 	"read":    read,
 	"member":  member,
 	"steady":  steady,
+	"process": process,
 	"admin":   admin,
 }
 

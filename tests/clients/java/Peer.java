@@ -294,6 +294,7 @@ public final class Peer {
             case "read": return read(job);
             case "member": return member(job);
             case "steady": return steady(job);
+            case "process": return Transactions.process(job);
             case "admin": return AdminCalls.make(job);
             case "tool": return ToolCalls.run(job);
             default: throw new IllegalArgumentException(job.text("do"));

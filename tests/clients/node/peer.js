@@ -272,6 +272,80 @@ async function member(job) {
   await consumer.disconnect()
 }
 
+// Reads, writes and commits both in transactions; after an error it starts over, from what is committed.
+async function process_(job) {
+  let attempts = 0
+  while (!job.stopping) {
+    const producer = job.client(60).producer({
+      transactionalId: job.transactional_id,
+      idempotent: true,
+      maxInFlightRequests: 1,
+      transactionTimeout: 20_000,
+      retry: { initialRetryTime: 20, maxRetryTime: 200, retries: 60 },
+    })
+    const consumer = job.client(60).consumer({
+      groupId: job.group,
+      sessionTimeout: 2000,
+      rebalanceTimeout: 4000,
+      heartbeatInterval: 300,
+      maxWaitTimeInMs: 50,
+      retry: { initialRetryTime: 20, maxRetryTime: 200, retries: 60 },
+    })
+    let failed = false
+    try {
+      await producer.connect()
+      // Takes the id over, and waits until whatever was begun in its name is decided: only then is known what is committed.
+      await (await producer.transaction()).abort()
+      await new Promise((resolve, reject) => {
+        const fail = error => {
+          failed = true
+          reject(error)
+        }
+        consumer.on(consumer.events.CRASH, ({ payload }) => fail(payload.error))
+        const work = async ({ batch, heartbeat }) => {
+          for (let start = 0; start < batch.messages.length && !failed && !job.stopping; start += 5) {
+            const messages = batch.messages.slice(start, start + 5)
+            const transaction = await producer.transaction()
+            await transaction.send({
+              topic: job.topic,
+              acks: -1,
+              messages: messages.map(({ key, value }) => ({ key, value, partition: batch.partition })),
+            })
+            const offset = String(Number(messages[messages.length - 1].offset) + 1)
+            await transaction.sendOffsets({
+              consumerGroupId: job.group,
+              topics: [{ topic: batch.topic, partitions: [{ partition: batch.partition, offset }] }],
+            })
+            attempts += 1
+            if (attempts % job.abort_every === 0) {
+              await transaction.abort()
+              throw new Error('aborted as asked for')
+            }
+            await transaction.commit()
+            job.emit({ committed: messages.length })
+            await heartbeat()
+          }
+        }
+        consumer
+          .connect()
+          .then(() => consumer.subscribe({ topics: job.topics, fromBeginning: true }))
+          .then(() =>
+            consumer.run({
+              autoCommit: false,
+              eachBatch: payload => (failed ? Promise.resolve() : work(payload).catch(fail)),
+            })
+          )
+          .catch(fail)
+        job.stopped.then(resolve)
+      })
+    } catch (error) {
+      job.emit({ trouble: String(error) })
+    }
+    await Promise.allSettled([consumer.disconnect(), producer.disconnect()])
+  }
+  return attempts
+}
+
 async function steady(job) {
   const producer = job.client().producer({
     idempotent: true,
@@ -437,7 +511,7 @@ const ADMIN = {
   },
 }
 
-const JOBS = { produce, read, member, steady, admin: job => withAdmin(job, admin => ADMIN[job.call](admin, job)) }
+const JOBS = { produce, read, member, steady, process: process_, admin: job => withAdmin(job, admin => ADMIN[job.call](admin, job)) }
 
 function code(error) {
   for (const one of [error, error.cause, ...(error.errors ?? []), ...(error.groups ?? []), ...(error.partitions ?? [])]) {

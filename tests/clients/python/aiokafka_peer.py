@@ -18,6 +18,65 @@ STRATEGIES = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartition
 _DEADLINE_S = 30
 
 
+class AbortedError(Exception):
+    """A transaction was aborted because the job asks for that."""
+
+
+async def process(job):
+    attempts = 0
+    while not job.stopping.is_set():
+        producer = AIOKafkaProducer(
+            bootstrap_servers=job["bootstrap"],
+            transactional_id=job["transactional_id"],
+            transaction_timeout_ms=20_000,
+            retry_backoff_ms=20,
+            request_timeout_ms=5_000,
+        )
+        consumer = AIOKafkaConsumer(
+            *job["topics"],
+            bootstrap_servers=job["bootstrap"],
+            group_id=job["group"],
+            group_instance_id=job["instance"],
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=2_000,
+            heartbeat_interval_ms=300,
+            fetch_max_wait_ms=50,
+            retry_backoff_ms=20,
+            request_timeout_ms=5_000,
+        )
+        try:
+            await asyncio.wait_for(producer.start(), 30)
+            await consumer.start()
+            while not job.stopping.is_set():
+                found = await consumer.getmany(timeout_ms=50, max_records=5)
+                messages = [message for each in found.values() for message in each]
+                if not messages:
+                    continue
+                attempts += 1
+                async with producer.transaction():
+                    for message in messages:
+                        await producer.send(
+                            job["topic"], message.value, key=message.key, partition=message.partition
+                        )
+                    await producer.send_offsets_to_transaction(
+                        {place: each[-1].offset + 1 for place, each in found.items()}, job["group"]
+                    )
+                    if attempts % job["abort_every"] == 0:
+                        raise AbortedError
+                job.emit(committed=len(messages))
+        except (KafkaError, AbortedError, TimeoutError) as error:
+            job.emit(trouble=repr(error))
+        finally:
+            for client in (consumer, producer):
+                try:
+                    await asyncio.wait_for(client.stop(), 10)
+                except (KafkaError, TimeoutError) as error:
+                    job.emit(trouble=f"stop: {error!r}")
+    return attempts
+
+
 async def produce(job):
     async with AIOKafkaProducer(
         bootstrap_servers=job["bootstrap"],
@@ -295,7 +354,14 @@ def in_a_loop(job_function):
 
 
 if __name__ == "__main__":
-    functions = {"produce": produce, "read": read, "member": member, "steady": steady, "admin": admin}
+    functions = {
+        "produce": produce,
+        "read": read,
+        "member": member,
+        "steady": steady,
+        "process": process,
+        "admin": admin,
+    }
     serve(
         f"aiokafka {aiokafka.__version__}",
         {name: in_a_loop(function) for name, function in functions.items()},

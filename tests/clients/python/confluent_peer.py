@@ -21,6 +21,68 @@ STRATEGIES = {"range": "range", "roundrobin": "roundrobin", "cooperative-sticky"
 _DEADLINE_S = 30
 
 
+class AbortedError(Exception):
+    """A transaction was aborted because the job asks for that."""
+
+
+def process(job):
+    attempts = 0
+    while not job.stopping.is_set():
+        producer = Producer(
+            {
+                "bootstrap.servers": job["bootstrap"],
+                "transactional.id": job["transactional_id"],
+                "transaction.timeout.ms": 20_000,
+                "linger.ms": 0,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+        consumer = None
+        try:
+            producer.init_transactions(30)
+            consumer = Consumer(
+                {
+                    "bootstrap.servers": job["bootstrap"],
+                    "group.id": job["group"],
+                    "group.instance.id": job["instance"],
+                    "isolation.level": "read_committed",
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "session.timeout.ms": 2_000,
+                    "heartbeat.interval.ms": 300,
+                    "fetch.wait.max.ms": 50,
+                    "reconnect.backoff.ms": 20,
+                    "reconnect.backoff.max.ms": 200,
+                }
+            )
+            consumer.subscribe(job["topics"])
+            while not job.stopping.is_set():
+                messages = [each for each in consumer.consume(5, 0.05) if each.error() is None]
+                if not messages:
+                    continue
+                producer.begin_transaction()
+                for message in messages:
+                    producer.produce(
+                        job["topic"], key=message.key(), value=message.value(), partition=message.partition()
+                    )
+                producer.send_offsets_to_transaction(
+                    consumer.position(consumer.assignment()), consumer.consumer_group_metadata(), 30
+                )
+                attempts += 1
+                if attempts % job["abort_every"] == 0:
+                    producer.abort_transaction(30)
+                    raise AbortedError
+                producer.commit_transaction(30)
+                job.emit(committed=len(messages))
+        except (KafkaException, AbortedError) as error:
+            job.emit(trouble=repr(error))
+        finally:
+            if consumer is not None:
+                consumer.close()
+    return attempts
+
+
 def produce(job):
     places = {}
     failures = []
@@ -402,6 +464,13 @@ def code(error):
 if __name__ == "__main__":
     serve(
         f"confluent-kafka {confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})",
-        {"produce": produce, "read": read, "member": member, "steady": steady, "admin": admin},
+        {
+            "produce": produce,
+            "read": read,
+            "member": member,
+            "steady": steady,
+            "process": process,
+            "admin": admin,
+        },
         code,
     )
