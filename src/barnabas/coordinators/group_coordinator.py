@@ -226,7 +226,9 @@ class GroupCoordinator:
             version=version,
             client_id=client_id,
             client_host=f"/{client_address}",
-            new_member_id=f"{member_name}-{self._random_uuid()}",
+            new_member_id=self._random_id()
+            if hosted.shard.is_consumer_group(request.group_id)
+            else f"{member_name}-{self._random_uuid()}",
             waiter=waiter,
         )
         return _parked(hosted, waiter, lambda shard, now: shard.join(joining, now))

@@ -150,6 +150,11 @@ class GroupShard:
         join(group, joining, effects)
         return self._finish(group, effects, None)
 
+    def is_consumer_group(self, group_id: str) -> bool:
+        """Whether members of the classic protocol join a consumer group here."""
+        group = self.groups.get(group_id)
+        return isinstance(group, ConsumerGroup) and bool(group.members)
+
     def sync(self, request: SyncGroupRequest, waiter: Any, now: Now) -> CoordinatorResult[None]:
         """SyncGroup; the answer goes to `waiter`, now or once the assignment is committed."""
         effects = Effects(now, self.settings)

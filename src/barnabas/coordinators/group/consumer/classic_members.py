@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from barnabas.coordinators.group.consumer.step import Step
     from barnabas.coordinators.group.join import Joining
-    from barnabas.coordinators.group.settings import GroupSettings
     from barnabas.coordinators.shard import Now
     from barnabas.wire.messages.sync_group import SyncGroupRequest
 
@@ -61,6 +60,7 @@ def join_classic(
     joining: Joining,
     finish: Callable[[str, Callable[[Step], None], Now], CoordinatorResult[None]],
     find: Callable[[str], object],
+    arm: Callable[[ConsumerGroup], None],
 ) -> None:
     """JoinGroup to a consumer group that has members; `joining.waiter` is answered when the records are committed.
 
@@ -114,7 +114,7 @@ def join_classic(
         protocol_type=_CONSUMER,
         protocol_name=joining.protocols[0][0],
     )
-    step.completion = _Joined(group.group_id, after, joining.waiter, response, find, step.settings)
+    step.completion = _Joined(group.group_id, after, joining.waiter, response, find, arm)
 
 
 def _member(step: Step, member_id: str, instance_id: str | None, *, is_unknown: bool) -> ConsumerMember:
@@ -159,7 +159,7 @@ def _rejoin_as_classic(
 class _Joined:
     """A member's words are being written; it is answered when they are committed."""
 
-    __slots__ = ("_find", "_group_id", "_member", "_response", "_settings", "_waiter")
+    __slots__ = ("_arm", "_find", "_group_id", "_member", "_response", "_waiter")
 
     def __init__(
         self,
@@ -168,14 +168,14 @@ class _Joined:
         waiter: Any,
         response: JoinGroupResponse,
         find: Callable[[str], object],
-        settings: GroupSettings,
+        arm: Callable[[ConsumerGroup], None],
     ) -> None:
         self._group_id = group_id
         self._member = member
         self._waiter = waiter
         self._response = response
         self._find = find
-        self._settings = settings
+        self._arm = arm
 
     def committed(self, now: Now) -> CoordinatorResult[None] | None:
         """It has its generation, and until its rebalance timeout to fetch the assignment."""
@@ -188,6 +188,7 @@ class _Joined:
             deadline_ms = now.monotonic_ms + member.rebalance_timeout_ms
             group.syncs[member.member_id] = deadline_ms
             group.wake_at(deadline_ms)
+            self._arm(group)
         return _answered(self._waiter, self._response)
 
     def failed(self, error: KafkaError, now: Now) -> CoordinatorResult[None] | None:
@@ -248,10 +249,21 @@ def heartbeat_classic(step: Step, member_id: str, instance_id: str | None, gener
         member.member_epoch < group.assignment_epoch
         or member.state is MemberState.UNREVOKED_PARTITIONS
         or (member.state is MemberState.UNRELEASED_PARTITIONS and not group.is_waiting_for_others(member))
+        or _nobody_else_moves(group, step.now.monotonic_ms)
     ):
         _await_rejoin(step, member)
         return ErrorCode.REBALANCE_IN_PROGRESS
     return ErrorCode.NONE
+
+
+def _nobody_else_moves(group: ConsumerGroup, now_ms: float) -> bool:
+    """Whether something has to be computed, and no member of the consumer protocol is left whose heartbeat would have it done.
+
+    So it is where groups may not become classic ones again.
+    """
+    return group.classic_count == len(group.members) and (
+        group.group_epoch > group.assignment_epoch or group.needs_refresh(now_ms)
+    )
 
 
 def _await_rejoin(step: Step, member: ConsumerMember) -> None:

@@ -120,7 +120,7 @@ class ConsumerGroups:
         """JoinGroup to a consumer group that has members."""
         step = self._step(group, now)
         try:
-            join_classic(step, joining, self._finish, self._shard.groups.get)
+            join_classic(step, joining, self._finish, self._shard.groups.get, self._shard.arm)
         except KafkaError as error:
             response = JoinGroupResponse(error_code=error.code)
             return CoordinatorResult(None, answers=[(joining.waiter, response)])
