@@ -387,6 +387,12 @@ def metrics() -> str:
             "are those of Kafka's JMX exporter, so that dashboards made for Kafka show them."
         ),
         _table(("Metric", "Type", "Labels", "What it is"), [_metric_row(metric) for metric in METRICS]),
+        (
+            "What clients push (KIP-714) is shown beside these as `kafka_client_...`, for example "
+            "`kafka_client_producer_connection_creation_total`, with the labels `client_id`, `client_instance_id`, "
+            "`client_software_name`, `client_software_version` and `client_source_address`; see "
+            "[metrics](../how-to/metrics.md)."
+        ),
     ]
     return _page(lines)
 

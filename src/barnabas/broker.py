@@ -34,6 +34,7 @@ from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
 from barnabas.coordinators.transaction_verifier import TransactionVerifier
 from barnabas.coordinators.transactional_offsets import TransactionalOffsets
 from barnabas.errors import ConfigError, StorageError
+from barnabas.handlers.client_telemetry import ClientTelemetry
 from barnabas.handlers.refusals import RefusalLog
 from barnabas.handlers.registry import Dispatcher
 from barnabas.handlers.services import BrokerServices
@@ -183,6 +184,8 @@ class Broker:
         self._coordinate_transactions(loop)
         for topic in self._controller.image.topics.values():
             self._replicas.apply_topic(topic, is_new=False)
+        self._client_telemetry = ClientTelemetry(self.clock, config)
+        self._client_telemetry.configure(self._controller.image)
         self._controller.add_listener(self._follow)
         self._controller.add_listener(self._group_coordinator.on_metadata)
         self._controller.add_listener(self._transaction_coordinator.on_metadata)
@@ -350,6 +353,7 @@ class Broker:
                 max_sessions=config["max.incremental.fetch.session.cache.slots"],
                 eviction_ms=_SESSION_EVICTION_MS,
             ),
+            client_telemetry=self._client_telemetry,
             waiting=self._waiting,
             metrics=self.metrics,
             refusals=RefusalLog(self.clock),
@@ -397,7 +401,7 @@ class Broker:
     def _log_config(self, topic: str) -> LogConfig:
         return log_config(self.config, self._controller.image.topic_config(topic))
 
-    def _follow(self, _image: MetadataImage, delta: MetadataDelta) -> None:
+    def _follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """A committed change of metadata: partitions are created, led, deleted and configured as it says."""
         replicas = self._replicas
         for topic in delta.deleted_topics.values():
@@ -407,6 +411,8 @@ class Broker:
             replicas.apply_topic(topic, is_new=True)
         for _, topic in delta.changed_topics.values():
             replicas.apply_topic(topic, is_new=True)
+        if any(kind == ResourceType.CLIENT_METRICS for kind, _ in delta.changed_configs):
+            self._client_telemetry.configure(image)
         configured = {name for kind, name in delta.changed_configs if kind == ResourceType.TOPIC}
         if configured:
             replicas.configure_topics(configured)
@@ -435,6 +441,7 @@ class Broker:
         self._controller.register_metrics(metrics)
         self._services.fetch_sessions.register_metrics(metrics)
         self._services.refusals.register_metrics(metrics)
+        self._client_telemetry.register_metrics(metrics)
         LogMetrics(self._log_directories, self._files, self._group_commit).register_metrics(metrics)
         self._log_directories.cleaner.register_metrics(metrics)
 

@@ -109,6 +109,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_controller_kafkacontroller_globalpartitioncount", "gauge", (), "Partitions in the cluster."),
     Metric("kafka_controller_kafkacontroller_offlinepartitionscount", "gauge", (), "Partitions in the cluster without a leader."),
     Metric("kafka_controller_kafkacontroller_preferredreplicaimbalancecount", "gauge", (), "Partitions in the cluster whose leader is not their first replica."),
+    Metric("kafka_server_client_metrics_instance_count", "gauge", (), "Clients that were told what to measure, or have pushed it (KIP-714)."),
+    Metric("kafka_server_client_metrics_throttle_count", "counter", (), "Requests of clients that asked or pushed too soon."),
+    Metric("kafka_server_client_metrics_unknown_subscription_request_count", "counter", (), "Pushes of clients that did not know yet that their subscriptions had changed."),
+    Metric("kafka_server_client_metrics_plugin_error_count", "counter", (), "Pushes that could not be read."),
+    Metric("kafka_server_client_metrics_series", "gauge", (), "Numbers pushed by clients that are shown as kafka_client_..."),
+    Metric("kafka_server_client_metrics_dropped_total", "counter", (), "Numbers pushed by clients for which barnabas.client.metrics.max.series leaves no room."),
     # Logs
     Metric("kafka_log_log_size", "gauge", _PARTITION, "Bytes of a partition's log."),
     Metric("kafka_log_log_logstartoffset", "gauge", _PARTITION, "First offset of a partition."),
@@ -268,13 +274,14 @@ class Family(NamedTuple):
 class Registry:
     """All counters, gauges and histograms of one broker."""
 
-    __slots__ = ("_children", "_clock", "_gone", "_listed", "_metrics", "_rotated_ms")
+    __slots__ = ("_children", "_clock", "_collectors", "_gone", "_listed", "_metrics", "_rotated_ms")
 
     def __init__(self, clock: Clock, metrics: tuple[Metric, ...] = METRICS) -> None:
         self._clock = clock
         self._metrics = {metric.name: metric for metric in metrics}
         self._children: dict[str, dict[tuple[str, ...], Any]] = {metric.name: {} for metric in metrics}
         self._listed: dict[str, Callable[[], Iterable[Row]]] = {}
+        self._collectors: list[Callable[[], list[Family]]] = []
         # What forgotten children had counted, for the totals: they must never go back.
         self._gone = {metric.name: 0 for metric in metrics if metric.has_total}
         self._rotated_ms = clock.monotonic_ms()
@@ -306,6 +313,10 @@ class Registry:
         """
         assert not self._metrics[name].has_total
         self._listed[name] = function
+
+    def collected(self, function: Callable[[], list[Family]]) -> None:
+        """Let `function` give, on the loop's thread, whole families whose names nobody knows before."""
+        self._collectors.append(function)
 
     def _child(self, name: str, kind: MetricType, make: Callable[[], Child], labels: dict[str, str]) -> Child:
         metric = self._metrics[name]
@@ -363,6 +374,8 @@ class Registry:
                 total = self._gone[name] + sum(child.value for child in children.values())
                 samples.append(Sample("", {}, total))
             families.append(Family(metric, samples))
+        for collector in self._collectors:
+            families += collector()
         return families
 
     def _all_children(self) -> Iterator[Counter | Gauge | Histogram | CountAndSum]:

@@ -6,6 +6,7 @@ answer too.
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import time
@@ -18,6 +19,7 @@ from tests.oracle.building import build, fitted
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.likeness import Likeness, differences
 from tests.oracle.two_brokers import Side
+from tests.wire_client import WireClient
 from tools.kafka_apis import ANNOUNCED, why_different
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
@@ -604,3 +606,183 @@ def test_moves_that_cannot_be_are_refused(both):
         lambda side: [to("/nowhere", (name, [0])), to(directory("b")(side), (name, [0, 0]))],
     ):
         both.agree("AlterReplicaLogDirs", dirs=dirs)
+
+
+# ----- what clients measure
+
+
+def metrics_settings(name, **settings):
+    """IncrementalAlterConfigs of a CLIENT_METRICS resource; None removes a setting."""
+    configs = [
+        {"name": key.replace("_", "."), "config_operation": int(value is None), "value": value or ""}
+        for key, value in settings.items()
+    ]
+    return {"resources": [{"resource_type": 16, "resource_name": name, "configs": configs}]}
+
+
+class Telemetry:
+    """A client of both brokers, each on a connection of its own."""
+
+    def __init__(self, both, number):
+        self.both = both
+        self.client_instance_id = bytes([number]) * 16
+        self.clients = [
+            WireClient(side.address, client_id=f"telemetry-{number}", timeout_s=10) for side in both.sides
+        ]
+        version = build(
+            BY_NAME["ApiVersions"].request_class, client_software_name="test", client_software_version="1.2"
+        )
+        for client in self.clients:
+            client.call(version, 3)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients:
+            client.socket.close()
+
+    def agree(self, api, **fields):
+        request = build(BY_NAME[api].request_class, **fields)
+        answers = [client.call(request, 0) for client in self.clients]
+        for answer in answers:
+            metrics = getattr(answer, "requested_metrics", [])
+            metrics.sort()  # a hash set's order in Kafka
+            if len(metrics) > 1:
+                answer.subscription_id = 0  # follows from that order
+        assert not differences(*(Likeness()(answer) for answer in answers)), fields
+        return answers[1]
+
+    def subscribe(self, **fields):
+        fields = {"client_instance_id": self.client_instance_id} | fields
+        return self.agree("GetTelemetrySubscriptions", **fields)
+
+    def push(self, **fields):
+        fields = {"client_instance_id": self.client_instance_id} | fields
+        return self.agree("PushTelemetry", **fields).error_code
+
+
+def test_a_client_without_subscriptions_is_asked_for_nothing(both):
+    """It may ask again after five minutes, and what it pushes is judged all the same."""
+    with Telemetry(both, 71) as client:
+        wanted = client.subscribe()
+        assert (wanted.requested_metrics, wanted.push_interval_ms) == ([], 300_000)
+        assert client.subscribe().error_code == 89
+        assert client.push(subscription_id=wanted.subscription_id + 1) == 117
+        assert client.push(subscription_id=wanted.subscription_id) == 89
+        assert client.push(subscription_id=wanted.subscription_id, terminating=True, metrics=b"x") == 0
+        assert client.push(subscription_id=wanted.subscription_id) == 42
+    with Telemetry(both, 72) as client:
+        assert client.push(subscription_id=7) == 117
+        for reserved in (bytes(16), bytes(15) + b"\x01"):
+            assert client.push(client_instance_id=reserved) == 42
+        assert client.push(client_instance_id=bytes(15) + b"\x02") == 117
+
+
+def test_a_client_that_comes_back_is_a_new_one(both):
+    """What a broker knows of a client ends with its connection."""
+    for _ in range(2):
+        with Telemetry(both, 73) as client:
+            assert client.subscribe().error_code == 0
+            assert client.subscribe().error_code == 89
+        for side in both.sides:
+            side.barrier()  # time in which both notice the end
+
+
+def test_new_clients_get_an_id(both):
+    """Another one each, by which they are known from then on."""
+    request = build(BY_NAME["GetTelemetrySubscriptions"].request_class, client_instance_id=bytes(16))
+    for side in both.sides:
+        ids = {side.client.call(request, 0).client_instance_id for _ in range(3)}
+        assert len(ids) == 3
+        assert bytes(16) not in ids
+
+
+def test_pushes_are_judged(both):
+    """Compression, size and subscription; a push that is refused counts for the interval."""
+    for number, fields, code in (
+        (74, {"compression_type": 5}, 76),
+        (75, {"compression_type": -1}, 76),
+        (76, {"compression_type": 4, "metrics": b"x" * 10}, 87),
+        (79, {"compression_type": 1, "metrics": gzip.compress(b"")}, 0),
+        (77, {"metrics": b"x" * 1_048_577}, 118),
+        (78, {"metrics": b""}, 0),
+    ):
+        with Telemetry(both, number) as client:
+            known = client.subscribe().subscription_id
+            assert client.push(subscription_id=known, **fields) == code
+            assert client.push(subscription_id=known) == 89
+
+
+SUBSCRIPTIONS = [
+    {"metrics": "org.apache.kafka.producer."},
+    {"metrics": "org.apache.kafka.producer.,org.apache.kafka.consumer.", "interval_ms": "5000"},
+    {"metrics": "*,org.apache.kafka.producer.", "interval_ms": "100"},
+    {"interval_ms": "1000"},
+    {"metrics": "one.", "match": "client_id=telemetry-.*"},
+    {"metrics": "two.", "match": "client_id=telemetry-,client_software_name=test"},
+    {"metrics": "three.", "match": "client_software_name=te.t,client_software_version=1\\\\.2"},
+    {"metrics": "four.", "match": "client_source_address=127.0.0.1,client_source_port=[0-9]+"},
+    {"metrics": "five.", "match": "client_instance_id=.{22}"},
+    {"metrics": "six.", "match": "client_id = telemetry-[0-9]+ "},
+]
+
+
+def test_subscriptions_are_for_the_clients_that_match(both):
+    """Metrics of all that match are asked for, as often as the most eager wants them; a change is told at once."""
+    name = f"{both.prefix}metrics"
+    with Telemetry(both, 80) as client:
+        client.subscribe()
+        before = {}
+        for settings in SUBSCRIPTIONS:
+            removed = dict.fromkeys(before.keys() - settings.keys())
+            both.agree("IncrementalAlterConfigs", [1], **metrics_settings(name, **settings, **removed))
+            before = settings
+            for side in both.sides:
+                side.barrier()
+            wanted = client.subscribe()
+            assert wanted.error_code == 0
+            both.agree(
+                "DescribeConfigs",
+                resources=[{"resource_type": 16, "resource_name": name}],
+                is_repeatable=True,
+            )
+        other = f"{both.prefix}others"
+        both.agree(
+            "IncrementalAlterConfigs", [1], **metrics_settings(other, metrics="seven.", interval_ms="700")
+        )
+        for side in both.sides:
+            side.barrier()
+        wanted = client.subscribe()
+        assert (wanted.requested_metrics, wanted.push_interval_ms) == (["seven.", "six."], 700)
+        both.agree("ListConfigResources", [0], is_repeatable=True)
+        for each, settings in ((name, before), (other, {"metrics": "", "interval_ms": ""})):
+            both.agree("IncrementalAlterConfigs", [1], **metrics_settings(each, **dict.fromkeys(settings)))
+        for side in both.sides:
+            side.barrier()
+        assert client.subscribe().requested_metrics == []
+        both.agree("ListConfigResources", [0], is_repeatable=True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metrics": ""},
+        {"interval.ms": "99"},
+        {"interval.ms": "3600001"},
+        {"interval.ms": "soon"},
+        {"match": "client_id"},
+        {"match": "client_id=a=b"},
+        {"match": "nobody=x"},
+        {"match": "client_id=["},
+        {"nope": "1"},
+    ],
+    ids=str,
+)
+def test_subscriptions_that_cannot_be_are_refused(both, settings):
+    """Unknown settings and properties, intervals out of bounds, expressions that are none."""
+    name = f"{both.prefix}bad"
+    configs = [{"name": key, "config_operation": 0, "value": value} for key, value in settings.items()]
+    resource = {"resource_type": 16, "resource_name": name, "configs": configs}
+    both.agree("IncrementalAlterConfigs", resources=[resource])
+    both.agree("AlterConfigs", resources=[{"resource_type": 16, "resource_name": name, "configs": []}])

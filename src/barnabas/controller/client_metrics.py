@@ -1,6 +1,6 @@
 """Settings of client metrics subscriptions (KIP-714): which metrics clients are asked to send. Pure.
 
-They can be stored and read; what they ask for is not collected yet. Refusals: Kafka's `ClientMetricsConfigs`.
+`handlers.client_telemetry` asks clients accordingly. Refusals: Kafka's `ClientMetricsConfigs`.
 """
 
 from __future__ import annotations

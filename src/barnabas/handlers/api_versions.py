@@ -25,6 +25,8 @@ __all__ = ["API_KEY", "handle", "unsupported_version_response"]
 
 API_KEY = 18
 
+_TELEMETRY = frozenset((71, 72))
+
 # ApiVersionsRequest.SOFTWARE_NAME_VERSION_PATTERN of Kafka.
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
@@ -40,7 +42,11 @@ def handle(
             return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST, api_keys=[])
         context.connection.client_software_name = name
         context.connection.client_software_version = software_version
-    response = ApiVersionsResponse(api_keys=_api_keys())
+    response = ApiVersionsResponse(
+        api_keys=[
+            key for key in _api_keys() if key.api_key not in _TELEMETRY or broker.client_telemetry.is_received
+        ]
+    )
     if version >= 3:
         image = broker.image
         response.supported_features = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from barnabas.config.definition import ConfigType
+from barnabas.config.definition import ConfigType, parse_text, to_text
 from barnabas.config.describe import (
     ConfigEntry,
     ConfigSource,
@@ -132,7 +132,8 @@ def _client_metrics(broker: BrokerServices, name: str, keys: Collection[str]) ->
         value, source = default, ConfigSource.DEFAULT_CONFIG
         chain: tuple[ConfigSynonym, ...] = ()
         if key in settings:
-            value, source = settings[key], ConfigSource.CLIENT_METRICS_CONFIG
+            value = to_text(parse_text(key, kind, settings[key])) or ""
+            source = ConfigSource.CLIENT_METRICS_CONFIG
             chain = (ConfigSynonym(key, value, source),)
         entries.append(ConfigEntry(key, value, False, source, False, chain, kind, sentence))
     return entries

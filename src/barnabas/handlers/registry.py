@@ -109,6 +109,8 @@ HANDLERS: dict[int, HandlerEntry] = {
     66: HandlerEntry("list_transactions", 0, 1),
     68: HandlerEntry("consumer_group_heartbeat", 0, 1),
     69: HandlerEntry("consumer_group_describe", 0, 1),
+    71: HandlerEntry("get_telemetry_subscriptions", 0, 0),
+    72: HandlerEntry("push_telemetry", 0, 0),
     74: HandlerEntry("list_config_resources", 0, 1),
     75: HandlerEntry("describe_topic_partitions", 0, 0),
     80: HandlerEntry("add_raft_voter", 0, 1),

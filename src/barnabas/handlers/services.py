@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
     from barnabas.coordinators.transaction_verifier import TransactionVerifier
     from barnabas.coordinators.transactional_offsets import TransactionalOffsets
+    from barnabas.handlers.client_telemetry import ClientTelemetry
     from barnabas.handlers.refusals import RefusalLog
     from barnabas.log.log_directories import LogDirectories
     from barnabas.metadata.image import MetadataImage
@@ -53,6 +54,7 @@ class BrokerServices:
         transactional_offsets: Offsets that are committed within transactions.
         local_markers: Writes the end markers of transactions into partitions that this broker leads.
         fetch_sessions: Incremental fetch sessions (KIP-227).
+        client_telemetry: What clients are asked to measure, and what they answer.
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
         refusals: Writes why requests are refused.
@@ -74,6 +76,7 @@ class BrokerServices:
     transactional_offsets: TransactionalOffsets
     local_markers: LocalMarkers
     fetch_sessions: FetchSessions
+    client_telemetry: ClientTelemetry
     waiting: Waiting
     metrics: Registry
     refusals: RefusalLog

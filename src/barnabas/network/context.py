@@ -24,6 +24,7 @@ class ConnectionContext:
         principal: Who the client is; `ANONYMOUS` until an authentication says otherwise.
         client_software_name: From ApiVersions 3 and later (KIP-511), else "unknown".
         client_software_version: Likewise.
+        is_closed: Whether it has ended.
         repeated_produces: What the handlers remember of its produce requests, to answer their like sooner; nothing here
             looks into it.
     """
@@ -33,6 +34,7 @@ class ConnectionContext:
         "client_software_name",
         "client_software_version",
         "connection_id",
+        "is_closed",
         "listener_name",
         "local_address",
         "principal",
@@ -55,6 +57,7 @@ class ConnectionContext:
         self.principal = principal
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
+        self.is_closed = False
         self.repeated_produces: Any = None
 
     def __repr__(self) -> str:

@@ -172,6 +172,7 @@ class SocketServer:
     def forget(self, channel: Channel) -> None:
         """A channel has closed itself."""
         context = channel.connection.context
+        context.is_closed = True
         del self._channels[context.connection_id]
         timer = self._ends.pop(channel, None)
         if timer is not None:

@@ -41,7 +41,7 @@ KEYS = (
       at_least(1), effective=False),
     ConfigKey("telemetry.max.bytes", INT, 1_048_576, LOW,
       "Size of the metrics that a client may push at once.",
-      at_least(1), effective=False),
+      at_least(1)),
     ConfigKey("quota.window.num", INT, 11, LOW,
       "Samples kept for client quotas.",
       at_least(1), effective=False),

@@ -1,0 +1,218 @@
+"""The metrics that clients push (KIP-714): OpenTelemetry's `MetricsData`, version 1, in Protocol Buffers.
+
+Only what a number and its labels need is read:
+
+    MetricsData     1 ResourceMetrics*
+    ResourceMetrics 1 Resource (1 KeyValue*)    2 ScopeMetrics*
+    ScopeMetrics    2 Metric*
+    Metric          1 name   5 gauge   7 sum   9 histogram   11 summary
+    gauge, ...      1 points*   2 temporality (1 delta, 2 cumulative)   3 whether a sum only grows
+    point           4 double (gauge, sum) or count   5 sum (histogram, summary)   6 sfixed64   7 or 9 KeyValue*
+    KeyValue        1 key   2 AnyValue (1 string, 2 bool, 3 int64, 4 double)
+
+Source: opentelemetry-proto 1.3, metrics.proto; the encoding of Protocol Buffers.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from barnabas.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Point", "decode_metrics"]
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GAUGE, _SUM, _HISTOGRAM, _SUMMARY = 5, 7, 9, 11
+_DELTA = 1
+_VARINT_BITS_MAX = 63
+
+_double = Struct("<d").unpack_from
+_signed = Struct("<q").unpack_from
+_unsigned = Struct("<Q").unpack_from
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Point(NamedTuple):
+    """One number of a client.
+
+    Attributes:
+        name: The metric's name, as `org.apache.kafka.producer.connection.creation.total`; of histograms and summaries with
+            `.count` or `.sum` at the end.
+        labels: What tells it from others of the name; those of the client come first.
+        value: The number.
+        is_counter: Whether it only grows.
+        is_delta: Whether it is to be added to the one before.
+    """
+
+    name: str
+    labels: Labels
+    value: float
+    is_counter: bool
+    is_delta: bool
+
+
+def decode_metrics(data: bytes | bytearray) -> list[Point]:
+    """All numbers in `MetricsData`.
+
+    Raises:
+        DecodeError: it is not that.
+    """
+    view = memoryview(data)
+    points: list[Point] = []
+    for field, kind, resource_metrics in _fields(view):
+        if field == 1 and kind == _BYTES:
+            points += _resource_metrics(resource_metrics)
+    return points
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if position >= len(view) or shift > _VARINT_BITS_MAX:
+            raise DecodeError("a number of the metrics does not end")
+        octet = view[position]
+        position += 1
+        value |= (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, position
+        shift += 7
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Number, wire type and content of each field; a varint's content is its octets."""
+    position = 0
+    while position < len(view):
+        tag, position = _varint(view, position)
+        kind = tag & 7
+        start = position
+        if kind == _VARINT:
+            _, position = _varint(view, position)
+        elif kind == _FIXED64:
+            position += 8
+        elif kind == _FIXED32:
+            position += 4
+        elif kind == _BYTES:
+            size, start = _varint(view, position)
+            position = start + size
+        else:
+            raise DecodeError(f"the metrics have a field of the unknown kind {kind}")
+        if position > len(view) or tag < 8:
+            raise DecodeError("a field of the metrics does not end")
+        yield tag >> 3, kind, view[start:position]
+
+
+def _text(content: memoryview) -> str:
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("a text of the metrics is not UTF-8") from None
+
+
+def _resource_metrics(view: memoryview) -> Iterator[Point]:
+    labels: list[tuple[str, str]] = []
+    scopes = []
+    for field, kind, content in _fields(view):
+        if kind != _BYTES:
+            continue
+        if field == 1:
+            labels += [
+                _key_value(each) for number, sort, each in _fields(content) if (number, sort) == (1, _BYTES)
+            ]
+        elif field == 2:
+            scopes.append(content)
+    for scope in scopes:
+        for field, kind, metric in _fields(scope):
+            if field == 2 and kind == _BYTES:
+                yield from _metric(metric, labels)
+
+
+def _key_value(view: memoryview) -> tuple[str, str]:
+    key = value = ""
+    for field, kind, content in _fields(view):
+        if kind == _BYTES and field == 1:
+            key = _text(content)
+        elif kind == _BYTES and field == 2:
+            for number, sort, part in _fields(content):
+                value = _any_value(number, sort, part)
+    return key, value
+
+
+def _any_value(number: int, kind: int, content: memoryview) -> str:
+    if (number, kind) == (1, _BYTES):
+        return _text(content)
+    if (number, kind) == (4, _FIXED64):
+        return str(_double(content)[0])
+    if kind == _VARINT:
+        value = _varint(content, 0)[0]
+        if number == 2:
+            return "true" if value else "false"
+        return str(value - (1 << 64) if value >> 63 else value)
+    return ""
+
+
+def _metric(view: memoryview, labels: list[tuple[str, str]]) -> Iterator[Point]:
+    name = ""
+    data: list[tuple[int, memoryview]] = []
+    for field, kind, content in _fields(view):
+        if kind != _BYTES:
+            continue
+        if field == 1:
+            name = _text(content)
+        elif field in (_GAUGE, _SUM, _HISTOGRAM, _SUMMARY):
+            data.append((field, content))
+    if not name and data:
+        raise DecodeError("a metric has no name")
+    for sort, content in data:
+        points = []
+        temporality = monotonic = 0
+        for field, kind, part in _fields(content):
+            if field == 1 and kind == _BYTES:
+                points.append(part)
+            elif field == 2 and kind == _VARINT:
+                temporality = _varint(part, 0)[0]
+            elif field == 3 and kind == _VARINT:
+                monotonic = _varint(part, 0)[0]
+        is_delta = sort != _GAUGE and temporality == _DELTA
+        for point in points:
+            if sort in (_GAUGE, _SUM):
+                number, own = _number_point(point)
+                is_counter = sort == _SUM and bool(monotonic)
+                yield Point(name, (*labels, *own), number, is_counter, is_delta)
+            else:
+                count, total, own = _distribution_point(point, 9 if sort == _HISTOGRAM else 7)
+                yield Point(f"{name}.count", (*labels, *own), count, True, is_delta)
+                yield Point(f"{name}.sum", (*labels, *own), total, False, is_delta)
+
+
+def _number_point(view: memoryview) -> tuple[float, list[tuple[str, str]]]:
+    number: float = 0
+    labels = []
+    for field, kind, content in _fields(view):
+        if kind == _FIXED64 and field == 4:
+            (number,) = _double(content)
+        elif kind == _FIXED64 and field == 6:
+            (number,) = _signed(content)
+        elif kind == _BYTES and field == 7:
+            labels.append(_key_value(content))
+    return number, labels
+
+
+def _distribution_point(
+    view: memoryview, attributes_field: int
+) -> tuple[float, float, list[tuple[str, str]]]:
+    count: float = 0
+    total: float = 0
+    labels = []
+    for field, kind, content in _fields(view):
+        if kind == _FIXED64 and field == 4:
+            (count,) = _unsigned(content)
+        elif kind == _FIXED64 and field == 5:
+            (total,) = _double(content)
+        elif kind == _BYTES and field == attributes_field:
+            labels.append(_key_value(content))
+    return count, total, labels
