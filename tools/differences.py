@@ -149,6 +149,25 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "is not",
             "There is nothing to remember of it.",
         ),
+        Difference(
+            "The `uniform` assignor and racks",
+            "takes no notice of racks",
+            "of what is handed out or given up, a member prefers to have what lies in its own rack",
+            "Balance and stickiness stay the same, and reading nearby is cheaper.",
+        ),
+        Difference(
+            "A consumer group whose last members use the classic protocol, and that may not become classic again",
+            "moves on when one of them rejoins by itself",
+            "asks them to rejoin when there is something to assign",
+            "Partitions of a member that went would have no reader.",
+        ),
+        Difference(
+            "Topic patterns",
+            "RE2/J: nests 1,000 deep, and refuses `{*`",
+            "an automaton of our own with RE2's syntax: nests 100 deep, 10,000 steps long, and a pattern that takes too long "
+            "matches nothing",
+            "Time and memory have a limit, whatever a client sends.",
+        ),
     ),
     "Files": (
         Difference(
@@ -222,6 +241,10 @@ ORDERS = {
     "DeleteRecordsTopicResult.partitions": _HASH_MAP,
     "DeleteGroupsResponse.results": _HASH_MAP,
     "DescribedGroup.members": _HASH_MAP,
+    "ConsumerGroupDescribeResponse.groups": _HASH_MAP,
+    "Assignment.topic_partitions": _HASH_MAP,
+    "TopicPartitions.partitions": _HASH_MAP,
+    "Member.subscribed_topic_names": _HASH_MAP,
     "JoinGroupResponse.members": _HASH_MAP,
     "ListGroupsResponse.groups": _HASH_MAP,
     "AlterClientQuotasResponse.entries": _HASH_MAP,

@@ -15,75 +15,12 @@ from barnabas.wire.message import Structure
 from tools.differences import FIELDS, ORDERS, WORDS
 
 __all__ = ["Likeness", "differences"]
-__all__ = ["MUST_DIFFER", "UNORDERED", "Likeness", "differences"]
-
-MUST_DIFFER = {
-    "cluster_id": "a random id",
-    "host": "an address of its own",
-    "port": "an address of its own",
-    "producer_id": "counted up by each broker for itself; that it is one is compared",
-    "session_id": "random; that there is a session is compared",
-    "documentation": "our own sentences",
-    "log_dir": "a path of its own",
-    "total_bytes": "the disk goes on being written to",
-    "usable_bytes": "the disk goes on being written to",
-    "log_append_time_ms": "the broker's time; that it is given is compared",
-}
-"""Field of any answer -> why it is not compared."""
-
-UNORDERED = {
-    "ProduceResponse.responses": "what was refused comes first in Kafka",
-    "TopicProduceResponse.partition_responses": "what was refused comes first in Kafka",
-    "FetchResponse.responses": "what was refused comes first in Kafka",
-    "FetchableTopicResponse.partitions": "what was refused comes first in Kafka",
-    "ListOffsetsTopicResponse.partitions": "what was refused comes first in Kafka",
-    "OffsetCommitResponse.topics": "what was refused comes first in Kafka",
-    "OffsetCommitResponseTopic.partitions": "what was refused comes first in Kafka",
-    "OffsetDeleteResponseTopic.partitions": "what was refused comes first in Kafka",
-    "OffsetDeleteResponse.topics": "what was refused comes first in Kafka",
-    "MetadataResponse.topics": "a hash map's order in Kafka",
-    "CreateTopicsResponse.topics": "a hash map's order in Kafka",
-    "CreatableTopicResult.configs": "a hash map's order in Kafka",
-    "CreatePartitionsResponse.results": "a hash map's order in Kafka",
-    "DeleteTopicsResponse.responses": "a hash map's order in Kafka",
-    "DescribeConfigsResult.configs": "a hash map's order in Kafka",
-    "AlterConfigsResponse.responses": "a hash map's order in Kafka",
-    "IncrementalAlterConfigsResponse.responses": "a hash map's order in Kafka",
-    "DescribeLogDirsResult.topics": "a hash map's order in Kafka",
-    "DescribeLogDirsTopic.partitions": "a hash map's order in Kafka",
-    "ListConfigResourcesResponse.config_resources": "a hash map's order in Kafka",
-    "DeleteRecordsResponse.topics": "a hash map's order in Kafka",
-    "DeleteRecordsTopicResult.partitions": "a hash map's order in Kafka",
-    "DeleteGroupsResponse.results": "a hash map's order in Kafka",
-    "DescribedGroup.members": "a hash map's order in Kafka, by random ids",
-    "ConsumerGroupDescribeResponse.groups": "a hash map's order in Kafka",
-    "Assignment.topic_partitions": "a hash map's order in Kafka, by random ids",
-    "TopicPartitions.partitions": "a hash set's order in Kafka",
-    "Member.subscribed_topic_names": "a hash set's order in Kafka",
-    "JoinGroupResponse.members": "a hash map's order in Kafka, by random ids",
-    "ListGroupsResponse.groups": "a hash map's order in Kafka",
-    "AlterClientQuotasResponse.entries": "a hash map's order in Kafka",
-    "AlterUserScramCredentialsResponse.results": "a hash map's order in Kafka",
-    "DescribeClientQuotasResponse.entries": "a hash map's order in Kafka",
-    "DescribeUserScramCredentialsResponse.results": "a hash map's order in Kafka",
-    "DescribeUserScramCredentialsResult.credential_infos": "a hash map's order in Kafka",
-    "EntryData.entity": "a hash map's order in Kafka",
-    "EntryData.values": "a hash map's order in Kafka",
-    "OffsetFetchResponseTopic.partitions": "a hash map's order in Kafka",
-    "OffsetFetchResponseTopics.partitions": "a hash map's order in Kafka",
-    "OffsetFetchResponse.topics": "a hash map's order in Kafka",
-    "OffsetFetchResponseGroup.topics": "a hash map's order in Kafka",
-}
-"""List of an answer -> why its order is not compared."""
 
 _ONLY_WHETHER = {
     "producer_id": lambda value: value >= 0,
     "session_id": lambda value: value != 0,
     "log_append_time_ms": lambda value: value >= 0,
 }
-
-_WORDS_OF_PRODUCE = ("PartitionProduceResponse", "BatchIndexAndErrorMessage")
-"""Where the words are our own: we say why in more cases than Kafka does."""
 
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """Of a consumer group's member for which the broker made it up."""
