@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: settings, APIs, differences, metrics, commands.
+"""Writes docs/reference from the code: settings, APIs, differences, limits, metrics, commands.
 
     python -m tools.reference           writes the pages
     python -m tools.reference --check   says which pages are not up to date, and fails if any is
@@ -27,6 +27,7 @@ from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
 from tools.differences import BEHAVIOUR, FEATURES, FIELDS, ORDERS, WORDS
 from tools.kafka_apis import ANNOUNCED, why_absent, why_different
+from tools.limits import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -374,6 +375,45 @@ def _differing_features() -> list[tuple[str, ...]]:
     ]
 
 
+# ----- limits
+
+
+def limits() -> str:
+    """What keeps memory flat."""
+    lines = [
+        "# Limits",
+        NOTE,
+        (
+            "Everything that a client can make grow in a broker, and what stops it. `make soak` counts every object and container of a "
+            "broker under load and fails when one of them grows. Which of these to set, and when: "
+            "[limits, and what happens at them](../how-to/limits.md)."
+        ),
+    ]
+    for concern, rows in LIMITS.items():
+        table = [
+            (
+                limit.what[:1].upper() + limit.what[1:],
+                "; ".join(_bound(by) for by in limit.by),
+                limit.at_the_limit,
+                f"`{limit.held_in.partition(':')[0].replace('.', '/')}.py`, `{limit.held_in.partition(':')[2]}`",
+            )
+            for limit in rows
+        ]
+        lines += [f"## {concern}", _table(("What", "Limit", "At the limit", "In the source"), table)]
+    return _page(lines)
+
+
+def _bound(by: str) -> str:
+    """A key with its default, or a constant's value."""
+    if by in BROKER_KEYS:
+        default = BROKER_KEYS[by].default
+        if default not in ((), "", -1, 2**31 - 1):
+            return f"`{by}` ({_default(default)})"
+        return f"`{by}` (none)"
+    module, _, name = by.partition(":")
+    return f"{getattr(importlib.import_module(f'barnabas.{module}'), name):,}"
+
+
 # ----- metrics
 
 
@@ -485,6 +525,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "group-configuration.md": group_configuration,
     "apis.md": apis,
     "differences.md": differences,
+    "limits.md": limits,
     "metrics.md": metrics,
     "cli.md": cli,
 }

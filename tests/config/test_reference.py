@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 
 import pytest
@@ -14,6 +16,7 @@ from barnabas.metrics import METRICS
 from barnabas.wire.apis import APIS
 from tools import reference
 from tools.differences import FIELDS, ORDERS, WORDS
+from tools.limits import LIMITS
 
 
 def test_the_pages_are_up_to_date():
@@ -39,6 +42,24 @@ def test_everything_has_its_line(page, names):
     """Nothing is left out of a page."""
     text = reference.PAGES[page]()
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "limit", [limit for rows in LIMITS.values() for limit in rows], ids=lambda limit: limit.what
+)
+def test_limits_are_there(limit):
+    """Each limit is a key that has an effect or a constant, and what it bounds is an attribute that there is."""
+    for by in limit.by:
+        module, _, name = by.partition(":")
+        if name:
+            assert hasattr(importlib.import_module(f"barnabas.{module}"), name), by
+        else:
+            assert BROKER_KEYS[by].effective, by
+    module, _, place = limit.held_in.partition(":")
+    owner, _, attribute = place.partition(".")
+    kind = getattr(importlib.import_module(f"barnabas.{module}"), owner)
+    source = inspect.getsource(kind)
+    assert f'"{attribute}"' in source or f"self.{attribute}" in source or f"    {attribute}:" in source, place
 
 
 def test_every_api_has_its_line():

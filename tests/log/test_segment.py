@@ -118,7 +118,9 @@ class TestLocate:
         segment.files.truncate(segment.file, segment.size - 1)
         reopened = reopen(files, segment)
         assert reopened.locate(101) == (whole, whole)
-        with pytest.raises(KafkaError, match=r"000100\.log ends within the record batch at position") as failed:
+        with pytest.raises(
+            KafkaError, match=r"000100\.log ends within the record batch at position"
+        ) as failed:
             reopened.locate(102)
         assert failed.value.code is ErrorCode.CORRUPT_MESSAGE
 

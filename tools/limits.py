@@ -1,0 +1,233 @@
+"""What keeps memory, files and time flat: everything that a client can make grow, what stops it, and what happens then.
+
+`docs/reference/limits.md` is written from this table; a test looks up every key, constant and attribute that it names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["LIMITS", "Limit"]
+
+
+class Limit(NamedTuple):
+    """One thing that grows.
+
+    Attributes:
+        what: In the words of a user.
+        by: Broker keys, or constants as `module:NAME` where nobody needs to set them, or another bound in words.
+        at_the_limit: What a client meets.
+        held_in: `module:Class.attribute` that holds it, for whoever looks for it in the source.
+    """
+
+    what: str
+    by: tuple[str, ...]
+    at_the_limit: str
+    held_in: str
+
+
+LIMITS: dict[str, tuple[Limit, ...]] = {
+    "Connections": (
+        Limit(
+            "open connections",
+            ("max.connections",),
+            "New ones wait in the kernel.",
+            "network.socket_server:SocketServer._channels",
+        ),
+        Limit(
+            "connections of one address",
+            ("max.connections.per.ip", "max.connections.per.ip.overrides"),
+            "New ones are closed.",
+            "network.connection_quotas:ConnectionQuotas._by_host",
+        ),
+        Limit(
+            "connections on which nothing moves",
+            ("connections.max.idle.ms",),
+            "They are closed; a slow client that moves a byte now and then is not idle.",
+            "network.channel:Channel.last_active_ms",
+        ),
+        Limit(
+            "seconds until it is noticed that a client has gone behind unread requests",
+            ("network.socket_server:SWEEP_INTERVAL_S_MAX",),
+            "Its waiting requests are answered at once, and the connection closed.",
+            "network.connection:Connection._is_hastened",
+        ),
+        Limit(
+            "milliseconds that a connection may take to finish after its last request",
+            ("network.socket_server:END_MS_MAX",),
+            "It is closed.",
+            "network.socket_server:SocketServer._ends",
+        ),
+    ),
+    "Requests": (
+        Limit(
+            "bytes of a request",
+            ("socket.request.max.bytes",),
+            "The connection is closed. A length that is only claimed takes no memory.",
+            "network.connection:Connection._buffer",
+        ),
+        Limit(
+            "bytes of all requests that are not there in full",
+            ("queued.max.request.bytes",),
+            "No connection begins another one until there is room.",
+            "network.request_memory:RequestMemory.used_bytes",
+        ),
+        Limit(
+            "bytes received ahead of what may be handled, for a connection",
+            ("network.socket_server:SHARED_BUFFER_BYTES",),
+            "It is not read.",
+            "network.connection:Connection._backlog",
+        ),
+        Limit(
+            "requests of a connection that wait for their answers",
+            ("barnabas.pipelined.requests.per.connection",),
+            "It is not read.",
+            "network.connection:Connection._answers",
+        ),
+        Limit(
+            "bytes of answers that the client has not read",
+            ("barnabas.outgoing.bytes.per.connection",),
+            "It is not read; no more of its requests are handled.",
+            "network.connection:Connection.outgoing",
+        ),
+        Limit(
+            "requests of a connection in one turn of the loop",
+            ("network.connection:DISPATCHES_PER_TURN_MAX",),
+            "The others wait one turn.",
+            "network.connection:Connection._backlog",
+        ),
+        Limit(
+            "bytes to one connection in one turn of the loop",
+            ("network.channel:SENT_PER_TURN_BYTES_MAX",),
+            "The others wait one turn.",
+            "network.connection:Connection.outgoing",
+        ),
+        Limit(
+            "buffers kept for the next long requests, in bytes",
+            ("network.request_memory:KEPT_BYTES_MAX",),
+            "They are given back.",
+            "network.request_memory:RequestMemory._kept",
+        ),
+        Limit(
+            "produce requests of a connection that are remembered",
+            ("handlers.repeated_produce:REMEMBERED_MAX",),
+            "Others are decoded each time.",
+            "handlers.repeated_produce:RepeatedProduces._places",
+        ),
+        Limit(
+            "fetches that wait",
+            ("barnabas.pipelined.requests.per.connection", "max.connections"),
+            "So many for each connection; they go with it.",
+            "replication.waiting:Waiting._fetches",
+        ),
+        Limit(
+            "fetch sessions",
+            ("max.incremental.fetch.session.cache.slots",),
+            "The oldest that is not used gives way, or the client sends whole requests.",
+            "replication.sessions:FetchSessions._sessions",
+        ),
+        Limit(
+            "bytes of a fetch's answer",
+            ("fetch.max.bytes",),
+            "The rest comes with the next one. Records go from file to socket, not through memory.",
+            "handlers.services:BrokerServices.fetch_max_bytes",
+        ),
+    ),
+    "Records": (
+        Limit(
+            "bytes of a batch",
+            ("message.max.bytes",),
+            "MESSAGE_TOO_LARGE; `max.message.bytes` of the topic comes first.",
+            "replication.partition:Partition.log",
+        ),
+        Limit(
+            "producers that a partition remembers",
+            ("producer.id.expiration.ms",),
+            "Those that wrote nothing for so long are forgotten. Their number has no limit, as in Kafka.",
+            "log.producer_state:ProducerState._producers",
+        ),
+        Limit(
+            "batches remembered for each producer",
+            ("log.producer_entry:BATCHES_REMEMBERED",),
+            "An older duplicate is OUT_OF_ORDER_SEQUENCE_NUMBER.",
+            "log.producer_entry:ProducerEntry.batches",
+        ),
+        Limit(
+            "newest batches of a partition whose places are in memory",
+            ("log.segment:TAIL_BATCHES",),
+            "Older ones are found through the index.",
+            "log.segment:Segment._tail_positions",
+        ),
+        Limit(
+            "index entries of the active segment in memory",
+            ("log.index_file:WINDOW_ENTRIES",),
+            "The older half is written.",
+            "log.index_file:IndexFile._window",
+        ),
+        Limit(
+            "open files",
+            ("barnabas.open.files",),
+            "The least recently used are closed, and opened again when needed.",
+            "log.files:Files._open",
+        ),
+        Limit(
+            "bytes of the metadata log between snapshots",
+            ("metadata.log.max.record.bytes.between.snapshots",),
+            "A snapshot is written, and what is before it deleted.",
+            "controller.store.embedded:EmbeddedStore._log",
+        ),
+    ),
+    "Groups": (
+        Limit(
+            "members of a group",
+            ("group.max.size",),
+            "GROUP_MAX_SIZE_REACHED",
+            "coordinators.group.group:ClassicGroup.members",
+        ),
+        Limit(
+            "ids given to members that have not joined yet",
+            ("group.max.session.timeout.ms",),
+            "They expire with the session timeout that the client asked for, which is no longer than this.",
+            "coordinators.group.group:ClassicGroup.pending_members",
+        ),
+        Limit(
+            "bytes of the metadata of a committed offset",
+            ("offset.metadata.max.bytes",),
+            "OFFSET_METADATA_TOO_LARGE",
+            "coordinators.group.offsets:OffsetTable._groups",
+        ),
+        Limit(
+            "offsets of groups that nobody uses",
+            ("offsets.retention.minutes",),
+            "They expire, and an empty group with its last offset.",
+            "coordinators.group.shard:GroupShard.groups",
+        ),
+    ),
+    "Administration": (
+        Limit(
+            "partitions made by one request",
+            ("controller.topics:PARTITIONS_MAX",),
+            "It is refused, as by Kafka. The number of topics has no limit: who may create them may fill the disk, too.",
+            "controller.controller:Controller._pending",
+        ),
+        Limit(
+            "partitions in the answer to DescribeTopicPartitions",
+            ("max.request.partition.size.limit",),
+            "The answer ends with a cursor.",
+            "handlers.services:BrokerServices.config",
+        ),
+        Limit(
+            "threads that wait for disks",
+            ("barnabas.worker.threads",),
+            "The work waits.",
+            "log.group_commit:GroupCommit._threads",
+        ),
+        Limit(
+            "connections to the metrics",
+            ("network.metrics_endpoint:CONNECTIONS_MAX",),
+            "New ones are closed.",
+            "network.metrics_endpoint:MetricsEndpoint._scrapes",
+        ),
+    ),
+}
+"""By concern."""
