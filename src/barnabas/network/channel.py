@@ -51,6 +51,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_has_writer",
         "_is_reading",
         "_is_scheduled",
         "_is_stopping",
@@ -83,6 +84,7 @@ class Channel:
         self._transport = transport
         self._is_reading = False
         self._is_writing = False
+        self._has_writer = False
         self._is_scheduled = False
         self._is_stopping = False
         self.is_lingering = False
@@ -210,12 +212,21 @@ class Channel:
 
     def _on_writable(self) -> None:
         self._is_writing = False
-        self._server.loop.remove_writer(self._transport.fd)
         self.flush()
+        if not self._is_writing:
+            self._forget_writer()
 
     def _wait_for_writable(self) -> None:
         self._is_writing = True
-        self._server.loop.add_writer(self._transport.fd, self._on_writable)
+        if not self._has_writer:
+            # It stays until there is nothing to wait for: a big answer leaves in hundreds of portions.
+            self._has_writer = True
+            self._server.loop.add_writer(self._transport.fd, self._on_writable)
+
+    def _forget_writer(self) -> None:
+        if self._has_writer:
+            self._has_writer = False
+            self._server.loop.remove_writer(self._transport.fd)
 
     def flush(self) -> None:
         """Send what can be sent, go on with what had to wait for that, end the connection if it is finished."""
@@ -370,9 +381,8 @@ class Channel:
         if self.is_closed:
             return
         self._pause_reading()
-        if self._is_writing:
-            self._is_writing = False
-            self._server.loop.remove_writer(self._transport.fd)
+        self._is_writing = False
+        self._forget_writer()
         self._server.memory.forget(self._resume_reading)
         self.connection.close()
         self._transport.close()
