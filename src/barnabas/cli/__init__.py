@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "topics": Command("topics", "List, create, describe and delete topics."),
     "produce": Command("produce", "Send lines from standard input as records."),
     "consume": Command("consume", "Print the records of a topic as they come."),
+    "verify": Command("verify", "Check the files of a stopped broker."),
     "version": Command("version", "Say which version this is."),
 }
 

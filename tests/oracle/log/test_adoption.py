@@ -13,6 +13,8 @@ from confluent_kafka.admin import AdminClient
 from barnabas.errors import ConfigError
 from barnabas.log.files import Files
 from barnabas.log.partition_metadata import read_topic_id
+from barnabas.log.verification.directory import check_directory
+from barnabas.log.verification.findings import Findings
 from barnabas.records.batch import iterate_headers
 from barnabas.records.compression import Codec
 from barnabas.records.record import iterate_records
@@ -187,6 +189,18 @@ def test_a_data_directory_of_kafka_is_served(written, tmp_path):
                 pass
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("written", [KAFKA_43, KAFKA_39], indirect=True)
+def test_a_data_directory_of_kafka_is_sound(written):
+    """`barnabas verify` finds nothing wrong with what Apache Kafka left, after a clean stop and after a crash."""
+    for directory in (written.stopped, written.killed):
+        found = []
+        findings = Findings(found.append)
+        check_directory(Files(), directory, findings)
+        assert [str(finding) for finding in found if finding.is_problem] == []
+        assert findings.partitions > len(written.topics)
+        assert findings.records > 30_000
 
 
 async def write_logs(directory, topic_id, *, clean):
