@@ -23,9 +23,10 @@ NOTHING_KNOWN = KnownPlacements()
 class FakeClock:
     def __init__(self):
         self.ms = 1_000_000
+        self.set_back_ms = 0
 
     def now_ms(self):
-        return self.ms
+        return self.ms - self.set_back_ms
 
     def monotonic_ms(self):
         return float(self.ms)

@@ -21,14 +21,13 @@ ACCELERATORS = ("uvloop", "crc32c", "cramjam")
 NOT_ON_MACOS = (
     *("RWF_NOWAIT", "RWF_DSYNC", "posix_fadvise", "POSIX_FADV_WILLNEED", "POSIX_FADV_DONTNEED"),
     *("posix_fallocate", "fdatasync", "splice", "memfd_create", "O_DIRECT", "O_TMPFILE"),
+    *("preadv", "pwritev"),  # before macOS 11
 )
 NOT_ON_WINDOWS = (
     *NOT_ON_MACOS,
     *(
         "pread",
         "pwrite",
-        "preadv",
-        "pwritev",
         "readv",
         "writev",
         "sendfile",

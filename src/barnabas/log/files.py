@@ -54,17 +54,23 @@ if sys.platform == "win32":  # pragma: no cover
         os.lseek(descriptor, position, os.SEEK_SET)
         return os.write(descriptor, data)
 
-    def _pread_into(descriptor: int, view: memoryview, position: int) -> int:
-        data = _pread(descriptor, len(view), position)
-        view[: len(data)] = data
-        return len(data)
-
 else:
     _pread = os.pread
     _pwrite = os.pwrite
 
-    def _pread_into(descriptor: int, view: memoryview, position: int) -> int:
-        return os.preadv(descriptor, [view], position)
+
+def _copy_into(descriptor: int, view: memoryview, position: int) -> int:
+    data = _pread(descriptor, len(view), position)
+    view[: len(data)] = data
+    return len(data)
+
+
+def _read_into(descriptor: int, view: memoryview, position: int) -> int:
+    return os.preadv(descriptor, [view], position)
+
+
+# Windows and macOS before 11 have no preadv.
+_pread_into = _read_into if hasattr(os, "preadv") else _copy_into
 
 
 def _sync_descriptor(descriptor: int) -> None:
@@ -642,9 +648,14 @@ class Files:
         return os.path.lexists(path)
 
     def free_bytes(self, path: Path) -> int:
-        """How much room there is on the disk of `path`."""
-        import shutil  # slow to import, and rarely needed
+        """How much room there is on the disk of `path`; raises OSError where nobody can tell."""
+        if hasattr(os, "statvfs"):
+            status = os.statvfs(path)
+            return status.f_bavail * status.f_frsize
+        import shutil  # slow to import
 
+        if not hasattr(shutil, "disk_usage"):
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         return shutil.disk_usage(path).free
 
     def size(self, path: Path) -> int:

@@ -356,9 +356,12 @@ class Segment:
         return None
 
     def is_recent(self, position: int, now_ms: int) -> bool:
-        """Whether what lies at `position` was appended so lately that it is sure to be in the page cache."""
+        """Whether what lies at `position` was appended so lately that it is sure to be in the page cache.
+
+        By the wall clock, which costs nothing here: if that was set back, the answer is no.
+        """
         positions = self._tail_positions
-        return len(positions) > 0 and position >= positions[0] and now_ms - self.modified_ms < RECENT_MS
+        return len(positions) > 0 and position >= positions[0] and 0 <= now_ms - self.modified_ms < RECENT_MS
 
     def headers(self, position: int = 0, *, wait: bool = True) -> Iterator[tuple[int, BatchHeader]]:
         """Position and header of each batch from `position`, where one begins; DecodeError where there is none."""

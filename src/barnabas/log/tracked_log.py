@@ -46,7 +46,7 @@ class TrackedLog(LocalLog):
     Attributes:
         high_watermark: as far as replication keeps it here, else None, which stands for the log end offset: nothing
             above it is deleted.
-        last_flushed_ms: when the recovery point last moved up, by the wall clock.
+        last_flushed_ms: when the recovery point last moved up, by the monotonic clock.
         cleaned_offset: up to where the log was compacted, None if it never was.
     """
 
@@ -86,7 +86,7 @@ class TrackedLog(LocalLog):
         )
         self.high_watermark: int | None = None
         self.cleaned_offset: int | None = None
-        self.last_flushed_ms = clock.now_ms()
+        self.last_flushed_ms = clock.monotonic_ms()
         self._producers = producers
         self._producers_are_loaded = loaded.producers_are_loaded
         self._epochs: LeaderEpochs | None = loaded.epochs
@@ -307,7 +307,7 @@ class TrackedLog(LocalLog):
             if flush.epochs is not None and self._epochs is not None:
                 self._epochs.is_dirty = True
             return
-        self.last_flushed_ms = self._clock.now_ms()
+        self.last_flushed_ms = self._clock.monotonic_ms()
         if may_advance and flush.offset > self.recovery_point:
             self.recovery_point = flush.offset
 

@@ -151,7 +151,7 @@ class Upkeep:
     async def flush_due(self) -> None:
         """Sync what is due by `flush.messages` or `flush.ms`, and segments that were closed since the last sync."""
         self._directories.look_for_room()
-        now_ms = self._directories.clock.now_ms()
+        now_ms = self._directories.clock.monotonic_ms()
         group_commit = self._directories.group_commit
         dirty = [log for log in self._directories.all() if log.recovery_point < log.log_end_offset]
         for log in dirty:

@@ -101,6 +101,7 @@ class MetadataLog:
         "_active",
         "_active_base",
         "_active_size",
+        "_closed",
         "_files",
         "_is_begun",
         "_is_new",
@@ -124,6 +125,7 @@ class MetadataLog:
         self._active: File | None = None
         self._active_base = 0
         self._active_size = 0
+        self._closed: Path | None = None
         self._is_new = False
         self._is_begun = False
         self._torn: _TornEnd | None = None
@@ -368,6 +370,9 @@ class MetadataLog:
 
     def sync(self, file: File) -> None:
         """Waits until what was written is on the disk; for a worker thread, with a pinned file."""
+        if self._closed is not None:
+            self._files.sync_file(self._closed)
+            self._closed = None
         self._files.sync(file)
         if self._is_new:
             self._files.sync_directory(self.directory)
@@ -380,6 +385,8 @@ class MetadataLog:
         begun: list[File] = []
         self._in_reserve(lambda: begun.append(self._files.create(self._segment_path(offset))))
         if self._active is not None:
+            # What began the epoch may still be on its way to the disk, and the new segment begins after it.
+            self._closed = self._active.path
             self._files.detach(self._active)
         self._active = begun[0]
         self._active_base, self._active_size = offset, 0

@@ -1,0 +1,312 @@
+"""The power of a whole broker fails, with its metadata, groups and logs on one simulated disk: whatever was answered is so.
+
+Or the broker is killed, at the same moments: before and after every single change of a file or directory, in the middle of
+a roll, a deletion or a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+from unittest import mock
+
+import pytest
+
+from barnabas.records.builder import build_batch
+from barnabas.records.record import iterate_records
+from barnabas.wire.messages.create_partitions import CreatePartitionsRequest
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
+from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+from barnabas.wire.messages.offset_commit import OffsetCommitRequest
+from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.durability.failing_power import Disk, FailingPowerFiles
+from tests.handlers import node
+
+NAMES = ("a", "b", "c")
+TRIMMED = "c"
+TRIMMED_BYTES = 1 << 20
+SETTINGS = {
+    "offsets_topic_num_partitions": 1,
+    "metadata_log_max_record_bytes_between_snapshots": 1,
+    "metadata_log_segment_bytes": 8 << 20,
+    "log_segment_bytes": 1 << 20,
+    "log_flush_offset_checkpoint_interval_ms": 20,
+    "log_retention_check_interval_ms": 20,
+    "log_initial_task_delay_ms": 1,
+}
+_LOADING = (14, 15, 16)  # COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
+OPERATIONS = 30
+LIVES = 3
+VALUE_BYTES = 200_000
+
+
+class Known:
+    """What a client was told; `unsure` is the operation that it got no answer to."""
+
+    def __init__(self):
+        self.topics = {}  # name -> {"records": [...] for each partition, "retention": ...}
+        self.committed = None
+        self.unsure = None
+
+
+class Client:
+    """Works on a broker, and takes note of each answer."""
+
+    def __init__(self, one, known, chance):
+        self.one = one
+        self.known = known
+        self.chance = chance
+
+    async def work(self, has_failed):
+        operations = [self.create, self.delete, self.grow, self.configure, self.commit, *[self.produce] * 5]
+        for number in range(OPERATIONS):
+            if has_failed():
+                return
+            name = self.chance.choice(NAMES)
+            operation = self.chance.choice(operations)
+            takes_effect = await operation(name, number)
+            if has_failed():
+                return  # it is not known whether the answer came before
+            if takes_effect is not None:
+                takes_effect(self.known)
+            self.known.unsure = None
+
+    async def prepare(self):
+        """The topic that offsets are committed for."""
+        if "kept" not in self.one.image.topics:
+            topic = CreateTopicsRequest.CreatableTopic(name="kept", num_partitions=1, replication_factor=1)
+            await self.one.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5)
+
+    async def create(self, name, _number):
+        if name in self.known.topics:
+            return None
+        count = self.chance.randint(1, 3)
+
+        def effect(known):
+            known.topics[name] = {"records": [[] for _ in range(count)], "retention": None}
+
+        self.known.unsure = effect
+        settings = {"file.delete.delay.ms": "0"}
+        if name == TRIMMED:
+            settings["retention.bytes"] = str(TRIMMED_BYTES)
+        topic = CreateTopicsRequest.CreatableTopic(
+            name=name,
+            num_partitions=count,
+            replication_factor=1,
+            configs=[
+                CreateTopicsRequest.CreatableTopicConfig(name=key, value=value)
+                for key, value in settings.items()
+            ],
+        )
+        answer = await self.one.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5)
+        assert answer.topics[0].error_code == 0
+        return effect
+
+    async def delete(self, name, _number):
+        if name not in self.known.topics:
+            return None
+
+        def effect(known):
+            del known.topics[name]
+
+        self.known.unsure = effect
+        answer = await self.one.call(DeleteTopicsRequest(topic_names=[name], timeout_ms=10_000), 5)
+        assert answer.responses[0].error_code == 0
+        return effect
+
+    async def grow(self, name, _number):
+        if name not in self.known.topics:
+            return None
+        count = len(self.known.topics[name]["records"]) + 1
+
+        def effect(known):
+            known.topics[name]["records"].append([])
+
+        self.known.unsure = effect
+        topic = CreatePartitionsRequest.CreatePartitionsTopic(name=name, count=count, assignments=None)
+        answer = await self.one.call(CreatePartitionsRequest(topics=[topic], timeout_ms=10_000), 2)
+        assert answer.results[0].error_code == 0
+        return effect
+
+    async def configure(self, name, number):
+        if name not in self.known.topics:
+            return None
+        value = str(10**12 + number)
+
+        def effect(known):
+            known.topics[name]["retention"] = value
+
+        self.known.unsure = effect
+        request = IncrementalAlterConfigsRequest
+        config = request.AlterableConfig(name="retention.ms", value=value)
+        resource = request.AlterConfigsResource(resource_type=2, resource_name=name, configs=[config])
+        answer = await self.one.call(request(resources=[resource]), 1)
+        assert answer.responses[0].error_code == 0
+        return effect
+
+    async def commit(self, _name, number):
+        offset = self.known.committed or 0
+        offset += 1 + number
+
+        def effect(known):
+            known.committed = offset
+
+        self.known.unsure = effect
+        part = OffsetCommitRequest.OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
+        topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="kept", partitions=[part])
+        await self.one.call(FindCoordinatorRequest(key="g"), 2)
+        while True:
+            answer = await self.one.call(OffsetCommitRequest(group_id="g", topics=[topic]), 2)
+            code = answer.topics[0].partitions[0].error_code
+            if code == 0:
+                return effect
+            assert code in _LOADING
+            await asyncio.sleep(0.001)
+
+    async def produce(self, name, _number):
+        if name not in self.known.topics:
+            return None
+        partitions = self.known.topics[name]["records"]
+        index = self.chance.randrange(len(partitions))
+        value = self.chance.randbytes(8) + bytes(self.chance.choice((10, VALUE_BYTES)))
+
+        def effect(known):
+            known.topics[name]["records"][index].append(value)
+
+        self.known.unsure = effect
+        batch = build_batch([(0, time.time_ns() // 1_000_000, None, value, ())])
+        data = ProduceRequest.PartitionProduceData(index=index, records=batch)
+        topic = ProduceRequest.TopicProduceData(name=name, partition_data=[data])
+        answer = await self.one.call(ProduceRequest(acks=-1, timeout_ms=10_000, topic_data=[topic]), 8)
+        assert answer.responses[0].partition_responses[0].error_code == 0
+        return effect
+
+    # ----- looking
+
+    async def found(self):
+        """What the broker knows now."""
+        found = Known()
+        image = self.one.image
+        for name in NAMES:
+            if name in image.topics:
+                found.topics[name] = {
+                    "records": [
+                        await self.read(name, index) for index in range(len(image.topics[name].partitions))
+                    ],
+                    "retention": image.topic_config(name).get("retention.ms"),
+                }
+        if "__consumer_offsets" in image.topics:
+            topic = OffsetFetchRequest.OffsetFetchRequestTopic(name="kept", partition_indexes=[0])
+            while True:
+                answer = await self.one.call(OffsetFetchRequest(group_id="g", topics=[topic]), 5)
+                if answer.error_code == 0:
+                    break
+                assert answer.error_code in _LOADING
+                await asyncio.sleep(0.001)
+            offset = answer.topics[0].partitions[0].committed_offset
+            found.committed = None if offset < 0 else offset
+        return found
+
+    async def read(self, name, index):
+        values, offset = [], 0
+        while True:
+            part = FetchRequest.FetchPartition(
+                partition=index, fetch_offset=offset, partition_max_bytes=1 << 20
+            )
+            topic = FetchRequest.FetchTopic(topic=name, partitions=[part])
+            request = FetchRequest(
+                max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, session_epoch=-1, topics=[topic]
+            )
+            answer = (await self.one.call(request, 11)).responses[0].partitions[0]
+            if name == TRIMMED and answer.error_code == 1 and not values:
+                offset += 1  # deleted by retention
+                continue
+            assert answer.error_code == 0
+            records = list(iterate_records(bytes(answer.records or b"")))
+            if not records:
+                return values
+            values += [bytes(record.value) for record in records]
+            offset = records[-1].offset + 1
+
+
+def judge(known, found):
+    """Whether all that was answered is there, and nothing else but perhaps what was on its way."""
+    if known.unsure is None:
+        assert agrees(known, found)
+    elif not agrees(known, found):
+        known.unsure(known)
+        assert agrees(known, found)
+
+
+def agrees(known, found):
+    if TRIMMED in known.topics and TRIMMED in found.topics:
+        # Retention leaves at least so many bytes.
+        for told, seen in zip(
+            known.topics[TRIMMED]["records"], found.topics[TRIMMED]["records"], strict=False
+        ):
+            if 0 < len(seen) < len(told) and sum(map(len, told[-len(seen) :])) >= TRIMMED_BYTES:
+                del told[: -len(seen)]
+    return (known.topics, known.committed) == (found.topics, found.committed)
+
+
+async def live(root, known, chance, moments, ending):
+    """One life of a broker on the disk at `root`, which ends at a random moment, or with a power failure after all is done."""
+    disk = Disk(root)
+    image = root.with_name(root.name + "+")
+    at = chance.randint(1, moments)
+    count = 0
+    failed = False
+
+    def on_moment():
+        nonlocal count, failed
+        count += 1
+        if count == at:
+            failed = True  # answers from now on do not count: they may have come after
+            if ending == "killed":
+                shutil.copytree(root, image)
+            else:
+                disk.image(image, chance)
+
+    disk.on_moment = on_moment
+    with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
+        async with asyncio.timeout(20), node.running(root, **SETTINGS) as one:
+            client = Client(one, known, chance)
+            found = await client.found()
+            judge(known, found)
+            known.topics, known.committed, known.unsure = found.topics, found.committed, None
+            await client.prepare()
+            await client.work(lambda: failed)
+            with disk.lock:
+                disk.on_moment = lambda: None
+                if not failed:
+                    disk.image(image, chance)
+    shutil.rmtree(root)
+    return image
+
+
+def run(directory, seed, ending="power failure"):
+    chance = random.Random(seed)
+    root = directory / "disk"
+    root.mkdir()
+    known = Known()
+    try:
+        for _ in range(LIVES):
+            root = asyncio.run(live(root, known, chance, 1000, ending))
+        asyncio.run(live(root, known, chance, 10**9, ending))
+    except BaseException as error:
+        error.add_note(f"run(tmp_path, {seed}, {ending!r})")
+        raise
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("ending", ["power failure", "killed"])
+def test_whatever_was_answered_is_so_in_the_next_life(tmp_path, ending, number):
+    """Topics, partitions, settings, records and offsets are as they were answered, life after life, whenever one ends."""
+    del number
+    run(tmp_path, random.SystemRandom().randrange(2**32), ending)
