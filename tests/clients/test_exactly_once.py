@@ -71,12 +71,13 @@ class Pipeline:
                     producer.write("in", number % PARTITIONS, b"taken back")
                     producer.finish(commit=False)
 
-    def wait_for_progress(self):
-        """The client commits again."""
-        before = len(self.job.all_of("committed"))
-        self.job.wait_for(
-            lambda: len(self.job.all_of("committed")) > before, "a transaction", deadline_s=DEADLINE_S
-        )
+    @property
+    def progress(self):
+        return len(self.job.all_of("committed"))
+
+    def wait_for_progress(self, before):
+        """The client has committed again."""
+        self.job.wait_for(lambda: self.progress > before, "a transaction", deadline_s=DEADLINE_S)
 
     def kill_broker(self):
         self.broker.kill()
@@ -105,8 +106,9 @@ def test_each_input_counts_once(tmp_path, peers, client, request):
     request.addfinalizer(pipeline.close)
     kills = {"broker": pipeline.kill_broker, "client": pipeline.kill_client}
     for number in range(ROUNDS):
+        before = pipeline.progress
         pipeline.write()
-        pipeline.wait_for_progress()
+        pipeline.wait_for_progress(before)
         # Not to wait for anything: to meet the client at any point of what it does.
         time.sleep(chance.uniform(0, 0.1))
         kills[chance.choice(["broker", "client"]) if ROUNDS > 2 else ("broker", "client")[number % 2]]()

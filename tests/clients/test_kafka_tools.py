@@ -9,6 +9,8 @@ import pytest
 
 from tests.broker_process import wait_until
 from tests.oracle.kafka_jars import run_java
+from tests.transactional_producer import TransactionalProducer, last_stable_offset, read
+from tests.wire_client import WireClient
 
 pytestmark = pytest.mark.clients
 
@@ -28,6 +30,7 @@ API_VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
 CLUSTER = "org.apache.kafka.tools.ClusterTool"
 LOG_DIRECTORIES = "org.apache.kafka.tools.LogDirsCommand"
 FEATURES = "org.apache.kafka.tools.FeatureCommand"
+TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 CLIENT_METRICS = "org.apache.kafka.tools.ClientMetricsCommand"
 
 
@@ -274,3 +277,43 @@ def test_what_tells_about_the_cluster(tool, topic):
     assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
     assert "metadata.version" in tool(FEATURES, "describe")
     tool(CLIENT_METRICS, "--list")
+
+
+def test_kafka_transactions(tool, topic, bootstrap, unique):
+    """kafka-transactions lists, describes and finds what hangs, and aborts it."""
+    name = unique("transaction")
+    with WireClient(bootstrap) as client:
+        producer = TransactionalProducer(client, name).start()
+        producer.write(topic, 1, b"a", b"b")
+        listed = tool(TRANSACTIONS, "list")
+        assert re.search(rf"{name}\s+\d+\s+{producer.producer_id}\s+Ongoing", listed), listed
+        assert name not in tool(TRANSACTIONS, "list", "--duration-filter", "3600000")
+        described = tool(TRANSACTIONS, "describe", "--transactional-id", name)
+        assert re.search(rf"{producer.producer_id}\s+{producer.epoch}\s+Ongoing\s+60000", described), (
+            described
+        )
+        assert f"{topic}-1" in described
+        place = ("--topic", topic, "--partition", "1")
+        producers = tool(TRANSACTIONS, "describe-producers", *place)
+        assert re.search(rf"{producer.producer_id}\s+{producer.epoch}\s+-1\s+1\s+\d+\s+0", producers), (
+            producers
+        )
+        # Its coordinator knows of it, so that it does not hang.
+        hanging = tool(TRANSACTIONS, "find-hanging", "--topic", topic, "--max-transaction-timeout", "0")
+        assert str(producer.producer_id) not in hanging.split()
+        tool(TRANSACTIONS, "abort", *place, "--start-offset", "0")
+        assert read(client, topic, 1) == []
+        assert last_stable_offset(client, topic, 1) == 3
+        assert "None" in tool(TRANSACTIONS, "describe-producers", *place)
+        shown = tool(
+            CONSUMER,
+            "--topic",
+            "__transaction_state",
+            "--from-beginning",
+            "--timeout-ms",
+            "2000",
+            "--formatter",
+            "org.apache.kafka.tools.consumer.TransactionLogMessageFormatter",
+            complains=True,
+        )
+        assert f'"transactionalId":"{name}"' in shown, shown[-2000:]
