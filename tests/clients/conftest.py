@@ -26,9 +26,9 @@ _AGAINST_KAFKA = os.environ.get("BARNABAS_TEST_BROKER") == "kafka"
 class KafkaInstead(KafkaBroker):
     """Apache Kafka with the interface of `BrokerProcess`: a restart keeps the port."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory, **options) -> None:
         self._first_port = 0
-        super().__init__(directory)
+        super().__init__(directory, **options)
 
     @property
     def port(self) -> int:
@@ -69,6 +69,16 @@ def pytest_runtest_makereport(item, call):
 
 def _broker(directory):
     return KafkaInstead(directory) if _AGAINST_KAFKA else BrokerProcess(directory)
+
+
+def two_directories(directory, log_dirs):
+    """A broker with two log directories, not started yet."""
+    paths = ",".join(map(str, log_dirs))
+    if _AGAINST_KAFKA:
+        return KafkaInstead(directory, config={"log.dirs": paths})
+    broker = BrokerProcess(directory)
+    broker.data_directory = paths
+    return broker
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.broker_process import wait_until
+from tests.clients.conftest import two_directories
 from tests.oracle.kafka_jars import run_java
 from tests.transactional_producer import TransactionalProducer, last_stable_offset, read
 from tests.wire_client import WireClient
@@ -32,6 +33,12 @@ LOG_DIRECTORIES = "org.apache.kafka.tools.LogDirsCommand"
 FEATURES = "org.apache.kafka.tools.FeatureCommand"
 TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 CLIENT_METRICS = "org.apache.kafka.tools.ClientMetricsCommand"
+LEADER_ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
+REASSIGN = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand"
+ACLS = "org.apache.kafka.tools.AclCommand"
+TOKENS = "org.apache.kafka.tools.DelegationTokenCommand"
+DUMP_LOG = "org.apache.kafka.tools.DumpLogSegments"
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +49,11 @@ def tool(bootstrap, peers):
     """
     peer = peers.another("java-4.3")
 
-    def run(name, *arguments, first=None, text=None, status=0, complains=False):
+    def run(name, *arguments, first=None, text=None, status=0, complains=False, at=bootstrap):
         done = peer.call(
             "tool",
             tool=name,
-            arguments=[*filter(None, [first]), "--bootstrap-server", bootstrap, *arguments],
+            arguments=[*filter(None, [first]), *(["--bootstrap-server", at] if at else []), *arguments],
             **({} if text is None else {"input": text}),
         )
         assert done["status"] == status, f"{name} {arguments}: {done['output']}"
@@ -263,7 +270,7 @@ def test_the_performance_tools(tool, topic):
 
 
 def test_what_tells_about_the_cluster(tool, topic):
-    """kafka-broker-api-versions, -cluster, -log-dirs, -features and -client-metrics get their answers."""
+    """kafka-broker-api-versions, -cluster and -log-dirs get their answers."""
     versions = tool(API_VERSIONS)
     assert re.search(r"Produce\(0\): .*\[usable: \d+\]", versions)
     assert re.search(r"Fetch\(1\): .*\[usable: \d+\]", versions)
@@ -275,8 +282,172 @@ def test_what_tells_about_the_cluster(tool, topic):
     (directory,) = broker["logDirs"]
     assert directory["error"] is None
     assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
-    assert "metadata.version" in tool(FEATURES, "describe")
-    tool(CLIENT_METRICS, "--list")
+    assert "is not currently registered" in tool(CLUSTER, "--id", "4711", first="unregister", status=1)
+
+
+def test_kafka_features(tool):
+    """kafka-features describes the levels, and changes those that may change."""
+    described = tool(FEATURES, "describe")
+    assert re.search(
+        r"metadata.version\s+SupportedMinVersion: 3.3-IV3\s+SupportedMaxVersion: 4.3-IV0", described
+    )
+    assert "metadata.version was" in tool(FEATURES, "upgrade", "--metadata", "4.3-IV0")
+    refused = tool(FEATURES, "downgrade", "--feature", "metadata.version=29", status=1)
+    assert "might delete metadata information" in refused
+    assert "Feature nope not found" in tool(FEATURES, "disable", "--feature", "nope", status=1)
+
+
+def test_kafka_leader_election(tool, topic, tmp_path):
+    """kafka-leader-election finds every partition with the leader that it should have."""
+    tool(LEADER_ELECTION, "--election-type", "preferred", "--all-topic-partitions")
+    one = ("--election-type", "unclean", "--topic", topic, "--partition", "1")
+    assert f"Valid replica already elected for partitions {topic}-1" in tool(LEADER_ELECTION, *one)
+    file = tmp_path / "partitions.json"
+    file.write_text(
+        json.dumps({"partitions": [{"topic": topic, "partition": 0}, {"topic": topic, "partition": 1}]})
+    )
+    named = ("--election-type", "preferred", "--path-to-json-file", str(file))
+    assert "Valid replica already elected" in tool(LEADER_ELECTION, *named)
+    missing = ("--election-type", "preferred", "--topic", f"{topic}-not", "--partition", "0")
+    assert "UnknownTopicOrPartition" in tool(LEADER_ELECTION, *missing, status=1)
+
+
+def test_kafka_metadata_quorum(tool):
+    """kafka-metadata-quorum shows a quorum of one, which nobody can join or leave."""
+    status = tool(QUORUM, "describe", "--status")
+    leader = re.search(r"LeaderId:\s+(\d+)", status)[1]
+    assert re.search(rf'CurrentVoters:\s+\[\{{"id": {leader}', status)
+    assert re.search(r"MaxFollowerLag:\s+0", status)
+    replication = tool(QUORUM, "describe", "--replication")
+    assert re.search(rf"^{leader}\s+\S+\s+\d+\s+0\s+\d+\s+\d+\s+Leader", replication, re.MULTILINE)
+    leave = ("--controller-id", leader, "--controller-directory-id", "AAAAAAAAAAAAAAAAAAAAAQ")
+    assert "kraft.version feature is 0" in tool(QUORUM, "remove-controller", *leave, status=1)
+
+
+def test_what_needs_an_authorizer_says_so(tool, tmp_path):
+    """kafka-acls and kafka-delegation-tokens are told that there is none, and that nobody is authenticated."""
+    assert "No Authorizer is configured" in tool(ACLS, "--list", status=1)
+    add = ("--add", "--allow-principal", "User:a", "--operation", "Read", "--topic", "t")
+    assert "SecurityDisabledException" in tool(ACLS, *add, status=1)
+    remove = ("--remove", "--allow-principal", "User:a", "--operation", "Read", "--topic", "t", "--force")
+    assert "SecurityDisabledException" in tool(ACLS, *remove, status=1)
+    file = tmp_path / "client.properties"
+    file.write_text("")
+    properties = ("--command-config", str(file))
+    refused = tool(TOKENS, "--create", "--max-life-time-period", "-1", *properties, status=1)
+    assert "DelegationTokenDisabled" in refused or "not allowed" in refused
+    assert tool(TOKENS, "--describe", *properties, status=1)
+
+
+def test_kafka_configs_of_users_clients_and_addresses(tool, unique):
+    """kafka-configs sets, shows and takes away quotas and SCRAM credentials."""
+    user, client = unique("user"), unique("client")
+    both = (
+        "--entity-type",
+        "users",
+        "--entity-name",
+        user,
+        "--entity-type",
+        "clients",
+        "--entity-name",
+        client,
+    )
+    tool(CONFIGS, "--alter", *both, "--add-config", "producer_byte_rate=1024,request_percentage=50.5")
+    assert "producer_byte_rate=1024.0" in tool(CONFIGS, "--describe", *both)
+    tool(CONFIGS, "--alter", *both, "--delete-config", "producer_byte_rate")
+    shown = tool(CONFIGS, "--describe", *both)
+    assert "request_percentage=50.5" in shown
+    assert "producer_byte_rate" not in shown
+    tool(CONFIGS, "--alter", *both, "--delete-config", "request_percentage")
+    address = ("--entity-type", "ips", "--entity-name", "127.9.9.9")
+    tool(CONFIGS, "--alter", *address, "--add-config", "connection_creation_rate=10")
+    assert "connection_creation_rate=10.0" in tool(CONFIGS, "--describe", *address)
+    tool(CONFIGS, "--alter", *address, "--delete-config", "connection_creation_rate")
+    of_user = ("--entity-type", "users", "--entity-name", user)
+    for secret in ("SCRAM-SHA-256=[iterations=8192,password=secret]", "SCRAM-SHA-512=[password=secret]"):
+        tool(CONFIGS, "--alter", *of_user, "--add-config", secret)
+    described = tool(CONFIGS, "--describe", *of_user)
+    assert "SCRAM-SHA-256=iterations=8192" in described
+    assert "SCRAM-SHA-512=iterations=4096" in described
+    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+        tool(CONFIGS, "--alter", *of_user, "--delete-config", mechanism)
+    assert "SCRAM" not in tool(CONFIGS, "--describe", *of_user)
+
+
+def test_kafka_client_metrics(tool, unique):
+    """kafka-client-metrics and kafka-configs keep subscriptions."""
+    name = unique("subscription")
+    wanted = ("--metrics", "org.apache.kafka.producer.", "--interval", "5000", "--match", "client_id=nobody")
+    tool(CLIENT_METRICS, "--alter", "--name", name, *wanted)
+    assert name in tool(CLIENT_METRICS, "--list").split()
+    described = tool(CLIENT_METRICS, "--describe", "--name", name)
+    assert "interval.ms=5000" in described
+    assert "match=client_id=nobody" in described
+    of_it = ("--entity-type", "client-metrics", "--entity-name", name)
+    assert "metrics=org.apache.kafka.producer." in tool(CONFIGS, "--describe", *of_it)
+    refused = tool(CLIENT_METRICS, "--alter", "--name", name, "--interval", "7", status=1)
+    assert "interval must be between" in refused
+    tool(CLIENT_METRICS, "--delete", "--name", name)
+    wait_until(lambda: name not in tool(CLIENT_METRICS, "--list").split(), what="the subscription's end")
+
+
+@pytest.fixture
+def two_disks(tmp_path):
+    """A broker with two log directories, or Apache Kafka with them."""
+    directories = [tmp_path / "a", tmp_path / "b"]
+    broker = two_directories(tmp_path / "broker", directories)
+    with broker:
+        yield broker, directories
+
+
+def test_kafka_reassign_partitions(tool, two_disks, unique, tmp_path):
+    """kafka-reassign-partitions moves a replica to another disk, throttled, and says when it is there; not to other brokers."""
+    broker, directories = two_disks
+    at = broker.bootstrap_server
+    name = unique("moved")
+    tool(TOPICS, "--create", "--topic", name, "--partitions", "1", at=at)
+    numbers = ("--num-records", "3000", "--record-size", "1000", "--throughput", "-1")
+    tool(PRODUCER_PERFORMANCE, "--topic", name, *numbers, at=at)
+
+    def where():
+        described = tool(LOG_DIRECTORIES, "--describe", "--topic-list", name, at=at)
+        (line,) = [line for line in described.splitlines() if line.startswith("{")]
+        (node,) = json.loads(line)["brokers"]
+        found = [
+            (entry["logDir"], partition["isFuture"])
+            for entry in node["logDirs"]
+            for partition in entry["partitions"]
+        ]
+        return node["broker"], found
+
+    node, ((here, _),) = where()
+    there = next(str(path) for path in directories if str(path) != here)
+
+    def plan(replicas, *log_dirs):
+        file = tmp_path / "plan.json"
+        partition = {"topic": name, "partition": 0, "replicas": replicas}
+        if log_dirs:
+            partition["log_dirs"] = log_dirs
+        file.write_text(json.dumps({"version": 1, "partitions": [partition]}))
+        return ("--reassignment-json-file", str(file))
+
+    moving = plan([node], there)
+    tool(REASSIGN, *moving, "--execute", "--replica-alter-log-dirs-throttle", "400000", at=at)
+    assert "is still in progress" in tool(REASSIGN, *moving, "--verify", "--preserve-throttles", at=at)
+    assert (there, True) in where()[1]
+    faster = ("--execute", "--additional", "--replica-alter-log-dirs-throttle", "400000000")
+    tool(REASSIGN, *moving, *faster, at=at)
+    wait_until(lambda: where()[1] == [(there, False)], what="the move's end")
+    finished = tool(REASSIGN, *moving, "--verify", at=at)
+    assert f"Reassignment of replica {name}-0-{node} completed successfully" in finished
+    assert "No partition reassignments found" in tool(REASSIGN, "--list", at=at)
+    refused = tool(REASSIGN, *plan([node, node + 7]), "--execute", at=at, status=1)
+    assert "unknown broker" in refused.lower()
+    offsets = tool(OFFSETS, "--topic", name, at=at)
+    assert offsets.strip() == f"{name}:0:3000"
+    segments = sorted((directories[there == str(directories[1])] / f"{name}-0").glob("*.log"))
+    dumped = tool(DUMP_LOG, "--files", ",".join(map(str, segments)), "--deep-iteration", at=None)
+    assert len(re.findall(r"^\| offset: \d+", dumped, re.MULTILINE)) == 3000
 
 
 def test_kafka_transactions(tool, topic, bootstrap, unique):
