@@ -50,6 +50,7 @@ __all__ = ["two_brokers"]
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(0 if EXAMPLES else 600)]
 
 GROUP = 32
+_QUIET_S = 0.5
 NUMBERS = st.integers(0, 4)
 TOPICS = st.integers(0, 2)
 SUBSCRIPTIONS = st.lists(TOPICS, max_size=3, unique=True)
@@ -201,18 +202,21 @@ class ConsumerGroups(RuleBasedStateMachine):
             subscribed_topic_regex=pattern.format(prefix=self.prefix),
             server_assignor="range",
         )
-        self._wait_for_patterns()
+        if pattern:
+            self._wait_for_patterns()
 
     def _wait_for_patterns(self):
-        """Patterns are matched a moment later, and nobody is told: both have then gone to the same epoch."""
-        end = time.monotonic() + 10
+        """Patterns are matched a moment later, and nobody is told: both are then in the same epoch, and stay there."""
         asked = ConsumerGroupDescribeRequest(group_ids=[self.group])
-        while True:
+        end = time.monotonic() + 10
+        quiet_from = time.monotonic()
+        before = None
+        while time.monotonic() - quiet_from < _QUIET_S:
             time.sleep(0.05)
-            first, second = (side.client.call(asked, 1).groups[0] for side in self.both.sides)
-            if first.group_epoch == second.group_epoch:
-                return
-            assert time.monotonic() < end, f"Kafka in epoch {first.group_epoch}, we in {second.group_epoch}"
+            epochs = [side.client.call(asked, 1).groups[0].group_epoch for side in self.both.sides]
+            if epochs[0] != epochs[1] or epochs != before:
+                quiet_from, before = time.monotonic(), epochs
+            assert time.monotonic() < end, f"Kafka is in epoch {epochs[0]}, we are in {epochs[1]}"
 
     @rule(number=NUMBERS, tells=st.sampled_from(["nothing", "all", "all", "all", "none", "more"]))
     def heartbeat(self, number, tells):

@@ -201,9 +201,13 @@ public final class Peer {
     private static Object member(Job job) {
         Properties settings = consumerSettings(job);
         settings.put("group.id", job.text("group"));
-        settings.put("partition.assignment.strategy", STRATEGIES.get(job.text("strategy")));
-        settings.put("session.timeout.ms", "6000");
-        settings.put("heartbeat.interval.ms", "300");
+        if (job.text("strategy").equals("consumer")) {
+            settings.put("group.protocol", "consumer");
+        } else {
+            settings.put("partition.assignment.strategy", STRATEGIES.get(job.text("strategy")));
+            settings.put("session.timeout.ms", "6000");
+            settings.put("heartbeat.interval.ms", "300");
+        }
         settings.put("metadata.max.age.ms", "1000");
         if (job.has("instance")) {
             settings.put("group.instance.id", job.text("instance"));

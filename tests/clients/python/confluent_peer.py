@@ -17,7 +17,12 @@ from confluent_kafka.admin import (
 )
 from job_loop import decoded, record, serve
 
-STRATEGIES = {"range": "range", "roundrobin": "roundrobin", "cooperative-sticky": "cooperative-sticky"}
+STRATEGIES = {
+    "consumer": "",
+    "range": "range",
+    "roundrobin": "roundrobin",
+    "cooperative-sticky": "cooperative-sticky",
+}
 _DEADLINE_S = 30
 
 
@@ -199,8 +204,13 @@ def member(job):
     }
     if job.get("instance"):
         settings["group.instance.id"] = job["instance"]
+    if job["strategy"] == "consumer":
+        # The broker assigns, and says how often it wants to hear something.
+        for name in ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"):
+            del settings[name]
+        settings["group.protocol"] = "consumer"
     consumer = Consumer(settings)
-    cooperative = job["strategy"] == "cooperative-sticky"
+    cooperative = job["strategy"] in ("cooperative-sticky", "consumer")
     assigned = set()
 
     def show():

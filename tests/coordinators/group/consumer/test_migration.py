@@ -224,7 +224,7 @@ def test_groups_that_can_not_be_turned_around_stay_classic(consumer, prepare, re
         cluster.coordinator,
         "x",
         protocol_type=prepare.get("protocol_type", "consumer"),
-        protocols=(("range", b"garbage" if "garbage" in prepare else subscription("t")),),
+        protocols=(("own", b"garbage" if "garbage" in prepare else subscription("t")),),
     )
     client.join()
     client.sync([(client, assignment(range(4), user_data=prepare.get("user_data")))])
@@ -232,6 +232,14 @@ def test_groups_that_can_not_be_turned_around_stay_classic(consumer, prepare, re
     assert answer in (reason, ErrorCode.GROUP_ID_NOT_FOUND)
     assert isinstance(cluster.coordinator.group(), ClassicGroup)
     assert client.heartbeat() is ErrorCode.NONE
+
+
+def test_data_of_a_known_assignor_is_no_hindrance(cluster):
+    """librdkafka puts some into assignments, and nobody reads it."""
+    client = ClassicConsumer(cluster, "x")
+    client.join()
+    client.sync([(client, assignment(range(4), user_data=b"copied"))])
+    assert not isinstance(Member(cluster, "a").join(), ErrorCode)
 
 
 def test_a_group_stays_when_it_may_not_go_back():

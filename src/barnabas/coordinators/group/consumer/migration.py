@@ -52,6 +52,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _CONSUMER = "consumer"
+_KNOWN_ASSIGNORS = frozenset({"range", "roundrobin", "sticky", "cooperative-sticky"})
+"""These keep nothing in assignments that anyone reads; librdkafka copies what members said into them."""
 
 
 # ----- classic to consumer
@@ -93,7 +95,7 @@ def upgraded(group: ClassicGroup, topics: TopicCatalog) -> ConsumerGroup:
     try:
         for member in group.members.values():
             assignment, has_user_data = decode_assignment(member.assignment, topics)
-            if has_user_data:
+            if has_user_data and group.protocol_name not in _KNOWN_ASSIGNORS:
                 raise _custom_assignor(group)
             metadata = member.metadata(group.protocol_name)
             if metadata is None:
