@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from barnabas.errors import ErrorCode
 from barnabas.log.files import Files
@@ -40,7 +41,8 @@ def create_topics(names, partitions, **configs):
 
 
 def produce(topic, partition, value, acks=-1):
-    batch = build_batch([(0, 1_700_000_000_000, None, value, ())])
+    # Now: what is older than the retention time is deleted half a minute after the start.
+    batch = build_batch([(0, int(time.time() * 1000), None, value, ())])
     data = ProduceRequest.PartitionProduceData(index=partition, records=batch)
     return ProduceRequest(
         acks=acks,
