@@ -18,7 +18,7 @@ from barnabas.cli import main
 
 __all__ = ["census"]
 
-CONTAINERS = (list, dict, set, collections.deque, bytearray)
+CONTAINERS = (list, dict, set, collections.deque)
 
 
 def census() -> dict[str, int]:
