@@ -186,8 +186,8 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         ),
         Limit(
             "ids given to members that have not joined yet",
-            ("group.max.session.timeout.ms",),
-            "They expire with the session timeout that the client asked for, which is no longer than this.",
+            ("barnabas.pending.members.per.group", "group.max.session.timeout.ms"),
+            "More are refused; they expire with the session timeout that the client asked for, which has a limit.",
             "coordinators.group.group:ClassicGroup.pending_members",
         ),
         Limit(

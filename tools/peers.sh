@@ -20,7 +20,7 @@ want java default-jdk-headless || true
 want mvn maven || true
 want node nodejs || true
 want npm npm || true
-want go golang-go || true
+want go golang-go || true # any: one that is too old for franz-go fetches a newer one, as a Go module
 # The same code that the tests use, so that a fetch here is a fetch saved there.
 .venv/bin/python -m tests.clients.programs
 exit 0

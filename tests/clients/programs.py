@@ -6,6 +6,7 @@ Whatever a client needs beyond Python is fetched by the lock files here (npm, Go
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -73,8 +74,12 @@ def _tool(name: str, package: str) -> str:
     return path
 
 
-def _run(command: Sequence[str], directory: Path, what: str) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+def _run(
+    command: Sequence[str], directory: Path, what: str, environment: dict[str, str] | None = None
+) -> None:
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode != 0:
         raise MissingToolError(f"{what}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
@@ -122,19 +127,63 @@ def _go() -> str:
     files = [*directory.glob("*.go"), directory / "go.mod", directory / "go.sum"]
     with _once("go", _fingerprint(files), binary) as stale:
         if stale:
-            go = _tool("go", "golang-go")
-            shown = subprocess.run(
-                [go, "env", "GOVERSION"], capture_output=True, text=True, check=True
-            ).stdout
-            version = re.match(r"go(\d+)\.(\d+)", shown)
-            if version is None or (int(version[1]), int(version[2])) < _LEAST_GO:
-                raise MissingToolError(
-                    f"franz-go needs Go {_LEAST_GO[0]}.{_LEAST_GO[1]}, this is {shown.strip() or 'older'}"
-                )
-            _run([go, "mod", "download"], directory, "Go could not fetch franz-go")
+            go, environment = _go_tool(directory)
+            _run([go, "mod", "download"], directory, "Go could not fetch franz-go", environment)
             binary.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run([go, "build", "-trimpath", "-o", str(binary), "."], cwd=directory, check=True)
+            subprocess.run(
+                [go, "build", "-trimpath", "-o", str(binary), "."], cwd=directory, check=True, env=environment
+            )
     return str(binary)
+
+
+def _go_tool(directory: Path) -> tuple[str, dict[str, str]]:
+    """A Go that franz-go can be built with, and the environment for it.
+
+    Go fetches a newer one by itself where `go.mod` asks for it, as a module like any other, from 1.21 on. An older one (Debian
+    bookworm has 1.19) is told to.
+    """
+    go = _tool("go", "golang-go")
+    environment = {**os.environ, "GOTOOLCHAIN": "auto", "GOFLAGS": ""}
+    shown = _go_version(go, directory, environment)
+    if shown >= _LEAST_GO:
+        return go, environment
+    least = ".".join(map(str, _LEAST_GO))
+    missing = f"franz-go needs Go {least}, this is {'.'.join(map(str, shown)) or 'older'}"
+    platform = subprocess.run(
+        [go, "env", "GOOS", "GOARCH"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    done = subprocess.run(
+        [go, "mod", "download", "-json", f"golang.org/toolchain@v0.0.1-go{least}.0.{'-'.join(platform)}"],
+        cwd=directory.parent,
+        env={**environment, "GO111MODULE": "on"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise MissingToolError(f"{missing}, and a newer one could not be fetched: {done.stdout}{done.stderr}")
+    root = Path(json.loads(done.stdout)["Dir"])
+    for program in [*(root / "bin").iterdir(), *(root / "pkg" / "tool").rglob("*")]:
+        if program.is_file():
+            program.chmod(0o755)  # modules have no programs, says Go
+    environment |= {"GOTOOLCHAIN": "local", "GOROOT": str(root)}
+    go = str(root / "bin" / "go")
+    if _go_version(go, directory, environment) < _LEAST_GO:
+        raise MissingToolError(missing)
+    return go, environment
+
+
+def _go_version(go: str, directory: Path, environment: dict[str, str]) -> tuple[int, ...]:
+    shown = subprocess.run(
+        [go, "env", "GOVERSION"],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    version = re.match(r"go(\d+)\.(\d+)", shown)
+    return () if version is None else (int(version[1]), int(version[2]))
 
 
 def _java(version: str) -> tuple[str, ...]:

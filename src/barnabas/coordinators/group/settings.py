@@ -31,7 +31,8 @@ class GroupSettings:
         offsets_retention_ms: How long offsets outlive their group (`offsets.retention.minutes`).
         offsets_retention_check_interval_ms: How often offsets are looked over.
         consumer: What holds for consumer groups.
-        group_max_pending_members: Members of one group that were given an id and have not come back with it.
+        group_max_pending_members: Members of one group that were given an id and have not come back with it
+            (`barnabas.pending.members.per.group`).
     """
 
     group_max_size: int = 2**31 - 1
@@ -51,6 +52,7 @@ class GroupSettings:
         return cls(
             consumer=ConsumerSettings.of(config, image),
             group_max_size=config["group.max.size"],
+            group_max_pending_members=config["barnabas.pending.members.per.group"],
             group_min_session_timeout_ms=config["group.min.session.timeout.ms"],
             group_max_session_timeout_ms=config["group.max.session.timeout.ms"],
             group_initial_rebalance_delay_ms=config["group.initial.rebalance.delay.ms"],
