@@ -71,6 +71,8 @@ SETTINGS = {
     "num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.num.partitions": "1",
+    # No session has to give way to another: which one it is is chance in Kafka, whose sessions are in eight caches.
+    "max.incremental.fetch.session.cache.slots": "1000000",
     # Nothing happens by itself while both are compared.
     "log.retention.check.interval.ms": NEVER,
     "log.cleaner.backoff.ms": NEVER,
