@@ -67,7 +67,7 @@ def main() -> None:
             brokers = [Barnabas, Kafka] if round_index % 2 == 0 else [Kafka, Barnabas]
             one_round(
                 [make for make in brokers if arguments.only in (None, make.name)],
-                chosen,
+                [work for work in chosen if round_index < work.most_rounds],
                 Path(directory) / str(round_index),
                 table,
                 QUICK if arguments.quick else FULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -76,6 +77,10 @@ class Barnabas:
     def pid(self) -> int:
         return self.process.pid
 
+    def memory_kb(self) -> int:
+        """What it holds: its resident memory."""
+        return rss_kb(self.pid)
+
     def log_tail(self) -> str:
         return (self.directory / "broker.log").read_text()[-3000:]
 
@@ -136,6 +141,19 @@ class Kafka:
     @property
     def pid(self) -> int:
         return self._broker.process.pid
+
+    def memory_kb(self) -> int:
+        """What it holds: the heap that is in use after a collection, where the JDK's jcmd can tell; else its resident memory.
+
+        A JVM takes memory in steps and does not give it back, so that its resident memory says nothing of a connection.
+        """
+        if shutil.which("jcmd") is None:
+            return rss_kb(self.pid)
+        for order in ("GC.run", "GC.heap_info"):
+            said = subprocess.run(
+                ["jcmd", str(self.pid), order], capture_output=True, text=True, check=True
+            ).stdout
+        return int(re.search(r"used (\d+)K", said)[1])
 
     def log_tail(self) -> str:
         return self._broker.log_tail()

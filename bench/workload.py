@@ -38,12 +38,12 @@ class Sizes:
 
 FULL = Sizes(
     warm_s=3,
-    seconds=3,
+    seconds=2.5,
     bulk_s=2,
     bulk_bytes=1_000_000_000,
     fetch_bytes=400_000_000,
-    fetch_warm_s=1,
-    fetch_s=1.5,
+    fetch_warm_s=0.7,
+    fetch_s=1.2,
     client_bytes=500_000_000,
     idle_connections=5000,
     topics=1000,
@@ -120,18 +120,22 @@ class Workload:
     durability: str | None
     section: str
     measure: Callable[[Run], None]
+    most_rounds: int
 
 
 WORKLOADS: list[Workload] = []
 
 
-def workload(name: str, section: str, *durabilities: str | None) -> Callable:
-    """Registers a workload, once for each class; in the fsync class its name ends with -fsync. The section is the table's."""
+def workload(name: str, section: str, *durabilities: str | None, most_rounds: int = 1000) -> Callable:
+    """Registers a workload, once for each class; in the fsync class its name ends with -fsync. The section is the table's.
+
+    `most_rounds` is for what takes minutes.
+    """
 
     def register(measure: Callable[[Run], None]) -> Callable[[Run], None]:
         for durability in durabilities:
             suffix = "-fsync" if durability == FSYNC else ""
-            WORKLOADS.append(Workload(name + suffix, durability, section, measure))
+            WORKLOADS.append(Workload(name + suffix, durability, section, measure, most_rounds))
         return measure
 
     return register

@@ -8,7 +8,7 @@ import time
 from barnabas.wire.messages.api_versions import ApiVersionsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from bench import generator, raw
-from bench.brokers import PAGE_CACHE, cpu_s, rss_kb, wait_until_served
+from bench.brokers import PAGE_CACHE, cpu_s, wait_until_served
 from bench.workload import Run, workload
 
 _PARTITIONS = 10
@@ -23,7 +23,7 @@ def idle_connections(run: Run) -> None:
     with raw.connect(run.broker.port) as first:
         first.sendall(hello)
         raw.receive(first)
-    before_kb = rss_kb(run.broker.pid)
+    before_kb = run.broker.memory_kb()
     connections = []
     try:
         for _ in range(count):
@@ -32,7 +32,7 @@ def idle_connections(run: Run) -> None:
             connection.sendall(hello)
             raw.receive(connection)
         name = f"{count:,} idle connections"
-        run.less(f"{name}: memory of each", "kB", max(rss_kb(run.broker.pid) - before_kb, 0) / count)
+        run.less(f"{name}: memory of each", "kB", max(run.broker.memory_kb() - before_kb, 0) / count)
         _idle(run, name)
     finally:
         for connection in connections:
@@ -46,7 +46,7 @@ def _idle(run: Run, name: str) -> None:
     run.less(f"{name}: idle CPU", "% of a core", share * 100)
 
 
-@workload("topics", "Many connections, many topics", None)
+@workload("topics", "Many connections, many topics", None, most_rounds=2)
 def topics(run: Run) -> None:
     count = run.sizes.topics
     names = [f"topic-{index:04}" for index in range(count)]
@@ -54,7 +54,7 @@ def topics(run: Run) -> None:
     broker.start()
     try:
         raw.create_topic(broker.port, "first", 1)
-        before_kb = rss_kb(broker.pid)
+        before_kb = broker.memory_kb()
         started = time.perf_counter()
         for index in range(0, count, _TOPICS_AT_ONCE):
             raw.create_topics(broker.port, names[index : index + _TOPICS_AT_ONCE], _PARTITIONS)
@@ -63,7 +63,7 @@ def topics(run: Run) -> None:
         run.less(f"{label}: create", "s", time.perf_counter() - started)
         partitions = count * _PARTITIONS
         run.less(
-            f"{label}: memory of each partition", "kB", max(rss_kb(broker.pid) - before_kb, 0) / partitions
+            f"{label}: memory of each partition", "kB", max(broker.memory_kb() - before_kb, 0) / partitions
         )
         _idle(run, label)
         request = raw.frame(3, 8, MetadataRequest(topics=None), flexible=False)
