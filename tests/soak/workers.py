@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record, iterate_records
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ORDERED", "PARTITIONS", "Checker", "all_workers", "create_topics"]
 
-ORDERED, SLOW, IDS = "ordered", "slow", "ids"
+ORDERED, SLOW, IDS, TRANSACTIONS = "ordered", "slow", "ids", "transactions"
 PARTITIONS = 4
 PRODUCERS = 2
 MEMBERS = 3
@@ -53,7 +53,7 @@ def create_topics(address: str) -> None:
     """What the workers need."""
     topics = [
         {"name": name, "num_partitions": count, "replication_factor": 1}
-        for name, count in ((ORDERED, PARTITIONS), (SLOW, 1), (IDS, 1))
+        for name, count in ((ORDERED, PARTITIONS), (SLOW, 1), (IDS, 1), (TRANSACTIONS, 1))
     ]
     with WireClient(address) as client:
         client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=10_000), 5)
@@ -198,6 +198,61 @@ class GroupMember(Worker):
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+
+
+class TransactionalProducer(Worker):
+    """Commits and aborts in turn by chance, under an id that it changes now and then; reads back what it committed."""
+
+    pause_s = 2.0
+    turns = 20
+
+    def __init__(self, *rest) -> None:
+        super().__init__(*rest)
+        self._producer: Producer | None = None
+        self._expected: list[bytes] = []
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": "committed",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "log_level": 0,
+            }
+        )
+        self._consumer.assign([TopicPartition(TRANSACTIONS, 0, 0)])
+
+    def step(self) -> None:
+        if self._producer is None or self.steps % self.turns == 0:
+            self._producer = Producer(
+                {
+                    "bootstrap.servers": self.address,
+                    "transactional.id": f"soak-{self.chance.randrange(10**9)}",
+                    "log_level": 0,
+                }
+            )
+            self._producer.init_transactions(60)
+        self._producer.begin_transaction()
+        values = [b"%d-%d" % (self.steps, number) for number in range(3)]
+        for value in values:
+            self._producer.produce(TRANSACTIONS, value=value, partition=0)
+        if self.chance.random() < 0.3:
+            self._producer.flush(60)
+            self._producer.abort_transaction(60)
+        else:
+            self._producer.commit_transaction(60)
+            self._expected += values
+        self._read()
+
+    def _read(self) -> None:
+        end = time.monotonic() + 60
+        while self._expected:
+            assert time.monotonic() < end, f"committed, and not to be read: {self._expected}"
+            for message in self._consumer.consume(len(self._expected), 1):
+                assert message.error() is None, message.error()
+                assert message.value() == self._expected.pop(0)
+
+    def end(self) -> None:
+        self._consumer.close()
 
 
 class ReplayingReader(Worker):
@@ -472,7 +527,7 @@ def all_workers(
     workers += [GroupMember(checker, address, stop, failures, seed + number) for number in range(MEMBERS)]
     others = (
         *(ReplayingReader, SlowReader, SlowWriter, DeafClient, Passer),
-        *(FetchSessionOpener, NewProducerIds, Administrator),
+        *(FetchSessionOpener, NewProducerIds, Administrator, TransactionalProducer),
     )
     workers += [kind(*rest) for kind in others]
     return workers
