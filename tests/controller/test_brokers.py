@@ -49,6 +49,12 @@ def test_a_newer_version_brings_its_features_into_an_old_cluster(monkeypatch):
     assert missing_feature_levels(old, 2) == []
 
 
+def test_a_cluster_of_an_old_kafka_keeps_its_features():
+    """What Apache Kafka 3.9 made can go back to it."""
+    assert missing_feature_levels(image_of(broker(1), features={"metadata.version": 21}), 1) == []
+    assert missing_feature_levels(image_of(broker(1), features={"metadata.version": 25}), 1)
+
+
 def test_after_a_clean_end_nothing_changes_but_the_fence():
     """Partitions keep their leader epoch, so that no log has to be opened."""
     image = image_of(broker(1, fenced=True), topics=[topic("orders", 2)])

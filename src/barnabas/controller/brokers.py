@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.metadata.features import INITIAL_FEATURES, SUPPORTED_FEATURES
+from barnabas.metadata.features import (
+    INITIAL_FEATURES,
+    METADATA_VERSION,
+    METADATA_VERSION_FEATURE,
+    METADATA_VERSION_OF_KAFKA_40,
+    SUPPORTED_FEATURES,
+)
 from barnabas.metadata.image import NO_LEADER, Broker
 from barnabas.metadata.snapshot import register_broker_record
 from barnabas.wire.messages.metadata.broker_registration_change_record import BrokerRegistrationChangeRecord
@@ -57,8 +63,11 @@ class BrokerRegistration(NamedTuple):
 def missing_feature_levels(image: MetadataImage, node_id: int) -> list[FeatureLevelRecord]:
     """The records that give a cluster the initial levels of features that a newer version of this node `node_id` brings.
 
-    A feature that another broker does not know yet has to wait for it.
+    A feature that another broker does not know yet has to wait for it. A cluster that Apache Kafka before 4.0 made keeps the levels
+    that it has, so that there is a way back; whoever wants more raises them (`kafka-features upgrade`).
     """
+    if image.features.get(METADATA_VERSION_FEATURE, METADATA_VERSION) < METADATA_VERSION_OF_KAFKA_40:
+        return []
     others = [broker for broker in image.brokers.values() if broker.id != node_id]
     return [
         FeatureLevelRecord(name=name, feature_level=level)

@@ -19,7 +19,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from barnabas.errors import DecodeError
+from barnabas.errors import DecodeError, EncodeError
 
 __all__ = ["UnknownRecord", "decode_record", "encode_record", "record_class"]
 
@@ -67,6 +67,10 @@ class UnknownRecord:
     data: bytes
 
 
+_KNOWN_TO_KAFKA_39 = {0: 3, 3: 1, 5: 1, 17: 2}
+"""Version by record type: RegisterBroker, Partition, PartitionChange, BrokerRegistrationChange."""
+
+
 @cache
 def record_class(api_key: int) -> Any:
     """The message class of a record type, or `None` for one that is not known."""
@@ -78,12 +82,19 @@ def record_class(api_key: int) -> Any:
 
 
 def encode_record(record: Any) -> bytes:
-    """The framed bytes of a record, in the newest version of its type."""
+    """The framed bytes of a record, in a version of its type that old versions of Apache Kafka know, if that can say it."""
     if isinstance(record, UnknownRecord):
         return record.data
-    version = record.MAX_VERSION
+    body: bytes
+    version = _KNOWN_TO_KAFKA_39.get(record.API_KEY)
+    try:
+        if version is None:
+            version = record.MAX_VERSION
+        body = record.encode(version)
+    except EncodeError:
+        version = record.MAX_VERSION
+        body = record.encode(version)
     # All keys and versions are below 128, where a varint is a single byte.
-    body: bytes = record.encode(version)
     return bytes((_FRAME_VERSION, record.API_KEY, version)) + body
 
 

@@ -66,8 +66,9 @@ def test_kafka_reads_our_log_and_our_snapshots(tmp_path):
     directory = tmp_path / DIRECTORY_NAME
     logged = [record for path in sorted(directory.glob("*.log")) for record in dump(path)]
     kinds = [record["type"] for record in logged]
-    assert kinds[:5] == [
+    assert kinds[:6] == [
         "LeaderChange",
+        "FEATURE_LEVEL_RECORD",
         "FEATURE_LEVEL_RECORD",
         "FEATURE_LEVEL_RECORD",
         "REGISTER_BROKER_RECORD",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from barnabas import cli
+from barnabas.wire.messages.metadata import MetadataRequest
 from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_broker import KafkaBroker
 from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
-from tests.oracle.log.kafka_data import At, create_topic, produce, read_all, read_in_group
+from tests.oracle.log.kafka_data import At, create_topic, fill_topic, produce, read_all, read_in_group
+from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 
@@ -19,15 +23,42 @@ def setting(broker, topic, name):
     return admin.describe_configs([resource])[resource].result(30)[name].value
 
 
+def ids(broker):
+    """The id of each topic by its name."""
+    with WireClient(broker.bootstrap) as client:
+        found = client.call(MetadataRequest(topics=None, allow_auto_topic_creation=False), 12)
+    return {topic.name: topic.topic_id for topic in found.topics if not topic.is_internal}
+
+
+def transact(broker, count, *, ends=True):
+    """A transaction of the one producer, which comes back under the same name."""
+    producer = Producer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "transactional.id": "t",
+            "transaction.timeout.ms": 600_000,
+        }
+    )
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    fill_topic(producer, "transactions", count)
+    producer.flush()
+    if ends:
+        producer.commit_transaction(60)
+
+
 @pytest.mark.parametrize("version", [KAFKA_43, KAFKA_39])
-def test_from_kafka_to_barnabas_and_back(tmp_path, version):
+def test_from_kafka_to_barnabas_and_back(tmp_path, version, capsys):
     """Each goes on where the other stopped; nobody who reads or writes notices more than a restart.
 
-    Back to 4.3: our metadata has records that an older version does not know.
+    A transaction that was open when its broker stopped is ended when its producer comes back to another one.
     """
     kafka = KafkaBroker(tmp_path, version=version)
-    ours = BrokerProcess(tmp_path / "ours", settings={"offsets.topic.num.partitions": "1"})
-    back = KafkaBroker(tmp_path / "back")
+    ours = BrokerProcess(
+        tmp_path / "ours",
+        settings={"offsets.topic.num.partitions": "1", "transaction.state.log.num.partitions": "1"},
+    )
+    back = KafkaBroker(tmp_path / "back", version=version)
     ours.data_directory = back.data_directory = kafka.data_directory
     try:
         kafka.start()
@@ -35,11 +66,24 @@ def test_from_kafka_to_barnabas_and_back(tmp_path, version):
         produce(kafka, "events", 300, **{"compression.type": "zstd"})
         assert read_in_group(kafka, 100) == 0
         written = read_all(kafka, "events")
+        create_topic(kafka, "transactions")
+        transact(kafka, 10, ends=False)
+        topic_ids = ids(kafka)
         kafka.stop()
+        assert cli.main(["verify", str(kafka.data_directory)]) == 0
+        assert cli.main(["adopt", str(kafka.data_directory)]) == 0
+        printed = capsys.readouterr().out
+        assert "1 groups with 1 committed offsets.\n1 transactional ids." in printed
+        assert "transactions of t are open" in printed
 
         with ours:
             here = At(ours.bootstrap_server)
             assert read_all(here, "events") == written
+            assert ids(here) == topic_ids
+            assert read_all(here, "transactions", isolation="read_committed") == []
+            transact(here, 20)
+            assert len(read_all(here, "transactions", isolation="read_committed")) == 20
+            transact(here, 5, ends=False)
             assert setting(here, "events", "retention.ms") == "123456789"
             assert read_in_group(here, 50) == 100
             produce(here, "events", 200, **{"compression.type": "lz4"})
@@ -50,10 +94,16 @@ def test_from_kafka_to_barnabas_and_back(tmp_path, version):
             written = read_all(here, "events")
             made_here = read_all(here, "made-here")
             assert (len(written), len(made_here)) == (500, 100)
+            topic_ids = ids(here)
             assert ours.stop() == 0
+        assert cli.main(["verify", str(kafka.data_directory)]) == 0
 
         back.start()
         assert read_all(back, "events") == written
+        assert ids(back) == topic_ids
+        assert len(read_all(back, "transactions", isolation="read_committed")) == 20
+        transact(back, 30)
+        assert len(read_all(back, "transactions", isolation="read_committed")) == 50
         assert read_all(back, "made-here") == made_here
         assert setting(back, "made-here", "retention.ms") == "987654321"
         assert read_in_group(back, 50) == 150
