@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import stat
@@ -101,6 +102,25 @@ def _write_failure(action: str, path: Path, error: OSError) -> StorageError:
     failure = DiskFullError(f"cannot {action} {path}: {error.strerror or error}")
     failure.errno = error.errno
     return failure
+
+
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int] | None:
+    """Linux's call, which Python does not have; None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        function = ctypes.CDLL(None, use_errno=True).fallocate
+    except (OSError, AttributeError):  # another C library
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    found: Callable[[int, int, int, int], int] = function
+    return found
 
 
 @contextlib.contextmanager
@@ -538,6 +558,15 @@ class Files:
             os.ftruncate(descriptor, size)
         except OSError as error:
             raise _failure("truncate", file.path, error) from error
+
+    def reserve(self, file: File, size: int) -> None:
+        """Gives a file room on the disk for `size` bytes, without making it longer; nothing where that cannot be done.
+
+        What is not used is given back when the file is truncated, also to the size that it has.
+        """
+        fallocate = _fallocate()
+        if fallocate is not None:
+            fallocate(self.open_handle(file), _KEEP_SIZE, 0, size)
 
     def sync(self, file: File) -> None:
         """Waits until everything written is on the disk; a worker thread may call it for a pinned, open handle."""

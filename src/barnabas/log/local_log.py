@@ -223,9 +223,16 @@ class LocalLog:
         self._active.write_indexes()
         segment = Segment.create(self._files, self.directory, base_offset, now_ms=now_ms)
         self._active.become_inactive()
+        if self._config.preallocate:
+            self._give_back_room()
+            self._files.reserve(segment.file, self._config.segment_bytes)
         self._configure(segment)
         self._segments.add(segment)
         self._active = segment
+
+    def _give_back_room(self) -> None:
+        """What was reserved for the active segment and is not needed."""
+        self._files.truncate(self._active.file, self._active.size)
 
     # ----- reading
 

@@ -399,6 +399,8 @@ class PartitionLog(TrackedLog):
 
     def _write_closing_files(self) -> None:
         self._active.write_indexes()
+        if self._config.preallocate:
+            self._give_back_room()
         if self._producers_are_loaded:
             self._producers.map_end_offset = self.log_end_offset
             self._take_snapshot()

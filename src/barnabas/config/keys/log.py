@@ -112,7 +112,7 @@ KEYS = (
       at_least(0)),
     ConfigKey("log.preallocate", BOOLEAN, False, MEDIUM,
       "Broker's default of the topic key preallocate: whether a new segment's file gets its full size at once.",
-      scope=CLUSTER_WIDE, effective=False),
+      scope=CLUSTER_WIDE),
     ConfigKey("num.recovery.threads.per.data.dir", INT, 2, HIGH,
       "Threads per data directory that check logs after a crash.",
       at_least(1), CLUSTER_WIDE),
