@@ -34,6 +34,7 @@ class Sizes:
     topics: int
     recovery_bytes: int
     idle_s: float
+    groups: int
 
 
 FULL = Sizes(
@@ -49,6 +50,7 @@ FULL = Sizes(
     topics=1000,
     recovery_bytes=1_000_000_000,
     idle_s=5,
+    groups=300,
 )
 QUICK = Sizes(
     warm_s=0.05,
@@ -63,6 +65,7 @@ QUICK = Sizes(
     topics=10,
     recovery_bytes=5_000_000,
     idle_s=0.1,
+    groups=5,
 )
 
 
