@@ -18,8 +18,8 @@ from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.kafka_jars import run_java
 from tests.transactional_producer import (
     TransactionalProducer,
-    call_until,
     create_topic,
+    find_coordinator,
     last_stable_offset,
 )
 from tests.wire_client import WireClient
@@ -47,16 +47,14 @@ def converse(address):
                 return False
 
         wait_until(is_led)
+        find_coordinator(client, "g", 0)
         for version in (1, 2):
             producer = TransactionalProducer(client, f"x{version}", version).start(timeout_ms=30_000)
             for commit in (True, False):
                 producer.write("t", 0, b"a")
                 producer.write("t", 1, b"b")
                 if version == 2:
-                    call_until(
-                        lambda producer=producer: producer.commit_offsets("g", "t", {0: 1}),
-                        lambda codes: next(iter(codes.values())),
-                    )
+                    producer.write_offsets("g", "t", {0: 1})
                 producer.finish(commit=commit)
             producer.write("t", 0, b"c")
             TransactionalProducer(client, f"x{version}", version).start()
