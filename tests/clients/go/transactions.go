@@ -44,10 +44,23 @@ func processUntilError(j *job, attempts *int) error {
 		return err
 	}
 	defer session.Close()
+	// Takes the id over, and aborts what was begun in its name: until then offsets are not stable.
+	taking, cancel := context.WithTimeout(context.Background(), deadline)
+	_, _, err = session.Client().ProducerID(taking)
+	cancel()
+	if err != nil {
+		return err
+	}
 	for j.stopping.Err() == nil {
 		polling, cancel := context.WithTimeout(j.stopping, 50*time.Millisecond)
-		records := session.PollRecords(polling, 5).Records()
+		fetches := session.PollRecords(polling, 5)
 		cancel()
+		for _, failure := range fetches.Errors() {
+			if !errors.Is(failure.Err, context.Canceled) && !errors.Is(failure.Err, context.DeadlineExceeded) {
+				return failure.Err
+			}
+		}
+		records := fetches.Records()
 		if len(records) == 0 {
 			continue
 		}

@@ -40,6 +40,8 @@ def process(job):
                 "transaction.timeout.ms": 20_000,
                 "linger.ms": 0,
                 "reconnect.backoff.ms": 20,
+                # Beginning anew with the bootstrap servers, librdkafka may wait for ever for a broker that it let go.
+                "metadata.recovery.strategy": "none",
                 "reconnect.backoff.max.ms": 200,
             }
         )
@@ -50,7 +52,8 @@ def process(job):
                 {
                     "bootstrap.servers": job["bootstrap"],
                     "group.id": job["group"],
-                    "group.instance.id": job["instance"],
+                    # Not as a static member: after a lost connection librdkafka may say that it has no member id, is fenced
+                    # for that, and its consumer is silent from then on.
                     "isolation.level": "read_committed",
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
@@ -58,12 +61,18 @@ def process(job):
                     "heartbeat.interval.ms": 300,
                     "fetch.wait.max.ms": 50,
                     "reconnect.backoff.ms": 20,
+                    # Beginning anew with the bootstrap servers, librdkafka may wait for ever for a broker that it let go.
+                    "metadata.recovery.strategy": "none",
                     "reconnect.backoff.max.ms": 200,
                 }
             )
             consumer.subscribe(job["topics"])
             while not job.stopping.is_set():
-                messages = [each for each in consumer.consume(5, 0.05) if each.error() is None]
+                polled = consumer.consume(5, 0.05)
+                for each in polled:
+                    if each.error() is not None and each.error().fatal():
+                        raise KafkaException(each.error())
+                messages = [each for each in polled if each.error() is None]
                 if not messages:
                     continue
                 producer.begin_transaction()
