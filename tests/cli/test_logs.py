@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from barnabas.cli.logs import JsonFormatter, TextFormatter, configure_logging, pair
+from barnabas.cli.logs import JsonFormatter, LineLimit, TextFormatter, configure_logging, pair
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +88,21 @@ def test_levels_are_kept_apart():
     logging.getLogger("barnabas.x").info("no")
     logging.getLogger("barnabas.x").warning("yes")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["yes"]
+
+
+def test_clients_cannot_write_as_many_lines_as_they_like():
+    """Of an event that clients cause so many lines are written in an interval, and a later one tells of the others."""
+    limit = LineLimit(max_per_interval=3, interval_s=10)
+
+    def is_written(at_s, name="barnabas.network.connection", event="closed %s"):
+        line = logging.LogRecord(name, logging.WARNING, "x.py", 1, event, (at_s,), None)
+        line.created = at_s
+        return limit.filter(line) and getattr(line, "left_out", 0) + 1
+
+    assert [is_written(1000 + second) for second in range(6)] == [1, 1, 1, False, False, False]
+    assert is_written(1006, event="refused %s") == 1
+    assert all(is_written(1006, name="barnabas.log.recovery") for _ in range(100))
+    assert is_written(1010) == 1 + 3
+    assert is_written(1011) == 1
+    assert is_written(1009) == 1, "a clock that is set back does not silence it"
+    assert is_written(500) == 1
