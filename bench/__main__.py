@@ -79,6 +79,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps({**facts, "rows": table.json()}, indent=1) + "\n")
     if arguments.write:
         put_between_marks(arguments.write, text)
+    if table.failed:
+        raise SystemExit(1)
 
 
 def one_round(makes, chosen: list[Workload], directory: Path, table: Table, sizes: Sizes) -> None:
@@ -91,21 +93,30 @@ def one_round(makes, chosen: list[Workload], directory: Path, table: Table, size
             for make, place in zip(makes, places, strict=True)
         ]
         try:
-            for broker in brokers if durability else ():
-                broker.start()
             for work in works:
                 for broker, place in zip(brokers, places, strict=True):
-                    begun = time.monotonic()
-                    work.measure(Run(broker, durability or "", work.section, table, sizes, place))
-                    print(
-                        f"bench: {work.name}, {broker.title}, {time.monotonic() - begun:.1f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    one_row(work, Run(broker, durability or "", work.section, table, sizes, place))
         finally:
             for broker in brokers:
                 broker.stop()
         shutil.rmtree(directory)
+
+
+def one_row(work: Workload, run: Run) -> None:
+    """A row that fails on one broker is said so in the result; the others go on."""
+    broker = run.broker
+    begun = time.monotonic()
+    try:
+        if work.durability and not broker.is_running:
+            broker.kill()
+            broker.start()
+        work.measure(run)
+    except Exception as error:  # noqa: BLE001 - whatever it is, an hour of other rows is worth more
+        run.table.failed.append(f"{work.name} with {broker.title}: {type(error).__name__}: {error}")
+        print(f"bench: {run.table.failed[-1]}", file=sys.stderr, flush=True)
+        return
+    seconds = time.monotonic() - begun
+    print(f"bench: {work.name}, {broker.title}, {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def machine(
@@ -127,6 +138,7 @@ def machine(
         "Versions": ", ".join(versions()),
         "Generator": generator.describe(),
         **({"Not measured": "; ".join(table.skipped)} if table.skipped else {}),
+        **({"Failed": "; ".join(table.failed)} if table.failed else {}),
         "Run": f"{arguments.rounds} rounds in {seconds / 60:.0f} minutes, {time.strftime('%Y-%m-%d')}",
     }
 

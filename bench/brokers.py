@@ -69,6 +69,10 @@ class Barnabas:
     def prepare(self) -> None:
         """It needs none."""
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> None:
         self.launch()
         wait_until_served(self)
@@ -124,6 +128,10 @@ class Kafka:
     def prepare(self) -> None:
         """Formats its directory, which is no part of a start."""
         self._broker.format()
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         self.prepare()

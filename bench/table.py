@@ -52,6 +52,7 @@ class Table:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str, str], Row] = {}
         self.skipped: list[str] = []
+        self.failed: list[str] = []
 
     def add(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import generator
-from bench.__main__ import BEGIN, END
+from bench.__main__ import BEGIN, END, main
 from bench.table import Table
 from bench.workload import WORKLOADS
 
@@ -79,6 +79,22 @@ def test_the_generator_fails_when_the_broker_answers_with_an_error(tmp_path):
             generator.pump(broker, [frame], warm_s=0, seconds=1, error_at=raw.produce_error_at("missing"))
     finally:
         broker.stop()
+
+
+def test_a_row_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch):
+    """An hour of figures is not lost because of one row, and nobody takes them for complete."""
+    monkeypatch.setattr(generator, "end_to_end", lambda *_, **__: 1 / 0)
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}{END}")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["bench", "--quick", "--rounds=1", "--only=barnabas", "--rows=endtoend,small1", "--write", str(page)],
+    )
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "Failed: endtoend with Barnabas: ZeroDivisionError: division by zero" in page.read_text()
+    assert "one-record produces, 1 connection: p99" in page.read_text()
 
 
 class _Named:
