@@ -150,6 +150,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "There is nothing to remember of it.",
         ),
         Difference(
+            "A member of a consumer group that waits for partitions",
+            "comes back after the heartbeat interval, five seconds",
+            "is told to come back after half a second (`barnabas.group.consumer.waiting.heartbeat.interval.ms`)",
+            "It has nothing to read until then.",
+        ),
+        Difference(
             "The `uniform` assignor and racks",
             "takes no notice of racks",
             "of what is handed out or given up, a member prefers to have what lies in its own rack",

@@ -10,8 +10,10 @@ import math
 import re
 import struct
 
+from barnabas.errors import DecodeError
 from barnabas.records.checksum import crc32c
 from barnabas.wire.message import Structure
+from barnabas.wire.messages.client.consumer_protocol_assignment import ConsumerProtocolAssignment
 from tools.differences import FIELDS, ORDERS, WORDS
 
 __all__ = ["Likeness", "differences"]
@@ -65,6 +67,8 @@ class Likeness:
             return _UUID.sub(lambda found: self._number(found[0]), value)
         if field == "topic_id":
             return self._number(bytes(value))
+        if field in ("member_assignment", "assignment") and isinstance(value, bytes):
+            return plain_assignment(value)
         if isinstance(value, float) and math.isnan(value):
             return "NaN"
         return bytes(value) if isinstance(value, memoryview) else value
@@ -78,6 +82,18 @@ class Likeness:
             if isinstance(value, str):
                 return self._keep(value)
         return True
+
+
+def plain_assignment(data: bytes) -> bytes | list:
+    """A consumer's assignment with its topics in order, which are in that of a hash map where Kafka writes it; else as it is."""
+    try:
+        decoded, end = ConsumerProtocolAssignment.decode_at(data, 1, 2)
+    except DecodeError:
+        return data
+    if end != len(data) or decoded.encode(1) != data[2:]:
+        return data
+    topics = sorted((each.topic, sorted(each.partitions)) for each in decoded.assigned_partitions)
+    return [data[:2], topics, decoded.user_data]
 
 
 def plain_records(data: bytes) -> list[str]:

@@ -561,7 +561,7 @@ def test_consumer_groups(two_brokers, monkeypatch):
     run_state_machine_as_test(
         ConsumerGroups,
         settings=settings(
-            max_examples=EXAMPLES or 25,
+            max_examples=EXAMPLES or 15,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,

@@ -85,7 +85,9 @@ def two_brokers(tmp_path_factory):
     """Started once; BARNABAS_ORACLE names a Kafka with these settings that runs already."""
     directory = tmp_path_factory.mktemp("pair")
     running = os.environ.get("BARNABAS_ORACLE")
-    with BrokerProcess(directory / "barnabas", settings=SETTINGS) as ours:
+    # Members that wait for partitions are told to come back sooner than Kafka would have them.
+    settings = SETTINGS | {"barnabas.group.consumer.waiting.heartbeat.interval.ms": "0"}
+    with BrokerProcess(directory / "barnabas", settings=settings) as ours:
         if running:
             yield prepared(TwoBrokers(running, ours.bootstrap_server))
         else:

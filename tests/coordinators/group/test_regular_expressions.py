@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnabas.coordinators.group.consumer.expressions import match_topics
@@ -216,6 +216,7 @@ def test_a_pattern_that_takes_too_long_matches_nothing(monkeypatch, caplog):
     assert "takes too long" in caplog.text
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.sampled_from(["a", "b", ".", "[ab]", "[^a]", "", r"\w", r"\d", r"\b"]),

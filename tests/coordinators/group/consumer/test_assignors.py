@@ -1,12 +1,13 @@
 """What assignors promise: every partition has one reader who wants it, loads are even, and little moves."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from barnabas.coordinators.group.consumer.assignors import ASSIGNORS
 from barnabas.coordinators.group.consumer.assignors.spec import MemberSpec
 
 TOPIC_IDS = [bytes([number]) * 16 for number in range(4)]
+QUIETLY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 RACKS = ["r0", "r1", "r2"]
 
 
@@ -89,12 +90,14 @@ def moved(before, after):
     )
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=False), st.sampled_from(sorted(ASSIGNORS)))
 def test_every_partition_has_one_reader(partition_counts, wanted, name):
     topics = Topics(partition_counts)
     check(wanted, topics, ASSIGNORS[name](specs(wanted), topics))
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=True))
 def test_uniform_is_even(partition_counts, wanted):
     """Loads differ by one at most."""
@@ -102,6 +105,7 @@ def test_uniform_is_even(partition_counts, wanted):
     assert max(given_loads) - min(given_loads) <= 1
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=False))
 def test_uniform_is_as_even_as_a_single_move_can_make_it(partition_counts, wanted):
     """No reader of a topic has two more than another subscriber of that topic."""
@@ -114,6 +118,7 @@ def test_uniform_is_as_even_as_a_single_move_can_make_it(partition_counts, wante
                     assert load[member_id] - load[other] <= 1
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=False))
 def test_uniform_moves_nothing_without_need(partition_counts, wanted):
     """The same question again gets the same answer."""
@@ -123,6 +128,7 @@ def test_uniform_moves_nothing_without_need(partition_counts, wanted):
     assert partitions(assign(specs(wanted, before), topics)) == partitions(before)
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=True), st.data())
 def test_uniform_moves_no_more_than_balance_asks_for(partition_counts, wanted, data):
     """When members come and go, who stays gives up only what is above the new share."""
@@ -144,6 +150,7 @@ def test_uniform_moves_no_more_than_balance_asks_for(partition_counts, wanted, d
     assert moved(before, after) == needed
 
 
+@QUIETLY
 @given(counts(1), subscriptions(same=True), st.data())
 def test_uniform_prefers_the_rack(partition_counts, wanted, data):
     """With a member and enough room in each rack, everyone reads in the own rack."""
@@ -164,6 +171,7 @@ def test_uniform_prefers_the_rack(partition_counts, wanted, data):
         assert all(racks[partition] == [member_id] for partition in owned)
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=False))
 def test_range_cuts_each_topic_in_order(partition_counts, wanted):
     """Each subscriber has one run of every topic, in the order of the members, evenly long, longer ones first."""
@@ -191,6 +199,7 @@ def test_range_orders_static_members_by_their_names():
     }
 
 
+@QUIETLY
 @given(counts(), subscriptions(same=False), st.data())
 def test_balance_is_found_from_any_start(partition_counts, wanted, data):
     """Whatever members had before, and wherever subscriptions went since."""

@@ -191,3 +191,17 @@ def test_a_member_in_an_unknown_state_begins_anew(cluster):
     assert not isinstance(member.join(), ErrorCode)
     assert state(cluster, member) is MemberState.STABLE
     assert len(member.partitions()) == 6
+
+
+def test_who_waits_is_asked_to_come_back_soon():
+    """While others hold its partitions, or a target is due; and the larger the group the later."""
+    cluster = Cluster(consumer=settings(interval_ms=1_000, waiting_heartbeat_interval_ms=500))
+    cluster.topic("t", 6)
+    first, second = Member(cluster, "a"), Member(cluster, "b")
+    assert first.join().heartbeat_interval_ms == 5_000
+    assert second.join().heartbeat_interval_ms == 501, "the target waits for its interval"
+    cluster.coordinator.advance(1_000)
+    assert second.beat().heartbeat_interval_ms == 502, "the other one has its partitions"
+    first.beat()
+    assert first.beat().heartbeat_interval_ms == 5_000
+    assert second.beat().heartbeat_interval_ms == 5_000

@@ -72,6 +72,7 @@ def encode_assignment(
             partitions.append(
                 ConsumerProtocolAssignment.TopicPartition(topic=name, partitions=sorted(indexes))
             )
+    partitions.sort(key=lambda each: each.topic)
     message = ConsumerProtocolAssignment(assigned_partitions=partitions, user_data=None)
     return _INT16.pack(version) + message.encode(version)
 

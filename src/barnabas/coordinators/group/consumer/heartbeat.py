@@ -172,7 +172,7 @@ def heartbeat(
     response = ConsumerGroupHeartbeatResponse(
         member_id=member_id,
         member_epoch=after.member_epoch,
-        heartbeat_interval_ms=pace.heartbeat_interval_ms,
+        heartbeat_interval_ms=_interval_ms(step, after, update.group_epoch, target),
     )
     is_full = (
         request.rebalance_timeout_ms != _UNCHANGED_TIMEOUT
@@ -187,6 +187,24 @@ def heartbeat(
             ]
         )
     return response
+
+
+def _interval_ms(step: Step, member: ConsumerMember, group_epoch: int, target: MemberTarget) -> int:
+    """When to come back: sooner while the member waits for a target, or for partitions that others have.
+
+    Only somebody who waits is in a hurry, and the more do the less, so that a group of any size makes do with some thousand
+    heartbeats a second.
+    """
+    settings = step.settings.consumer
+    interval_ms = settings.pace_of(step.group.group_id).heartbeat_interval_ms
+    waiting_ms = settings.waiting_heartbeat_interval_ms
+    if waiting_ms and (
+        target.epoch < group_epoch
+        or member.state is MemberState.UNRELEASED_PARTITIONS
+        or (member.topic_regex and member.topic_regex not in step.group.expressions)
+    ):
+        return min(interval_ms, waiting_ms + len(step.group.members))
+    return interval_ms
 
 
 def check_room(step: Step, member_id: str) -> None:

@@ -50,6 +50,7 @@ class ConsumerSettings:
         assignors: By name; the first is the default.
         allows_upgrade: Whether a live classic group may become a consumer group.
         allows_downgrade: Whether a consumer group may become a classic group when its last member of the new protocol goes.
+        waiting_heartbeat_interval_ms: What members are told to keep while they wait for partitions, 0 for nothing else.
         regex_refresh_interval_ms: How often patterns are matched anew though no topic was created.
     """
 
@@ -59,6 +60,7 @@ class ConsumerSettings:
     assignors: tuple[str, ...] = ("uniform", "range")
     allows_upgrade: bool = True
     allows_downgrade: bool = True
+    waiting_heartbeat_interval_ms: int = 0
     regex_refresh_interval_ms: int = 600_000
 
     def pace_of(self, group_id: str) -> Pace:
@@ -90,6 +92,7 @@ class ConsumerSettings:
             assignors=tuple(dict.fromkeys(names)),
             allows_upgrade=policy in ("bidirectional", "upgrade"),
             allows_downgrade=policy in ("bidirectional", "downgrade"),
+            waiting_heartbeat_interval_ms=config["barnabas.group.consumer.waiting.heartbeat.interval.ms"],
             regex_refresh_interval_ms=config["group.consumer.regex.refresh.interval.ms"],
         )
 
