@@ -95,7 +95,7 @@ class InternalTopic:
         )
         self.runtime = self.new_runtime()
 
-    def _open_log(self):
+    def _open_log(self, _topic, _index, _topic_id):
         return PartitionLog.open(
             self.directory,
             LogConfig(**self.log_settings),

@@ -172,6 +172,7 @@ async def test_nobody_waits_for_ever_for_a_commit(loop, tmp_path):
         stuck.set_result(None)
         await asyncio.sleep(0)
         assert topic.hosted.when_committed("x") == "x"
+        topic.hosted._commit_timeout_ms = 60_000
         assert await answered(topic.hosted.write(put("b", b"2"))) == "put b"
 
 

@@ -23,7 +23,13 @@ from barnabas.replication.partition import Partition
 def test_in_sync_replicas_that_are_missing(replicas, isr, min_insync_replicas, missing):
     """min.insync.replicas counts, but never more than there are replicas (KIP-966)."""
     partition = Partition(
-        "t", 0, bytes(16), node_id=9, open_log=lambda: None, group_commit=None, durability="page-cache"
+        "t",
+        0,
+        bytes(16),
+        node_id=9,
+        open_log=lambda _topic, _index, _topic_id: None,
+        group_commit=None,
+        durability="page-cache",
     )
     partition.apply(PartitionImage(0, 1, 0, replicas, isr, 0, ()))
     config = LogConfig(min_insync_replicas=min_insync_replicas)

@@ -44,6 +44,7 @@ from barnabas.log.missing_directories import (
     likely_directory_id,
 )
 from barnabas.log.partition_log import PartitionLog
+from barnabas.log.partition_metadata import PARTITION_METADATA
 from barnabas.log.producer_state import ProducerSettings
 from barnabas.log.upkeep import Upkeep
 from barnabas.wire.primitives import uuid_from_text, uuid_to_text
@@ -69,6 +70,7 @@ CLOSED_TOGETHER_MIN = 64
 """From so many open logs on, a stop syncs the file system and not each file; others may write to it, too."""
 
 _NAMED_MAX = 5
+_RECOVERED_TOGETHER = 20
 _ROOM_BYTES = 1 << 20
 """So much is room again on a disk that was full."""
 
@@ -336,13 +338,17 @@ class LogDirectories:
 
             async def recover_some() -> None:
                 while waiting and not directory.is_offline:
-                    hosted = waiting.pop()
-                    config = self.log_config(hosted.topic)
-                    try:
-                        hosted.log = await self._loop.run_in_executor(executor, self._open, hosted, config)
-                    except OSError as error:
-                        # On a full disk it is tried again when the log is first needed.
-                        self.on_failure(directory.path, error)
+                    some = [waiting.pop() for _ in range(min(_RECOVERED_TOGETHER, len(waiting)))]
+                    configs = [self.log_config(hosted.topic) for hosted in some]
+                    opened = await self._loop.run_in_executor(executor, self._recover_some, some, configs)
+                    for hosted, outcome in zip(some, opened, strict=True):
+                        if isinstance(outcome, OSError):
+                            # On a full disk it is tried again when the log is first needed.
+                            self.on_failure(directory.path, outcome)
+                        elif outcome is None:
+                            hosted.is_clean = True
+                        else:
+                            hosted.log = outcome
 
             await asyncio.gather(*(recover_some() for _ in range(threads)))
         logger.info(
@@ -351,6 +357,19 @@ class LogDirectories:
             total,
             self.clock.monotonic_ms() - start_ms,
         )
+
+    def _recover_some(
+        self, some: list[HostedLog], configs: list[LogConfig]
+    ) -> list[PartitionLog | OSError | None]:
+        """The logs, or why there is none; None where nothing was ever written. For a worker thread."""
+        outcomes: list[PartitionLog | OSError | None] = []
+        for hosted, config in zip(some, configs, strict=True):
+            try:
+                is_begun = self._files.list_directory(hosted.path) not in ([], [PARTITION_METADATA])
+                outcomes.append(self._open(hosted, config) if is_begun else None)
+            except OSError as error:
+                outcomes.append(error)
+        return outcomes
 
     def start_upkeep(self) -> None:
         """Begin the background work: retention, flush.ms, checkpoints, expiry of producers, compaction."""
@@ -512,7 +531,23 @@ class LogDirectories:
         is_new: bool = False,
         directory_id: bytes | None = None,
     ) -> PartitionLog:
-        """The log of a partition, begun if there is none.
+        """The log of a partition, begun if there is none, and open; see `begin`."""
+        hosted = self.begin(topic, partition, topic_id, is_new=is_new, directory_id=directory_id)
+        if hosted.log is None or hosted.directory.is_offline:
+            return self._open_now(hosted, config)
+        hosted.log.config = config
+        return hosted.log
+
+    def begin(
+        self,
+        topic: str,
+        partition: int,
+        topic_id: bytes,
+        *,
+        is_new: bool = False,
+        directory_id: bytes | None = None,
+    ) -> HostedLog:
+        """Makes the directory of a partition if there is none; no log is opened.
 
         A new log goes to the directory with the fewest logs. What lies under the name and belongs to a topic with another
         id (deleted and created again meanwhile) is set aside.
@@ -521,7 +556,6 @@ class LogDirectories:
             topic: the topic's name.
             partition: the partition's number.
             topic_id: the topic's id.
-            config: what the log goes by from now on.
             is_new: the cluster has just created the partition, so that it lies in no directory yet.
             directory_id: begin it in this directory.
 
@@ -530,17 +564,14 @@ class LogDirectories:
         """
         hosted = self._hosted.get((topic, partition))
         if hosted is not None and self._belongs_to(hosted, topic_id):
-            if hosted.log is None or hosted.directory.is_offline:
-                return self._open_now(hosted, config)
-            hosted.log.config = config
-            return hosted.log
+            return hosted
         directory = self._place(topic, partition, directory_id, is_new=is_new)
         try:
             hosted = directory.create(topic, partition, topic_id)
         except OSError as error:
             raise self._failed(directory, error) from error
         self._hosted[topic, partition] = hosted
-        return self._open_now(hosted, config)
+        return hosted
 
     def _belongs_to(self, hosted: HostedLog, topic_id: bytes) -> bool:
         """Whether a log is that of a topic; if not, it has been set aside."""

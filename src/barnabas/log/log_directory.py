@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,6 @@ class HostedLog:
         "log",
         "log_start_offset",
         "partition",
-        "path",
         "recovery_point",
         "topic",
         "topic_id",
@@ -89,7 +89,6 @@ class HostedLog:
         self.directory = directory
         self.topic = topic
         self.partition = partition
-        self.path = directory.path / partition_directory_name(topic, partition)
         self.log: PartitionLog | None = None
         self.topic_id: bytes | None = None
         self.is_clean = is_clean
@@ -100,6 +99,11 @@ class HostedLog:
         # What was found after a crash need not be on the disk yet: `scan` syncs the entry, the first flush this file.
         self.entry_number = 0
         self.is_metadata_synced = is_clean
+
+    @property
+    def path(self) -> Path:
+        """Its directory; made anew each time, since there are many of these and few are asked."""
+        return self.directory.path / partition_directory_name(self.topic, self.partition)
 
     def __repr__(self) -> str:
         return f"<HostedLog {self.path} {'open' if self.log else 'not open'}>"
@@ -242,8 +246,9 @@ class LogDirectory:
             elif name.topic == METADATA_TOPIC:
                 self.holds_metadata = True
             else:
-                self.hosted[name.topic, name.partition] = HostedLog(
-                    self, name.topic, name.partition, is_clean=self.is_clean
+                topic = sys.intern(name.topic)  # one text for all its partitions
+                self.hosted[topic, name.partition] = HostedLog(
+                    self, topic, name.partition, is_clean=self.is_clean
                 )
         self._read_checkpoints()
         if not self.is_clean:

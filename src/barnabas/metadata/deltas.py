@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barnabas.errors import StorageError
@@ -256,10 +257,10 @@ class MetadataDelta:
             index=record.partition_id,
             leader=record.leader,
             leader_epoch=record.leader_epoch,
-            replicas=tuple(record.replicas),
-            isr=tuple(record.isr),
+            replicas=_shared(tuple(record.replicas)),
+            isr=_shared(tuple(record.isr)),
             partition_epoch=record.partition_epoch,
-            directories=tuple(record.directories),
+            directories=_shared(tuple(record.directories)),
             adding_replicas=tuple(record.adding_replicas),
             removing_replicas=tuple(record.removing_replicas),
             elr=tuple(record.eligible_leader_replicas or ()),
@@ -471,4 +472,10 @@ class MetadataDelta:
 
 
 def _changed(after: Any, before: tuple[Any, ...]) -> tuple[Any, ...]:
-    return before if after is None else tuple(after)
+    return before if after is None else _shared(tuple(after))
+
+
+@lru_cache(maxsize=1024)
+def _shared(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One tuple for all partitions that have the same: most clusters have few different ones."""
+    return values

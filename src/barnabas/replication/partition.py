@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
@@ -72,6 +73,16 @@ class Durability:
     PAGE_CACHE = "page-cache"
     FSYNC_WHEN_ALONE = "fsync-when-alone"
     FSYNC_ALWAYS = "fsync-always"
+
+
+_NO_FOLLOWERS: dict[int, int] = {}
+"""Of all partitions without another replica; nobody adds to it."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _isr_set(isr: tuple[int, ...]) -> frozenset[int]:
+    """One set for all partitions with the same in-sync replicas."""
+    return frozenset(isr)
 
 
 def _refuse_transaction() -> NoReturn:
@@ -157,7 +168,7 @@ class Partition:
         topic_id: bytes,
         *,
         node_id: int,
-        open_log: Callable[[], PartitionLog],
+        open_log: Callable[[str, int, bytes], PartitionLog],
         group_commit: GroupCommit,
         durability: str,
         metrics: TopicMetrics | None = None,
@@ -178,7 +189,7 @@ class Partition:
         self._group_commit = group_commit
         self._syncs_always = durability == Durability.FSYNC_ALWAYS
         self._syncs_alone = durability == Durability.FSYNC_WHEN_ALONE
-        self._follower_end_offsets: dict[int, int] = {}
+        self._follower_end_offsets: dict[int, int] = _NO_FOLLOWERS
         self._state: PartitionImage | None = None
 
     def __repr__(self) -> str:
@@ -207,7 +218,7 @@ class Partition:
             self._log = log
 
     def _first_log(self) -> PartitionLog:
-        log = self._open_log()
+        log = self._open_log(self.topic, self.index, self.topic_id)
         self._log = log
         self.high_watermark = log.log_start_offset if log.high_watermark is None else log.high_watermark
         if self.is_leader and not log.is_offline:
@@ -251,11 +262,13 @@ class Partition:
         )
         self.leader_id = state.leader
         self.leader_epoch = state.leader_epoch
-        self.isr = frozenset(state.isr)
+        self.isr = _isr_set(state.isr)
         if became_leader:
-            self._follower_end_offsets = {
-                replica: UNKNOWN_OFFSET for replica in state.replicas if replica != self._node_id
-            }
+            self._follower_end_offsets = (
+                _NO_FOLLOWERS
+                if len(state.replicas) == 1
+                else {replica: UNKNOWN_OFFSET for replica in state.replicas if replica != self._node_id}
+            )
         log = self._log
         if log is not None and self.is_leader and not log.is_offline:
             self._lead(log, is_new_epoch=became_leader)

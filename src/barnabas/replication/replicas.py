@@ -64,6 +64,7 @@ class Replicas:
         "_metrics",
         "_node_id",
         "_on_placement",
+        "_opener",
         "_topic_metrics",
         "_unbegun",
     )
@@ -82,6 +83,7 @@ class Replicas:
     ) -> None:
         self._node_id = node_id
         self._on_placement = on_placement
+        self._opener = self._open_log  # one for all partitions
         self._log_directories = log_directories
         self._group_commit = group_commit
         self._durability = durability
@@ -217,7 +219,7 @@ class Replicas:
             name, index = next(iter(self._unbegun))
             topic_id = self._unbegun[name, index].topic_id
             try:
-                self._open_log(name, index, topic_id)
+                self._begin_log(name, index, topic_id)
             except DiskFullError:
                 self._loop.call_later(_ROOM_WAIT_S, self._begin_some)
                 return
@@ -231,14 +233,17 @@ class Replicas:
             self._loop.call_soon(self._begin_some)
 
     def _open_log(self, name: str, index: int, topic_id: bytes) -> PartitionLog:
+        self._begin_log(name, index, topic_id)
+        return self._log_directories.create(name, index, topic_id, self._log_config(name))
+
+    def _begin_log(self, name: str, index: int, topic_id: bytes) -> None:
         unbegun = self._unbegun.pop((name, index), None)
         known = self._by_id[topic_id][index].directory_id if topic_id in self._by_id else None
         try:
-            log = self._log_directories.create(
+            hosted = self._log_directories.begin(
                 name,
                 index,
                 topic_id,
-                self._log_config(name),
                 is_new=unbegun is not None and unbegun.is_new and unbegun.topic_id == topic_id,
                 directory_id=known,
             )
@@ -246,22 +251,20 @@ class Replicas:
             if unbegun is not None:
                 self._unbegun[name, index] = unbegun
             raise
-        actual = self._log_directories.directory_id_of(log)
+        actual = hosted.directory.directory_id
         if actual is not None and actual != known:
             self._on_placement(topic_id, index, actual)
-        return log
 
     def _partition(self, topic: Topic, index: int) -> Partition:
-        name, topic_id = topic.name, topic.id
         return Partition(
-            name,
+            topic.name,
             index,
-            topic_id,
+            topic.id,
             node_id=self._node_id,
-            open_log=lambda: self._open_log(name, index, topic_id),
+            open_log=self._opener,
             group_commit=self._group_commit,
             durability=self._durability,
-            metrics=self._metrics_of(name),
+            metrics=self._metrics_of(topic.name),
         )
 
     def _metrics_of(self, topic: str) -> TopicMetrics:
