@@ -45,7 +45,7 @@ suite: setup
 
 differential: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \
-	BARNABAS_DIFFERENTIAL_EXAMPLES=$${EXAMPLES:-300} $(BIN)/python -m pytest tests/oracle/test_random_steps.py \
+	BARNABAS_DIFFERENTIAL_EXAMPLES=$${EXAMPLES:-300} $(BIN)/python -m pytest tests/oracle/test_random_steps.py tests/oracle/test_random_administration.py \
 		-s -p no:randomly --hypothesis-seed=$$seed --tb=short $(ARGS)
 
 exactly-once: setup

@@ -8,127 +8,31 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import time
 
 import pytest
 
 from barnabas.wire.apis import APIS
-from tests.broker_process import BrokerProcess
-from tests.oracle.building import build, fitted
-from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.admin_pair import BY_NAME, Both, two_directories_each
+from tests.oracle.building import build
 from tests.oracle.likeness import Likeness, differences
-from tests.oracle.two_brokers import Side
 from tests.wire_client import WireClient
 from tools.kafka_apis import ANNOUNCED, why_different
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
 
-SETTINGS = {"auto.create.topics.enable": "false", "num.partitions": "1", "offsets.topic.num.partitions": "1"}
-BY_NAME = {api.name: api for api in APIS.values()}
-CATCH_UP_S = 5
-
-
-class Both:
-    """Apache Kafka and us, asked the same."""
-
-    def __init__(self, addresses):
-        self.addresses = addresses
-        self.plain = [Likeness() for _ in addresses]
-        self.sides = [Side(address, plain) for address, plain in zip(self.addresses, self.plain, strict=True)]
-        self.prefix = f"{time.time_ns() // 1_000_000 % 10**8:x}"
-
-    def agree(self, api, versions=None, *, is_repeatable=False, but=(), **fields):
-        """Both answer alike, in all versions of Kafka's or in those given; gives our last answer.
-
-        `is_repeatable`: Kafka may show a moment late what it has answered already, and is asked again then.
-        `but`: fields of the answer that cannot be alike. Fields of the request may be functions of the side.
-        """
-        ours = None
-        for version in versions or announced(BY_NAME[api].key):
-            question = f"{api} {version} {fields}"
-            asked = [self._ask(side, api, version, fields) for side in self.sides]
-            if None in asked:
-                continue
-            end = time.monotonic() + CATCH_UP_S
-            while True:
-                plain = [without(plain(answer), but) for plain, answer in zip(self.plain, asked, strict=True)]
-                found = differences(*plain)
-                if not found or not is_repeatable or time.monotonic() > end:
-                    break
-                time.sleep(0.02)
-                asked[0] = self._ask(self.sides[0], api, version, fields)
-            assert not found, "\n".join([question, *found])
-            ours = asked[1]
-        return ours
-
-    def _ask(self, side, api, version, fields):
-        values = {name: value(side) if callable(value) else value for name, value in fields.items()}
-        request = fitted(build(BY_NAME[api].request_class, **values), version)
-        if request is None:
-            return None
-        try:
-            return side.client.call(request, version)
-        except ConnectionError:
-            side.client.socket.close()
-            side.client = type(side.client)(side.address)
-            return "closes the connection"
-
-    def topic(self, name, partitions=1):
-        """A new topic on both; its name."""
-        name = f"{self.prefix}{name}"
-        topics = [{"name": name, "num_partitions": partitions, "replication_factor": 1}]
-        for side in self.sides:
-            request = build(BY_NAME["CreateTopics"].request_class, topics=topics, timeout_ms=10_000)
-            assert side.client.call(request, 5).topics[0].error_code == 0
-            side.barrier()
-        return name
-
-
-def without(plain, fields):
-    """An answer without some of its fields."""
-    if isinstance(plain, dict):
-        return {name: without(value, fields) for name, value in plain.items() if name not in fields}
-    return [without(value, fields) for value in plain] if isinstance(plain, list) else plain
-
-
-_announced = {}
-
-
-def announced(key):
-    """The versions that Apache Kafka announces of an API."""
-    return range(_announced[key][0], _announced[key][1] + 1)
-
 
 @pytest.fixture(scope="module")
-def brokers(tmp_path_factory):
-    """Addresses of both; BARNABAS_ORACLE_2 names a Kafka with two directories that runs already."""
-    directory = tmp_path_factory.mktemp("pair")
-    ours = BrokerProcess(directory / "barnabas", settings=SETTINGS)
-    ours.data_directory = f"{directory}/barnabas/a,{directory}/barnabas/b"
-    theirs = {**SETTINGS, "log.dirs": f"{directory}/kafka/a,{directory}/kafka/b"}
-    with ours:
-        running = os.environ.get("BARNABAS_ORACLE_2")
-        if running:
-            yield running, ours.bootstrap_server
-            return
-        with kafka_broker(directory / "kafka", config=theirs) as kafka:
-            yield kafka.bootstrap, ours.bootstrap_server
-
-
-@pytest.fixture(scope="module")
-def both(brokers):
-    both = Both(brokers)
-    answer = both.sides[0].client.call(build(BY_NAME["ApiVersions"].request_class), 0)
-    _announced.update({key.api_key: (key.min_version, key.max_version) for key in answer.api_keys})
-    yield both
-    for side in both.sides:
-        side.client.socket.close()
+def both(tmp_path_factory):
+    with two_directories_each(tmp_path_factory.mktemp("pair")) as addresses:
+        both = Both(addresses)
+        yield both
+        both.close()
 
 
 def test_every_api_of_kafka_is_served_or_named_as_absent(both):
     """The reference knows what Kafka announces; what we announce goes as far as Kafka does, and nothing is there that Kafka lacks."""
-    assert _announced == ANNOUNCED
+    assert both.announced == ANNOUNCED
     request = build(BY_NAME["ApiVersions"].request_class)
     ours = {
         key.api_key: (key.min_version, key.max_version)
@@ -344,6 +248,7 @@ SCRAM_CHANGES = [
     ([], [user(""), user("x", 0), user("y", 1, 4095), user("z", 2, 16385), user("e", password=b"")]),
     ([], [user("x", -1), user("x", 1), user("q", 1, 16384, b"s" * 64)]),
     ([gone("u", 1)], [user("v", 1)]),
+    ([], [user("e", password=b""), user("e", password=b"")]),
 ]
 
 
@@ -685,8 +590,7 @@ def test_a_client_that_comes_back_is_a_new_one(both):
         with Telemetry(both, 73) as client:
             assert client.subscribe().error_code == 0
             assert client.subscribe().error_code == 89
-        for side in both.sides:
-            side.barrier()  # time in which both notice the end
+        both.barrier()  # time in which both notice the end
 
 
 def test_new_clients_get_an_id(both):
@@ -738,8 +642,7 @@ def test_subscriptions_are_for_the_clients_that_match(both):
             removed = dict.fromkeys(before.keys() - settings.keys())
             both.agree("IncrementalAlterConfigs", [1], **metrics_settings(name, **settings, **removed))
             before = settings
-            for side in both.sides:
-                side.barrier()
+            both.barrier()
             wanted = client.subscribe()
             assert wanted.error_code == 0
             both.agree(
@@ -751,15 +654,13 @@ def test_subscriptions_are_for_the_clients_that_match(both):
         both.agree(
             "IncrementalAlterConfigs", [1], **metrics_settings(other, metrics="seven.", interval_ms="700")
         )
-        for side in both.sides:
-            side.barrier()
+        both.barrier()
         wanted = client.subscribe()
         assert (wanted.requested_metrics, wanted.push_interval_ms) == (["seven.", "six."], 700)
         both.agree("ListConfigResources", [0], is_repeatable=True)
         for each, settings in ((name, before), (other, {"metrics": "", "interval_ms": ""})):
             both.agree("IncrementalAlterConfigs", [1], **metrics_settings(each, **dict.fromkeys(settings)))
-        for side in both.sides:
-            side.barrier()
+        both.barrier()
         assert client.subscribe().requested_metrics == []
         both.agree("ListConfigResources", [0], is_repeatable=True)
 

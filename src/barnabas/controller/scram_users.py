@@ -53,53 +53,54 @@ def alter_scram_users(
 
     A user may be named once; one that is named twice is not changed at all.
     """
-    records: dict[str, Any] = {}
+    accepted: dict[str, ScramDeletion | ScramUpsertion] = {}
     results: dict[str, KafkaError | None] = {}
     changes: list[ScramDeletion | ScramUpsertion] = [*deletions, *upsertions]
     for change in changes:
         name = change.name
         if results.get(name) is not None:
             continue
-        if records.pop(name, None) is not None:
+        results[name] = None
+        if accepted.pop(name, None) is not None:
             results[name] = KafkaError(
                 ErrorCode.DUPLICATE_RESOURCE, "A user credential cannot be altered twice in the same request"
             )
             continue
         try:
-            records[name] = (
-                _deletion(image, change) if isinstance(change, ScramDeletion) else _upsertion(change)
-            )
-            results[name] = None
+            _check(image, change)
         except KafkaError as error:
             results[name] = error
-    return list(records.values()), results
+        else:
+            accepted[name] = change
+    records: list[Any] = []
+    for name, change in accepted.items():
+        if isinstance(change, ScramDeletion):
+            records.append(RemoveUserScramCredentialRecord(name=name, mechanism=change.mechanism))
+        elif change.salted_password:
+            records.append(_credential(change))
+        else:
+            # An empty key is none for Java's HMAC, and Kafka has no better word for it.
+            results[name] = KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+    return records, results
 
 
-def _check(name: str, mechanism: int) -> None:
-    if not name:
+def _check(image: MetadataImage, change: ScramDeletion | ScramUpsertion) -> None:
+    if not change.name:
         raise KafkaError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Username must not be empty")
-    if mechanism not in MECHANISMS:
+    if change.mechanism not in MECHANISMS:
         raise KafkaError(ErrorCode.UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism")
-
-
-def _deletion(image: MetadataImage, change: ScramDeletion) -> RemoveUserScramCredentialRecord:
-    _check(change.name, change.mechanism)
-    if (change.name, change.mechanism) not in image.scram_credentials:
-        raise KafkaError(
-            ErrorCode.RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist"
-        )
-    return RemoveUserScramCredentialRecord(name=change.name, mechanism=change.mechanism)
-
-
-def _upsertion(change: ScramUpsertion) -> UserScramCredentialRecord:
-    _check(change.name, change.mechanism)
-    if change.iterations < ITERATIONS_MIN:
+    if isinstance(change, ScramDeletion):
+        if (change.name, change.mechanism) not in image.scram_credentials:
+            raise KafkaError(
+                ErrorCode.RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist"
+            )
+    elif change.iterations < ITERATIONS_MIN:
         raise KafkaError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Too few iterations")
-    if change.iterations > ITERATIONS_MAX:
+    elif change.iterations > ITERATIONS_MAX:
         raise KafkaError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Too many iterations")
-    if not change.salted_password:
-        # An empty key is none for Java's HMAC, and Kafka has no better word for it.
-        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+
+
+def _credential(change: ScramUpsertion) -> UserScramCredentialRecord:
     import hashlib
     import hmac
 
