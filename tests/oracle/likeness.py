@@ -56,6 +56,8 @@ class Likeness:
             return {name: self(getattr(value, name), name, kind) for name in value.__slots__}
         if isinstance(value, list):
             items = [self(item, "", owner) for item in value if self._is_kept(item)]
+            if f"{owner}.{field}" == "FetchResponse.responses":
+                items = _merged(items)
             return sorted(items, key=repr) if f"{owner}.{field}" in ORDERS else items
         if field == "records":
             return [] if value is None else plain_records(bytes(value))
@@ -94,6 +96,16 @@ def plain_assignment(data: bytes) -> bytes | list:
         return data
     topics = sorted((each.topic, sorted(each.partitions)) for each in decoded.assigned_partitions)
     return [data[:2], topics, decoded.user_data]
+
+
+def _merged(topics: list[dict]) -> list[dict]:
+    """Each topic once: what stands together in an answer depends on the order."""
+    merged: dict[tuple, dict] = {}
+    for topic in topics:
+        first = merged.setdefault((topic["topic"], topic["topic_id"]), topic)
+        if first is not topic:
+            first["partitions"] = sorted(first["partitions"] + topic["partitions"], key=repr)
+    return list(merged.values())
 
 
 def plain_records(data: bytes) -> list[str]:

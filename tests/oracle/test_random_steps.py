@@ -908,6 +908,10 @@ class GroupsAndOffsets(Steps):
         for side in self.both.sides:
             side.learn_topic_ids(["orders"])
 
+    def would_repeat(self, number, who):
+        """Whether a join or sync would repeat one that waits: Kafka leaves that one waiting, and we answer it."""
+        return who == "other" and self.both.members[1 - number].is_parked
+
     def settle(self):
         """A step may have answered a parked request."""
         for member in self.both.members:
@@ -945,6 +949,8 @@ class GroupsAndOffsets(Steps):
     )
     def join(self, version, number, group, who, instance, protocols, protocol_type, session_timeout_ms):
         member = self.both.members[number]
+        if self.would_repeat(number, who):
+            return
 
         def joined(theirs, ours):
             if ours.error_code in (0, 79):
@@ -996,6 +1002,8 @@ class GroupsAndOffsets(Steps):
     def sync(self, version, number, group, who, instance, later, protocol, is_assigning):
         members = self.both.members
         generation = members[number].generation + later
+        if self.would_repeat(number, who):
+            return
 
         def make(member_id):
             which = 0 if member_id == members[number].ids[0] and member_id else 1
