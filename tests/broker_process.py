@@ -83,7 +83,9 @@ class BrokerProcess:
             )
         line = self._first_line()
         ready = _READY.search(line)
-        assert ready, f"the broker did not start: {line!r}\n{self.log_tail()}"
+        if not ready:
+            self.kill()
+            raise AssertionError(f"the broker did not start: {line!r}\n{self.log_tail()}")
         self.port = int(ready[1].rpartition(":")[2])
         return self
 

@@ -13,7 +13,9 @@ from barnabas.cli.process import age_ms, raise_open_files_limit
 from barnabas.cli.serve import listener, ready_line, settings
 from barnabas.config.broker import BrokerConfig
 from barnabas.errors import ConfigError
-from tests.broker_process import free_port
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from tests.broker_process import BrokerProcess, free_port
+from tests.wire_client import WireClient
 
 
 def options(*words):
@@ -263,7 +265,14 @@ def test_a_metadata_log_that_cannot_be_used_is_one_sentence(command, tmp_path):
 
 def test_a_broker_that_finds_no_usable_log_does_not_get_ready(command, tmp_path):
     """When recovery takes the last directory offline, the start fails with the reason."""
-    (tmp_path / "data" / "orders-0" / "partition.metadata").mkdir(parents=True)
+    with BrokerProcess(tmp_path) as broker, WireClient(broker.bootstrap_server) as client:
+        topic = CreateTopicsRequest.CreatableTopic(name="orders", num_partitions=1, replication_factor=1)
+        assert (
+            client.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5).topics[0].error_code == 0
+        )
+    batches = tmp_path / "data" / "orders-0" / "00000000000000000000.log"
+    batches.unlink(missing_ok=True)
+    batches.mkdir()
     ended = command("serve", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 1
     assert ended.stdout == ""

@@ -169,8 +169,9 @@ class MetadataLog:
         expected, epoch = first, snapshot_epoch
         for number, base in enumerate(self._segments):
             if base != expected:
+                before = self._segment_path(self._segments[number - 1])
                 raise StorageError(
-                    f"{self._segment_path(base)} begins at offset {base}, but the segment before ends at {expected}; "
+                    f"{self._segment_path(base)} begins at offset {base}, but {before.name} ends at {expected}; "
                     "restore the directory from a backup"
                 )
             is_last = number == len(self._segments) - 1
