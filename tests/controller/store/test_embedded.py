@@ -232,7 +232,7 @@ async def test_a_missing_part_stops_the_start(tmp_path, loop):
     with pytest.raises(StorageError, match=r"is damaged at byte .* restore the directory from a backup"):
         await opened(tmp_path)
     segments[1].unlink()
-    with pytest.raises(StorageError, match="the segment before ends at"):
+    with pytest.raises(StorageError, match=r"begins at offset \d+, but \d+\.log ends at"):
         await opened(tmp_path)
     segments[0].unlink()
     with pytest.raises(StorageError, match="has no usable snapshot"):
