@@ -6,12 +6,13 @@ from barnabas.controller import feature_updates
 from barnabas.controller.feature_updates import FeatureUpdate, update_features
 from barnabas.errors import KafkaError
 from tests.controller.cluster import after, broker, image_of
+from tests.controller.one_node import open_controller
 
 KNOWN = {"metadata.version": (7, 30), "group.version": (0, 1), "queue.version": (0, 2)}
 UPGRADE, SAFE, UNSAFE = 1, 2, 3
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def known_features(monkeypatch):
     monkeypatch.setattr(feature_updates, "SUPPORTED_FEATURES", KNOWN)
     monkeypatch.setattr(
@@ -35,6 +36,7 @@ def complaint(before, *updates):
     return refused.value.message.partition("had an error: ")[2]
 
 
+@pytest.mark.usefixtures("known_features")
 def test_levels_go_up_and_down():
     """A feature at level 0 is none; metadata.version goes back only where nothing is lost."""
     before = image(metadata_version=29)
@@ -43,13 +45,15 @@ def test_levels_go_up_and_down():
         "group.version": 1,
     }
     assert levels(image(metadata_version=29, group_version=1), ("group.version", 0, SAFE)) == {
-        "metadata.version": 29
+        "metadata.version": 29,
+        "group.version": 0,
     }
     assert levels(before, ("metadata.version", 24, SAFE)) == {"metadata.version": 24}
     assert "downgrade from 29 to 22. Refusing" in complaint(before, ("metadata.version", 22, SAFE))
     assert "Unsafe metadata downgrade" in complaint(before, ("metadata.version", 22, UNSAFE))
 
 
+@pytest.mark.usefixtures("known_features")
 def test_every_node_must_know_the_level():
     """Also brokers that are older than this one."""
     older = image({"metadata.version": (7, 29)}, metadata_version=29)
@@ -59,6 +63,7 @@ def test_every_node_must_know_the_level():
     assert "Broker 2 does not support this feature." in complaint(older, ("group.version", 1, UPGRADE))
 
 
+@pytest.mark.usefixtures("known_features")
 def test_dependencies_hold_after_the_update():
     """What is raised in the same request counts."""
     before = image(metadata_version=24)
@@ -69,9 +74,23 @@ def test_dependencies_hold_after_the_update():
     assert levels(before, ("queue.version", 2, UPGRADE), *together)["queue.version"] == 2
 
 
+@pytest.mark.usefixtures("known_features")
 def test_nothing_changes_where_one_of_them_cannot():
     """All or none."""
     before = image(metadata_version=29)
     complaint(before, ("group.version", 1, UPGRADE), ("nope", 1, UPGRADE))
     assert complaint(before, ("group.version", 1, SAFE)).endswith("Can't downgrade to a newer version.")
     assert update_features(before, 1, [FeatureUpdate("metadata.version", 29, UPGRADE)]) == []
+
+
+async def test_a_feature_that_was_turned_off_stays_off(tmp_path, loop):
+    """Only one that nobody has heard of gets its initial level at a start."""
+    controller = await open_controller(tmp_path)
+    assert controller.image.features["group.version"] == 1
+    await controller.update_features([FeatureUpdate("group.version", 0, SAFE)])
+    await controller.close()
+    controller = await open_controller(tmp_path)
+    assert controller.image.features["group.version"] == 0
+    await controller.update_features([FeatureUpdate("group.version", 1, UPGRADE)])
+    assert controller.image.features["group.version"] == 1
+    await controller.close()

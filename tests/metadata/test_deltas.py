@@ -194,7 +194,7 @@ def test_settings_are_set_and_removed_by_resource():
 
 
 def test_features_and_producer_ids():
-    """Level 0 removes a feature; the last producer id record counts."""
+    """A feature that was turned off is remembered; the last producer id record counts."""
     image, delta = make(
         FeatureLevelRecord(name="metadata.version", feature_level=30),
         FeatureLevelRecord(name="group.version", feature_level=1),
@@ -204,7 +204,9 @@ def test_features_and_producer_ids():
     assert image.next_producer_id == 1000
     assert delta.features_changed
     image, _ = make(FeatureLevelRecord(name="group.version", feature_level=0), image=image)
-    assert image.features == {"metadata.version": 30}
+    assert image.features == {"metadata.version": 30, "group.version": 0}
+    again, _ = make(*image_records(image))
+    assert again.features == image.features
 
 
 def test_brokers_register_and_change():

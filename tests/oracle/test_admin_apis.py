@@ -427,6 +427,31 @@ def level(name, number, upgrade_type=1):
 METADATA = "metadata.version"
 
 
+@pytest.mark.parametrize("name", ["group.version", "transaction.version"])
+def test_features_with_levels_of_their_own(both, name):
+    """What may be raised and lowered, and that ApiVersions tells it afterwards."""
+    top = {"group.version": 1, "transaction.version": 2}[name]
+    for number in range(-1, top + 2):
+        for kind in (0, 1, 2, 3):
+            update = [level(name, number, kind)]
+            both.agree("UpdateFeatures", feature_updates=update, validate_only=True, timeout_ms=5000)
+    for number, kind in ((0, 2), (0, 1), (top, 2), (top, 1)):
+        update = [level(name, number, kind)]
+        both.agree("UpdateFeatures", [1], feature_updates=update, validate_only=False, timeout_ms=5000)
+        both.barrier()
+        for side in both.sides:
+            told = side.client.call(
+                build(
+                    BY_NAME["ApiVersions"].request_class,
+                    client_software_name="t",
+                    client_software_version="1",
+                ),
+                3,
+            )
+            levels = {each.name: each.max_version_level for each in told.finalized_features}
+            assert levels.get(name, 0) == (top if number == top and kind == 1 else 0)
+
+
 @pytest.mark.parametrize("validate_only", [True, False])
 @pytest.mark.parametrize(
     "updates",

@@ -326,10 +326,8 @@ class MetadataDelta:
     def _set_feature(self, record: FeatureLevelRecord) -> None:
         if self._features is None:
             self._features = dict(self.image.features)
-        if record.feature_level:
-            self._features[record.name] = record.feature_level
-        else:
-            self._features.pop(record.name, None)
+        # Level 0 is kept: a feature that was turned off is not one that nobody has heard of.
+        self._features[record.name] = record.feature_level
         self.features_changed = True
 
     def _set_next_producer_id(self, record: ProducerIdsRecord) -> None:

@@ -143,7 +143,7 @@ class MetadataImage:
         offset: The last record that is in the image; -1 before the first.
         epoch: The controller's epoch in which that record was written.
         controller_id: The node that writes the log, or -1 while there is none.
-        features: Finalized feature levels (`metadata.version`, `group.version`, ...).
+        features: Finalized feature levels (`metadata.version`, `group.version`, ...); 0 for one that was turned off.
         brokers: Registered brokers by id, fenced ones included.
         topics: Topics by name.
         topics_by_id: The same topics by id.
