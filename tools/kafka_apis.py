@@ -89,7 +89,6 @@ ANNOUNCED: dict[int, tuple[int, int]] = {
 _OLDER_CLIENTS = "Kafka 4 dropped the older ones; clients of Kafka 3.9 and older still send them."
 
 _DIFFERENT = {
-    66: "Version 2, with a regular expression for transactional ids, is not built yet.",
     71: "Announced while `barnabas.metrics.port` is set, as Kafka does while a plugin receives client metrics.",
     72: "Announced while `barnabas.metrics.port` is set, as Kafka does while a plugin receives client metrics.",
 }

@@ -410,6 +410,7 @@ def test_transactions_that_take_too_long_are_aborted(tmp_path):
         patient = TransactionalProducer(client, "y").start()
         patient.write("t", 0, b"b")
         wait_for_state(client, "x", "CompleteAbort")
+        assert producer.produce("t", 0, b"c").error_code == ErrorCode.INVALID_PRODUCER_EPOCH
         assert producer.end(commit=True).error_code == ErrorCode.INVALID_TXN_STATE
         patient.finish(commit=True)
         wait_until(lambda: read(client, "t") == [b"b"])

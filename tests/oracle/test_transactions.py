@@ -427,7 +427,7 @@ def test_what_is_listed(both):
     both.step("init", 0, 5, "fresh")
     both.step("init", 1, 5, "fresh")
     both.step("produce", 0, 12, 0, 1, 0, 0, True)
-    for version in (0, 1):
+    for version in (0, 1, 2):
         for filters in (
             {},
             {"state_filters": ["Ongoing"]},
@@ -436,8 +436,26 @@ def test_what_is_listed(both):
             {"duration_filter": 10**9},
             {"duration_filter": -5},
             {"producer_id_filters": [-7]},
+            *(
+                {"transactional_id_pattern": pattern}
+                for pattern in (
+                    None,
+                    "",
+                    "x0",
+                    ".*x0",
+                    "[",
+                    "(a",
+                    "a**",
+                    "(?=a)",
+                    "^.*$",
+                    "(?i).*X[01]",
+                    "ü.*",
+                )
+            ),
         ):
             if "duration_filter" in filters and version == 0:
+                continue
+            if "transactional_id_pattern" in filters and version < 2:
                 continue
             answers = [side.client.call(ListTransactionsRequest(**filters), version) for side in both.sides]
             plain = [

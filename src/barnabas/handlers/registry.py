@@ -106,7 +106,7 @@ HANDLERS: dict[int, HandlerEntry] = {
     61: HandlerEntry("describe_producers", 0, 0),
     64: HandlerEntry("unregister_broker", 0, 0),
     65: HandlerEntry("describe_transactions", 0, 0),
-    66: HandlerEntry("list_transactions", 0, 1),
+    66: HandlerEntry("list_transactions", 0, 2),
     68: HandlerEntry("consumer_group_heartbeat", 0, 1),
     69: HandlerEntry("consumer_group_describe", 0, 1),
     71: HandlerEntry("get_telemetry_subscriptions", 0, 0),

@@ -19,7 +19,7 @@ from barnabas.coordinators.group.consumer.records import (
     expression_record,
     expression_tombstone,
 )
-from barnabas.coordinators.group.regular_expressions import Expression, ExpressionError, WorkLimit
+from barnabas.coordinators.regular_expressions import Expression, ExpressionError, WorkLimit
 from barnabas.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Regular expressions over topic names, with the syntax of RE2 and time in proportion to the text, whatever the pattern.
+"""Regular expressions over names of topics and transactional ids, with the syntax of RE2 and time in proportion to the text, whatever the pattern.
 
 The `re` module knows another syntax, goes back and forth for ages on the wrong pattern, and holds up the whole process for as
 long. Patterns come from clients, so they get an automaton of their own: `syntax.py` reads a pattern, `automaton.py` runs it.
@@ -9,8 +9,8 @@ bits; whatever else a pattern names is read and checked, and never met.
 
 from __future__ import annotations
 
-from barnabas.coordinators.group.regular_expressions.automaton import Automaton, WorkLimit
-from barnabas.coordinators.group.regular_expressions.syntax import ExpressionError, parse
+from barnabas.coordinators.regular_expressions.automaton import Automaton, WorkLimit
+from barnabas.coordinators.regular_expressions.syntax import ExpressionError, parse
 
 __all__ = ["Expression", "ExpressionError", "WorkLimit"]
 

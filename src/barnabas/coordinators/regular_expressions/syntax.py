@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from barnabas.coordinators.group.regular_expressions.characters import (
+from barnabas.coordinators.regular_expressions.characters import (
     ALL,
     CLASSES,
     NEWLINE,

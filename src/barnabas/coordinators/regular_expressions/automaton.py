@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.coordinators.group.regular_expressions.characters import WORD
-from barnabas.coordinators.group.regular_expressions.syntax import (
+from barnabas.coordinators.regular_expressions.characters import WORD
+from barnabas.coordinators.regular_expressions.syntax import (
     Alternation,
     Assertion,
     Characters,
@@ -19,7 +19,7 @@ from barnabas.coordinators.group.regular_expressions.syntax import (
 )
 
 if TYPE_CHECKING:
-    from barnabas.coordinators.group.regular_expressions.syntax import Node
+    from barnabas.coordinators.regular_expressions.syntax import Node
 
 __all__ = ["Automaton", "WorkLimit"]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barnabas.coordinators.group.consumer.expressions import match_topics
-from barnabas.coordinators.group.regular_expressions import Expression, ExpressionError
+from barnabas.coordinators.regular_expressions import Expression, ExpressionError
 from tests.oracle.kafka_jars import KAFKA_43, kafka_jars
 
 NAMES = [
