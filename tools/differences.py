@@ -181,6 +181,21 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "Time and memory have a limit, whatever a client sends.",
         ),
     ),
+    "Transactions": (
+        Difference(
+            "A request that meets a transactional id whose last change is still being written",
+            "CONCURRENT_TRANSACTIONS",
+            "waits for it, at most `add.partitions.to.txn.retry.backoff.max.ms`",
+            "Requests of a connection are pipelined, and the next transaction may come at once "
+            "([decision 14](../decisions/0014-transactions.md)).",
+        ),
+        Difference(
+            "A transactional id with other characters than ASCII, and a pattern of ListTransactions",
+            "may match",
+            "do not match",
+            "The automaton knows ASCII, which is all that other names consist of.",
+        ),
+    ),
     "Files": (
         Difference(
             "Index files",
