@@ -35,6 +35,7 @@ class Sizes:
     recovery_bytes: int
     idle_s: float
     groups: int
+    compaction_bytes: int
 
 
 FULL = Sizes(
@@ -51,6 +52,7 @@ FULL = Sizes(
     recovery_bytes=1_000_000_000,
     idle_s=5,
     groups=300,
+    compaction_bytes=150_000_000,
 )
 QUICK = Sizes(
     warm_s=0.05,
@@ -66,6 +68,7 @@ QUICK = Sizes(
     recovery_bytes=5_000_000,
     idle_s=0.1,
     groups=5,
+    compaction_bytes=4_000_000,
 )
 
 
