@@ -9,7 +9,7 @@ Source: `MemoryRecords.filterTo` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from barnabas.errors import DecodeError
 from barnabas.records.batch import parse_header
@@ -18,14 +18,34 @@ from barnabas.records.record import iterate_batch, uncompressed_records
 from barnabas.records.varint import read_varint, read_varlong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
     from barnabas.records.batch import BatchHeader
 
-__all__ = ["Filtered", "RecordPlace", "filter_batch", "scan_places", "set_delete_horizon"]
+__all__ = ["Filtered", "Places", "filter_batch", "scan_keys", "set_delete_horizon"]
 
-RecordPlace = tuple[int, int, int, int, "bytes | None", bool]
-"""Where a record begins and ends, its timestamp delta, offset delta and key, and whether it has a value."""
+
+class Places(NamedTuple):
+    """The records of a batch, in columns.
+
+    Attributes:
+        starts: where each begins, and where the last one ends.
+        keys: of each, None where there is none.
+        offset_deltas: of each.
+        without_value: which have no value, by their place.
+    """
+
+    starts: list[int]
+    keys: list[bytes | None]
+    offset_deltas: list[int]
+    without_value: list[int]
+
+    def offsets(self, base_offset: int) -> Sequence[int]:
+        """The offset of each."""
+        count = len(self.keys)
+        if count and self.offset_deltas[-1] == count - 1:
+            return range(base_offset, base_offset + count)
+        return [base_offset + delta for delta in self.offset_deltas]
 
 
 class Filtered(NamedTuple):
@@ -39,15 +59,21 @@ class Filtered(NamedTuple):
     keyless: int
 
 
-def scan_places(payload: bytes, count: int) -> Iterator[RecordPlace]:
-    """The place of each of the `count` records in `payload`; DecodeError if they do not parse.
+def scan_keys(payload: bytes, count: int) -> Places:
+    """Where the `count` records in `payload` are, and their keys; DecodeError if they do not parse.
 
-    Compaction spends its time here, so that short numbers are decoded in line.
+    Compaction spends its time here, so that short numbers are decoded in line, and nothing is read that is not needed.
     """
     size = len(payload)
     start = 0
+    starts: list[int] = []
+    keys: list[bytes | None] = []
+    offset_deltas: list[int] = []
+    without_value: list[int] = []
+    add_start, add_key, add_delta = starts.append, keys.append, offset_deltas.append
     try:
-        for _ in range(count):
+        for index in range(count):
+            add_start(start)
             number = payload[start]
             if number < 0x80:
                 position = start + 1
@@ -61,65 +87,69 @@ def scan_places(payload: bytes, count: int) -> Iterator[RecordPlace]:
                     number = length << 1 if length >= 0 else 1
             if number & 1:
                 raise DecodeError("record has a negative length")
-            end = position + (number >> 1)
+            start = position + (number >> 1)
 
             position += 1  # attributes
-            number = payload[position]
-            if number < 0x80:
-                timestamp_delta = (number >> 1) ^ -(number & 1)
+            while payload[position] >= 0x80:  # timestamp delta
                 position += 1
-            else:
-                timestamp_delta, position = read_varlong(payload, position)
+            position += 1
 
             number = payload[position]
             if number < 0x80:
-                offset_delta = (number >> 1) ^ -(number & 1)
                 position += 1
             else:
                 second = payload[position + 1]
                 if second < 0x80:
                     number += (second << 7) - 0x80
-                    offset_delta = (number >> 1) ^ -(number & 1)
                     position += 2
                 else:
-                    offset_delta, position = read_varint(payload, position)
+                    length, position = read_varint(payload, position)
+                    number = length << 1 if length >= 0 else 1
+            if number & 1:
+                raise DecodeError("record has a negative offset")
+            add_delta(number >> 1)
 
             number = payload[position]
             if number < 0x80:
-                length = (number >> 1) ^ -(number & 1)
                 position += 1
             else:
                 length, position = read_varint(payload, position)
-            key = None
-            if length >= 0:
-                key = payload[position : position + length]
-                position += length
-            if position >= end or end > size:
-                raise DecodeError("record ends within its key")
+                number = length << 1 if length >= 0 else 1
+            if number & 1:
+                add_key(None)
+            else:
+                end = position + (number >> 1)
+                add_key(payload[position:end])
+                position = end
             # The zig-zag form of a negative length, which is a null, is odd in its first byte.
-            yield start, end, timestamp_delta, offset_delta, key, not payload[position] & 1
-            start = end
+            if payload[position] & 1:
+                without_value.append(index)
+            if position >= start:
+                raise DecodeError("record ends within its key")
     except IndexError:
         raise DecodeError("records end within a record") from None
     if start != size:
-        raise DecodeError(f"{size - start} bytes follow the last of {count} records")
+        raise DecodeError(f"the last of {count} records ends at {start} of {size} bytes")
+    add_start(start)
+    return Places(starts, keys, offset_deltas, without_value)
 
 
 def filter_batch(
     batch: bytes | memoryview,
     header: BatchHeader,
-    keep: Callable[[bytes, int], bool],
+    newest_offsets: Callable[[Sequence[bytes]], Iterable[int]],
     *,
     now_ms: int,
     delete_retention_ms: int,
     limit_bytes: int,
 ) -> Filtered:
-    """A batch of data without what `keep` does not want, and without tombstones whose time has come.
+    """A batch of data without records of which there are newer ones, and without tombstones whose time has come.
 
     Args:
         batch: the whole batch, its CRC checked.
         header: its header.
-        keep: says by key and offset whether a record stays. What has no key goes.
+        newest_offsets: gives the newest known offset of each of some keys, -1 for none. A record stays unless its key has a
+            higher one. What has no key goes.
         now_ms: the time of the cleaning.
         delete_retention_ms: how long tombstones stay, from the first cleaning that meets them.
         limit_bytes: what the batch may decompress to.
@@ -128,42 +158,48 @@ def filter_batch(
         DecodeError: the records do not parse.
     """
     payload = uncompressed_records(batch, 0, header, limit_bytes=limit_bytes)
-    base_offset = header.base_offset
+    places = scan_keys(payload, header.record_count)
+    offsets = places.offsets(header.base_offset)
     horizon_ms = header.delete_horizon_ms
-    tombstones_stay = horizon_ms is None or now_ms < horizon_ms
-    runs: list[bytes] = []
-    run_start = 0
-    count = keyless = 0
-    highest_delta = -(2**63)
+    keyless = places.keys.count(None)
+    with_key = [b"" if key is None else key for key in places.keys] if keyless else places.keys
+    newest = newest_offsets(cast("list[bytes]", with_key))
+    left = [at for at, (offset, known) in enumerate(zip(offsets, newest, strict=True)) if offset >= known]
+    if keyless:
+        left = [at for at in left if places.keys[at] is not None]
     has_tombstones = False
-    end = 0
-    for start, end, timestamp_delta, offset_delta, key, has_value in scan_places(
-        payload, header.record_count
-    ):
-        if key is None:
-            keyless += 1
-        elif keep(key, base_offset + offset_delta) and (has_value or tombstones_stay):
-            count += 1
-            highest_delta = max(highest_delta, timestamp_delta)
-            if not has_value:
-                has_tombstones = True
-            continue
-        if start > run_start:
-            runs.append(payload[run_start:start])
-        run_start = end
+    if places.without_value:
+        tombstones = set(places.without_value)
+        if horizon_ms is not None and now_ms >= horizon_ms:
+            left = [at for at in left if at not in tombstones]
+        else:
+            has_tombstones = not tombstones.isdisjoint(left)
+    count = len(left)
     if count == 0:
         return Filtered(None, 0, keyless)
     if count == header.record_count:
         kept: bytes | bytearray | memoryview = batch
     else:
-        runs.append(payload[run_start:end])
-        left = header._replace(record_count=count)
+        starts = places.starts
+        changed = header._replace(record_count=count)
         if not header.is_log_append_time:
-            left = left._replace(max_timestamp=header.base_timestamp + highest_delta)
-        kept = recompress(left, b"".join(runs), header.compression)
+            highest = max([_timestamp_delta(payload, starts[at]) for at in left])
+            changed = changed._replace(max_timestamp=header.base_timestamp + highest)
+        records = b"".join([payload[starts[at] : starts[at + 1]] for at in left])
+        kept = recompress(changed, records, header.compression)
     if has_tombstones and horizon_ms is None:
         kept = set_delete_horizon(kept, now_ms + delete_retention_ms, limit_bytes=limit_bytes)
     return Filtered(kept, count, keyless)
+
+
+def _timestamp_delta(payload: bytes, start: int) -> int:
+    while payload[start] >= 0x80:  # the record's length
+        start += 1
+    start += 2
+    number = payload[start]
+    if number < 0x80:
+        return (number >> 1) ^ -(number & 1)
+    return read_varlong(payload, start)[0]
 
 
 def set_delete_horizon(

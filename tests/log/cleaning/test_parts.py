@@ -16,26 +16,24 @@ from barnabas.log.cleaning.offset_map import BYTES_PER_KEY, OffsetMap
 def test_the_newest_offset_of_a_key_counts(keys):
     """Whatever their length, keys do not get into each other's way."""
     found = OffsetMap(BYTES_PER_KEY * 1000, 0.9)
-    newest = {}
-    for offset, key in enumerate(keys):
-        assert found.put(key, offset)
-        newest[key] = offset
+    newest = {key: offset for offset, key in enumerate(keys)}
+    half = len(keys) // 2
+    assert found.put_all(keys[:half], range(half))
+    assert found.put_all([*keys[half:], None], range(half, len(keys) + 1))
     assert len(found) == len(newest)
-    for offset, key in enumerate(keys):
-        assert found.is_newest(key, offset) == (newest[key] == offset)
-        assert found.latest_offset == len(keys) - 1
-    assert found.is_newest(b"not there" * 9, 0)
+    assert list(found.newest_offsets(keys)) == [newest[key] for key in keys]
+    assert list(found.newest_offsets([b"not there" * 9])) == [-1]
 
 
 def test_a_full_map_says_so():
     """Of 10 slots 9 are used."""
     found = OffsetMap(BYTES_PER_KEY * 10, 0.9)
-    assert all(found.put(b"%d" % number, number) for number in range(9))
-    assert not found.put(b"9", 9)
-    assert not found.put(b"8", 9)
+    assert not found.put_all([b"%d" % number for number in range(11)], range(11))
+    assert not found.put_all([b"8"], [9])
     assert found.latest_offset == 8
     assert found.utilization == 0.9
-    assert OffsetMap(0, 0.9).put(b"1", 0)
+    assert list(found.newest_offsets([b"8", b"9"])) == [8, -1]
+    assert OffsetMap(0, 0.9).put_all([b"1"], [0])
 
 
 @pytest.mark.parametrize("count", [45_000, 90_000])
@@ -46,8 +44,9 @@ def test_the_map_keeps_to_its_memory(count):
     try:
         before = tracemalloc.get_traced_memory()[0]
         found = OffsetMap(BYTES_PER_KEY * count, 1.0)
-        for offset, key in enumerate(keys):
-            assert found.put(key, 10**12 + offset)
+        for first in range(0, count, 500):
+            some = keys[first : first + 500]
+            assert found.put_all(some, range(10**12 + first, 10**12 + first + len(some)))
         peak = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from barnabas.log.transaction_index import AbortedTransaction
 from barnabas.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_crc, parse_header
 from barnabas.records.builder import build_empty_batch
 from barnabas.records.compression import DEFAULT_LIMIT_BYTES
-from barnabas.records.filtering import filter_batch, scan_places, set_delete_horizon
+from barnabas.records.filtering import filter_batch, scan_keys, set_delete_horizon
 from barnabas.records.record import uncompressed_records
 
 if TYPE_CHECKING:
@@ -156,14 +157,15 @@ class CleaningPass:
         elif transactions.on_batch(header):
             count = header.record_count
         elif header.record_count and header.last_offset >= start_offset:
-            put = self._map.put
-            base_offset = header.base_offset
             payload = uncompressed_records(batch, 0, header, limit_bytes=DEFAULT_LIMIT_BYTES)
-            for _, _, _, offset_delta, key, _ in scan_places(payload, header.record_count):
-                offset = base_offset + offset_delta
-                if key is not None and offset >= start_offset and not put(key, offset):
-                    return True, count
-                count += 1
+            places = scan_keys(payload, header.record_count)
+            keys, offsets = places.keys, places.offsets(header.base_offset)
+            if header.base_offset < start_offset:
+                first = bisect_left(offsets, start_offset)
+                keys, offsets = keys[first:], offsets[first:]
+            if not self._map.put_all(keys, offsets):
+                return True, count
+            count = header.record_count
         if header.last_offset >= start_offset:
             self._map.latest_offset = header.last_offset
         return False, count
@@ -221,7 +223,7 @@ class CleaningPass:
             filtered = filter_batch(
                 batch,
                 header,
-                self._is_newest,
+                self._map.newest_offsets,
                 now_ms=task.now_ms,
                 delete_retention_ms=task.delete_retention_ms,
                 limit_bytes=DEFAULT_LIMIT_BYTES,
@@ -235,9 +237,6 @@ class CleaningPass:
         if self._transactions.retained:
             group.retain(self._transactions.retained)
             self._transactions.retained.clear()
-
-    def _is_newest(self, key: bytes, offset: int) -> bool:
-        return self._map.is_newest(key, offset)
 
     # ----- reading batches
 

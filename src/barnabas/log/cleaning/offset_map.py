@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
+from itertools import repeat
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["BYTES_PER_KEY", "OffsetMap"]
 
@@ -48,19 +53,33 @@ class OffsetMap:
         """The share of the room that is taken."""
         return len(self._offsets) / self.slots
 
-    def put(self, key: bytes, offset: int) -> bool:
-        """Notes a key's newest offset; False, and nothing is noted, if the map is full."""
-        offsets = self._offsets
-        if len(offsets) >= self.capacity:
-            return False
-        if len(key) >= _DIGEST_BYTES:
-            key = blake2b(key, digest_size=_DIGEST_BYTES, salt=self._salt).digest()
-        offsets[key] = offset
-        self.latest_offset = offset
+    def put_all(self, keys: Sequence[bytes | None], offsets: Sequence[int]) -> bool:
+        """Notes the newest offsets of keys, in rising order; False, and as many are noted as there is room for, if the map is full.
+
+        None stands for no key, which is passed over.
+        """
+        known = self._offsets
+        if len(known) + len(keys) <= self.capacity and None not in keys:
+            known.update(zip(self._shortened(cast("Sequence[bytes]", keys)), offsets, strict=True))
+            return True
+        for key, offset in zip(keys, offsets, strict=True):
+            if key is None:
+                continue
+            if len(known) >= self.capacity:
+                return False
+            known[key if len(key) < _DIGEST_BYTES else self._digest(key)] = offset
+            self.latest_offset = offset
         return True
 
-    def is_newest(self, key: bytes, offset: int) -> bool:
-        """Whether no later record of this key is known; also of records behind what is reflected here."""
-        if len(key) >= _DIGEST_BYTES:
-            key = blake2b(key, digest_size=_DIGEST_BYTES, salt=self._salt).digest()
-        return offset >= self._offsets.get(key, -1)
+    def newest_offsets(self, keys: Sequence[bytes]) -> Iterable[int]:
+        """The newest offset of each key, -1 for one that is not known."""
+        return map(self._offsets.get, self._shortened(keys), repeat(-1))
+
+    def _shortened(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        if len(max(keys, key=len, default=b"")) < _DIGEST_BYTES:
+            return keys
+        digest = self._digest
+        return [key if len(key) < _DIGEST_BYTES else digest(key) for key in keys]
+
+    def _digest(self, key: bytes) -> bytes:
+        return blake2b(key, digest_size=_DIGEST_BYTES, salt=self._salt).digest()

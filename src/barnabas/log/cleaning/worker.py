@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["InlineWorker", "ProcessWorker", "Worker", "WorkerFailedError", "WorkerLostError", "main"]
 
 _LENGTH = struct.Struct(">I")
-_NICENESS = 10
+_NICENESS = 5
 _END_TIMEOUT_S = 5
 
 _INDEX, _CLEAN = 0, 1

@@ -22,7 +22,7 @@ from barnabas.log.file_names import (
 from barnabas.log.transaction_index import ENTRY_SIZE as TRANSACTION_ENTRY_SIZE
 from barnabas.records.batch import ATTRIBUTES_POSITION, HEADER_SIZE, MAGIC, parse_header
 from barnabas.records.checksum import crc32c
-from barnabas.records.filtering import scan_places
+from barnabas.records.filtering import scan_keys
 from barnabas.records.record import uncompressed_records
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _look_inside(batch: bytes, header: BatchHeader) -> EndMarker | None:
         return None
     payload = uncompressed_records(batch, 0, header, limit_bytes=_INFLATED_BYTES)
     last = -1
-    for _, _, _, offset_delta, _, _ in scan_places(payload, header.record_count):
+    for offset_delta in scan_keys(payload, header.record_count).offset_deltas:
         if not last < offset_delta <= header.last_offset_delta:
             raise DecodeError(
                 f"a record has offset {header.base_offset + offset_delta} after {header.base_offset + last}"
