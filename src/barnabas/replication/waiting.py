@@ -22,22 +22,23 @@ __all__ = ["Deadlines", "ParkedFetch", "Waiting"]
 Response = TypeVar("Response")
 
 _LOOK_EVERY_S = 0.1
-_COMPACT_AT_SIZE = 1024
+_COMPACT_FROM_SIZE = 32
 
 
 class Deadlines:
     """Calls back at deadlines, with one loop timer however many there are.
 
-    An entry whose future is done by then is dropped without a call; the heap is compacted when most of it is done, so
-    that requests that are answered early do not pile up until their deadline.
+    An entry whose future is done by then is dropped without a call. The heap is looked through whenever it has doubled, so
+    that done entries, which hold whole answers, never outnumber the others for long, however late their deadlines.
     """
 
-    __slots__ = ("_clock", "_heap", "_loop", "_sequence", "_timer", "_timer_at_ms")
+    __slots__ = ("_clock", "_compact_at", "_heap", "_loop", "_sequence", "_timer", "_timer_at_ms")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
         self._heap: list[tuple[float, int, asyncio.Future[Any], Callable[[], None]]] = []
+        self._compact_at = _COMPACT_FROM_SIZE
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0.0
@@ -49,10 +50,10 @@ class Deadlines:
         """Calls `expire` after `delay_ms`, unless `future` is done by then."""
         at_ms = self._clock.monotonic_ms() + delay_ms
         heap = self._heap
-        if len(heap) >= _COMPACT_AT_SIZE and len(heap) & (len(heap) - 1) == 0:
-            # At each power of two: amortised constant, and done entries never outnumber live ones for long.
+        if len(heap) >= self._compact_at:
             heap[:] = [entry for entry in heap if not entry[2].done()]
             heapq.heapify(heap)
+            self._compact_at = max(_COMPACT_FROM_SIZE, 2 * len(heap))
         self._sequence += 1
         heapq.heappush(heap, (at_ms, self._sequence, future, expire))
         if self._timer is None or at_ms < self._timer_at_ms:
