@@ -144,6 +144,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "They are where the member is.",
         ),
         Difference(
+            "A new group whose last member has left before it joined",
+            "is listed until the next look for expired offsets",
+            "is gone",
+            "There is nothing to remember of it; memory stays flat.",
+        ),
+        Difference(
             "A new group without members",
             "is written to `__consumer_offsets`",
             "is not",

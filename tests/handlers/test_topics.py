@@ -65,6 +65,16 @@ async def test_create_in_every_version(tmp_path, loop, version):
         assert created.topic_id == (topic.id if version >= 7 else bytes(16))
 
 
+async def test_settings_are_told_as_they_were_written(tmp_path, loop):
+    """The answer repeats the words of the request; what they mean is the affair of DescribeConfigs."""
+    async with running(tmp_path) as node:
+        configs = [Config(name="retention.ms", value=" 70000 "), Config(name="preallocate", value="FALSE")]
+        (created,) = await create(node, new("orders", 1, configs=configs), version=5)
+        values = {config.name: config.value for config in created.configs}
+        assert (values["retention.ms"], values["preallocate"]) == (" 70000 ", "FALSE")
+        assert values["segment.bytes"] == "1073741824"
+
+
 @pytest.mark.parametrize("version", [0, 4, 7])
 async def test_defaults_stand_for_minus_one(tmp_path, loop, version):
     """In all versions, though Kafka has it from version 4 on."""

@@ -86,7 +86,8 @@ def _result(
         result.configs = [
             CreateTopicsResponse.CreatableTopicConfigs(
                 name=entry.name,
-                value=entry.value,
+                # As it was written: " 70000 ", TRUE. DescribeConfigs tells what it means.
+                value=created.configs.get(entry.name, entry.value),
                 read_only=entry.read_only,
                 config_source=entry.source,
                 is_sensitive=entry.sensitive,
