@@ -112,3 +112,43 @@ def test_from_kafka_to_barnabas_and_back(tmp_path, version, capsys):
     finally:
         kafka.kill()
         back.kill()
+
+
+def test_two_disks_change_hands(tmp_path):
+    """Both know which partition lies on which disk, since the metadata and the directories' ids say so."""
+    disks = [tmp_path / "first", tmp_path / "second"]
+    log_dirs = ",".join(map(str, disks))
+    kafka = KafkaBroker(tmp_path / "kafka", config={"log.dirs": log_dirs})
+    kafka.data_directory = disks[0]
+    ours = BrokerProcess(tmp_path / "ours", settings={"offsets.topic.num.partitions": "1"})
+    ours.data_directory = log_dirs
+    try:
+        with ours:
+            here = At(ours.bootstrap_server)
+            admin = AdminClient({"bootstrap.servers": here.bootstrap})
+            admin.create_topics([NewTopic("events", 4, 1)])["events"].result(30)
+            produce(here, "events", 100)
+            written = read_all(here, "events")
+            assert ours.stop() == 0
+        kafka.start()
+        assert read_all(kafka, "events") == written
+        create_topic(kafka, "more")
+        produce(kafka, "more", 50)
+        more = read_all(kafka, "more")
+        produce(kafka, "events", 100)
+        written = read_all(kafka, "events")
+        kafka.stop()
+        placed = [sorted(path.name for path in disk.glob("*-[0-9]")) for disk in disks]
+        with ours:
+            here = At(ours.bootstrap_server)
+            assert read_all(here, "events") == written
+            assert read_all(here, "more") == more
+            assert ours.stop() == 0
+        assert [sorted(path.name for path in disk.glob("*-[0-9]")) for disk in disks] == placed
+        disks[1].rename(tmp_path / "away")
+        disks[1].mkdir()
+        with ours:
+            assert "log directory is missing" in ours.log_tail()
+            assert ours.stop() == 0
+    finally:
+        kafka.kill()
