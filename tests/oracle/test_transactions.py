@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from barnabas.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest
 from barnabas.wire.messages.describe_producers import DescribeProducersRequest
 from barnabas.wire.messages.describe_transactions import DescribeTransactionsRequest
+from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.list_transactions import ListTransactionsRequest
@@ -216,6 +217,29 @@ class Side:
 
     # ----- what is seen
 
+    def fetched(self, partition, offset, isolation):
+        """What a fetch says of a partition: where its transactions stand, which are aborted, and how much there is."""
+        place = FetchRequest.FetchPartition(
+            partition=partition, fetch_offset=offset, partition_max_bytes=1 << 20
+        )
+        request = FetchRequest(
+            max_wait_ms=0,
+            min_bytes=0,
+            isolation_level=isolation,
+            topics=[FetchRequest.FetchTopic(topic=self.topic, partitions=[place])],
+        )
+        (found,) = self.client.call(request, 11).responses[0].partitions
+        aborted = found.aborted_transactions
+        return (
+            found.error_code,
+            found.last_stable_offset,
+            found.high_watermark,
+            None
+            if aborted is None
+            else sorted((self.number(each.producer_id), each.first_offset) for each in aborted),
+            len(found.records or b""),
+        )
+
     def seen(self):
         """Everything that anybody can ask of both."""
         described = [
@@ -269,6 +293,12 @@ class Side:
             )
             for partition in range(PARTITIONS)
         ]
+        fetched = [
+            self.fetched(partition, offset, isolation)
+            for partition in range(PARTITIONS)
+            for offset in (0, 2)
+            for isolation in (0, 1)
+        ]
         offsets = [
             committed_offset(self.client, self.group, self.topic, partition, require_stable=stable)
             for partition in range(PARTITIONS)
@@ -279,6 +309,7 @@ class Side:
             "listed": listed,
             "producers": producers,
             "logs": logs,
+            "fetched": fetched,
             "offsets": offsets,
         }
 
