@@ -93,11 +93,8 @@ _DIFFERENT = {
     72: "Announced while `barnabas.metrics.port` is set, as Kafka does while a plugin receives client metrics.",
 }
 
-_BEHIND = {66: "Version 2 (a pattern for transactional ids, KIP-1152) is not built yet."}
-
 _SHARE_GROUPS = frozenset({76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92})
 _STREAMS_GROUPS = frozenset({88, 89})
-_CONSUMER_GROUPS = frozenset({68, 69})
 
 
 def why_different(key: int, ours: tuple[int, int]) -> str:
@@ -107,8 +104,6 @@ def why_different(key: int, ours: tuple[int, int]) -> str:
     theirs = ANNOUNCED[key]
     if ours == theirs:
         return ""
-    if ours[1] < theirs[1] and key in _BEHIND:
-        return _BEHIND[key]
     assert ours[1] == theirs[1], f"API {key} ends with another version than Kafka's, and nobody says why"
     assert ours[0] < theirs[0], f"API {key} begins with a later version than Kafka's, and nobody says why"
     return _OLDER_CLIENTS
@@ -120,6 +115,4 @@ def why_absent(key: int) -> str:
         return "Share groups are not built yet."
     if key in _STREAMS_GROUPS:
         return "Streams groups are not built yet."
-    if key in _CONSUMER_GROUPS:
-        return "The next generation of consumer groups is not built yet."
     return "Not built yet."

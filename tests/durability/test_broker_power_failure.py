@@ -16,6 +16,7 @@ import pytest
 
 from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
+from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
 from barnabas.wire.messages.create_partitions import CreatePartitionsRequest
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
@@ -65,6 +66,8 @@ class Client:
 
     async def work(self, has_failed):
         operations = [self.create, self.delete, self.grow, self.configure, self.commit, *[self.produce] * 5]
+        if len(self.one.broker.log_directories.directories) > 1:
+            operations += [self.move] * 4
         for number in range(OPERATIONS):
             if has_failed():
                 return
@@ -150,6 +153,18 @@ class Client:
         assert answer.responses[0].error_code == 0
         return effect
 
+    async def move(self, name, _number):
+        """Sends a partition to another disk, and does not wait until it is there."""
+        if name not in self.known.topics:
+            name = "kept"
+        count = len(self.one.image.topics[name].partitions)
+        directory = self.chance.choice(self.one.broker.log_directories.directories)
+        request = AlterReplicaLogDirsRequest
+        topic = request.AlterReplicaLogDirTopic(name=name, partitions=[self.chance.randrange(count)])
+        place = request.AlterReplicaLogDir(path=str(directory.path), topics=[topic])
+        answer = await self.one.call(request(dirs=[place]), 2)
+        assert answer.results[0].partitions[0].error_code == 0
+
     async def commit(self, _name, number):
         offset = self.known.committed or 0
         offset += 1 + number
@@ -227,7 +242,7 @@ class Client:
             if name == TRIMMED and answer.error_code == 1 and not values:
                 offset += 1  # deleted by retention
                 continue
-            assert answer.error_code == 0
+            assert answer.error_code == 0, (name, index, offset, answer)
             records = list(iterate_records(bytes(answer.records or b"")))
             if not records:
                 return values
@@ -255,7 +270,7 @@ def agrees(known, found):
     return (known.topics, known.committed) == (found.topics, found.committed)
 
 
-async def live(root, known, chance, moments, ending):
+async def live(root, known, chance, moments, ending, disks):
     """One life of a broker on the disk at `root`, which ends at a random moment, or with a power failure after all is done."""
     disk = Disk(root)
     image = root.with_name(root.name + "+")
@@ -275,7 +290,9 @@ async def live(root, known, chance, moments, ending):
 
     disk.on_moment = on_moment
     with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
-        async with asyncio.timeout(20), node.running(root, **SETTINGS) as one:
+        directories = ",".join(str(root / f"data-{number}") for number in range(disks))
+        settings = {**SETTINGS, "log_dirs": directories}
+        async with asyncio.timeout(20), node.running(root, **settings) as one:
             client = Client(one, known, chance)
             found = await client.found()
             judge(known, found)
@@ -290,17 +307,17 @@ async def live(root, known, chance, moments, ending):
     return image
 
 
-def run(directory, seed, ending="power failure"):
+def run(directory, seed, ending="power failure", disks=1):
     chance = random.Random(seed)
     root = directory / "disk"
     root.mkdir()
     known = Known()
     try:
         for _ in range(LIVES):
-            root = asyncio.run(live(root, known, chance, 1000, ending))
-        asyncio.run(live(root, known, chance, 10**9, ending))
+            root = asyncio.run(live(root, known, chance, 1000, ending, disks))
+        asyncio.run(live(root, known, chance, 10**9, ending, disks))
     except BaseException as error:
-        error.add_note(f"run(tmp_path, {seed}, {ending!r})")
+        error.add_note(f"run(tmp_path, {seed}, {ending!r}, {disks})")
         raise
 
 
@@ -310,3 +327,10 @@ def test_whatever_was_answered_is_so_in_the_next_life(tmp_path, ending, number):
     """Topics, partitions, settings, records and offsets are as they were answered, life after life, whenever one ends."""
     del number
     run(tmp_path, random.SystemRandom().randrange(2**32), ending)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_partitions_that_move_between_disks_lose_nothing(tmp_path, number):
+    """The same while partitions are on their way to another disk, and the broker is killed."""
+    del number
+    run(tmp_path, random.SystemRandom().randrange(2**32), "killed", disks=2)

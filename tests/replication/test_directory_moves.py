@@ -379,3 +379,19 @@ async def test_a_switch_that_fails_leaves_everything_as_it_was(tmp_path, loop, m
         await m.until(lambda _: m.metadata_place() == here)
         assert await m.read() == list(range(len(m.written)))
         assert await m.move(there) == ErrorCode.KAFKA_STORAGE_ERROR  # a disk that fails a rename is offline
+
+
+async def test_a_copy_of_a_deleted_topic_says_nothing_of_a_new_one(tmp_path, loop):
+    """It was left by a crash, and the topic of the same name is another one: it is not moved, and it is served."""
+    async with moving(tmp_path) as m:
+        await m.create()
+        here, there = await m.start_at()
+    left = tmp_path / there / f"orders-0.{'0' * 32}-future"
+    left.mkdir()
+    (left / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAQACAAAAAAAAAAA\n")
+    async with moving(tmp_path) as m:
+        assert [place[0] for place in await m.places()] == [here]
+        await m.until(lambda _: m.names(there) == [])
+        assert [place[0] for place in await m.places()] == [here]
+        await m.produce(2)
+        assert await m.read() == [0, 1]

@@ -44,7 +44,7 @@ from barnabas.log.missing_directories import (
     likely_directory_id,
 )
 from barnabas.log.partition_log import PartitionLog
-from barnabas.log.partition_metadata import PARTITION_METADATA
+from barnabas.log.partition_metadata import PARTITION_METADATA, read_topic_id
 from barnabas.log.producer_state import ProducerSettings
 from barnabas.log.upkeep import Upkeep
 from barnabas.wire.primitives import uuid_from_text, uuid_to_text
@@ -565,7 +565,7 @@ class LogDirectories:
         hosted = self._hosted.get((topic, partition))
         if hosted is not None and self._belongs_to(hosted, topic_id):
             return hosted
-        directory = self._place(topic, partition, directory_id, is_new=is_new)
+        directory = self._place(topic, partition, topic_id, directory_id, is_new=is_new)
         try:
             hosted = directory.create(topic, partition, topic_id)
         except OSError as error:
@@ -593,7 +593,24 @@ class LogDirectories:
         del self._hosted[hosted.topic, hosted.partition]
         return False
 
-    def _place(self, topic: str, partition: int, directory_id: bytes | None, *, is_new: bool) -> LogDirectory:
+    def _has_unfinished_copy(self, topic: str, partition: int, topic_id: bytes) -> bool:
+        """Whether a start found a copy of this very partition that was not finished."""
+        paths = [
+            path
+            for directory in self.online
+            for path, key in directory.futures.items()
+            if key == (topic, partition)
+        ]
+        try:
+            return any(read_topic_id(self._files, path) == topic_id for path in paths)
+        except OSError as error:
+            raise StorageError(
+                f"an unfinished copy of {topic}-{partition} cannot be read: {error}"
+            ) from error
+
+    def _place(
+        self, topic: str, partition: int, topic_id: bytes, directory_id: bytes | None, *, is_new: bool
+    ) -> LogDirectory:
         online = self.online
         if not online:
             raise StorageError("all log directories are offline")
@@ -606,7 +623,7 @@ class LogDirectories:
                 str(directory.path) for directory in self._directories.values() if directory.is_offline
             )
             raise StorageError(f"{topic}-{partition} may lie in {offline}, which is offline")
-        if not is_new and any((topic, partition) in each.futures.values() for each in online):
+        if not is_new and self._has_unfinished_copy(topic, partition, topic_id):
             raise StorageError(
                 f"{topic}-{partition} is there only as an unfinished copy; mount the disk that has it"
             )
@@ -769,8 +786,14 @@ class LogDirectories:
                         "%s is an unfinished copy of a log that is not there; it is left alone", path
                     )
                     continue
+                # One of a topic that is gone says nothing of another one of the same name.
+                try:
+                    is_of_it = read_topic_id(self._files, path) == hosted.directory.read_topic_id(hosted)
+                except OSError as error:
+                    logger.warning("%s is an unfinished copy that cannot be read: %s", path, error)
+                    continue
                 self._deletions.schedule([path], 0, are_directories=True)
-                if hosted.directory is not directory:
+                if hosted.directory is not directory and is_of_it:
                     found.append((*key, directory))
             directory.futures = {
                 path: key for path, key in directory.futures.items() if key not in self._hosted
@@ -859,6 +882,8 @@ class LogDirectories:
             return
         try:
             path = former.directory.set_aside(former, DELETE_SUFFIX)
+            # Else the old name may come back when the power fails, of a topic that has been deleted and forgotten since.
+            await self.run(self._files.sync_directory, former.directory.path)
         except OSError as error:
             raise self._failed(former.directory, error) from error
         delay_ms = hosted.log.config.file_delete_delay_ms if hosted.log else 0
