@@ -301,12 +301,15 @@ class LogDirectory:
             # Else the directory of the former partition could come back in place of this one when the power fails.
             self._files.sync_directory(self.path)
             self._renamed.clear()
-        self._files.make_directory(hosted.path)
+        path = hosted.path
+        self._files.make_directory(path)
         try:
-            self.set_topic_id(hosted, topic_id)
+            self._files.write_file(path / PARTITION_METADATA, encode_partition_metadata(topic_id))
         except DiskFullError:
-            self._files.delete_tree(hosted.path)
+            self._files.delete_tree(path)
             raise
+        hosted.topic_id = topic_id
+        hosted.is_metadata_synced = False
         self.hosted[topic, partition] = hosted
         self._entries_made += 1
         hosted.entry_number = self._entries_made
