@@ -144,7 +144,7 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "They are where the member is.",
         ),
         Difference(
-            "A new group whose last member has left before it joined",
+            "A new group whose last member has left before it joined, or with a commit of no offsets",
             "is listed until the next look for expired offsets",
             "is gone",
             "There is nothing to remember of it; memory stays flat.",
