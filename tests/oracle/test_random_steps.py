@@ -1086,8 +1086,6 @@ class GroupsAndOffsets(Steps):
         note=st.sampled_from(["", "note", None, "x" * 4096, "x" * 4097]),
     )
     def commit(self, version, number, group, who, instance, later, places, offset, epoch, note):
-        if not places:
-            return  # it would begin a group, which with us is gone at once: there is nothing to remember
         generation = -1 if later is None else self.both.members[number].generation + later
         # A commit that keeps nothing leaves an empty group in Kafka's memory, and nothing with us.
         kept = [("orders", 0, ""), *((*place, note) for place in places)]
