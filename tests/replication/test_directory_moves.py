@@ -395,3 +395,27 @@ async def test_a_copy_of_a_deleted_topic_says_nothing_of_a_new_one(tmp_path, loo
         assert [place[0] for place in await m.places()] == [here]
         await m.produce(2)
         assert await m.read() == [0, 1]
+
+
+async def test_a_topic_deleted_behind_the_switch_leaves_nothing(tmp_path, loop, monkeypatch):
+    """Also the directory that it has just left goes at once: nobody would know its topic after a crash."""
+    from barnabas.log.log_directories import LogDirectories
+
+    discard = LogDirectories.discard_former
+    may_go_on = asyncio.Event()
+
+    async def late(*arguments):
+        await may_go_on.wait()
+        await discard(*arguments)
+
+    async with moving(tmp_path) as m:
+        await m.create()
+        here, there = await m.start_at()
+        monkeypatch.setattr(LogDirectories, "discard_former", late)
+        assert await m.move(there) == 0
+        await m.has_moved(there)
+        assert m.names(here) == m.names(there) == ["orders-0"]
+        await m.node.call(DeleteTopicsRequest(topic_names=["orders"], timeout_ms=5000), 5)
+        assert "orders-0" not in m.names(here) + m.names(there)
+        may_go_on.set()
+        await m.until(lambda _: m.names(here) + m.names(there) == [])

@@ -687,6 +687,14 @@ class LogDirectories:
         self._missing.pop((topic, partition), None)
         if hosted is None:
             return
+        for other in self.online:  # where it has moved from lately, and is still to go
+            former = other.hosted.get((topic, partition))
+            if former is not None and former is not hosted:
+                try:
+                    aside = other.set_aside(former, DELETE_SUFFIX)
+                except OSError as error:
+                    raise self._failed(other, error) from error
+                self._deletions.schedule([aside], 0, are_directories=True)
         directory = hosted.directory
         if directory.is_offline:
             raise StorageError(f"{directory.path} is offline, {topic}-{partition} cannot be deleted from it")
@@ -878,8 +886,9 @@ class LogDirectories:
                 await self.run(sync)
             except OSError as error:
                 raise self._failed(hosted.directory, error) from error
-        if former.directory.is_offline:
-            return
+        key = (former.topic, former.partition)
+        if former.directory.is_offline or former.directory.hosted.get(key) is not former:
+            return  # the topic was deleted meanwhile
         try:
             path = former.directory.set_aside(former, DELETE_SUFFIX)
             # Else the old name may come back when the power fails, of a topic that has been deleted and forgotten since.
