@@ -55,6 +55,9 @@ def create_topics(address: str) -> None:
         {"name": name, "num_partitions": count, "replication_factor": 1}
         for name, count in ((ORDERED, PARTITIONS), (SLOW, 1), (IDS, 1), (TRANSACTIONS, 1))
     ]
+    # Aborted transactions are remembered as long as their segment is there.
+    short = {"segment.ms": "30000", "retention.ms": "60000"}
+    topics[-1]["configs"] = [{"name": key, "value": value} for key, value in short.items()]
     with WireClient(address) as client:
         client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=10_000), 5)
 
