@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ConfigError
@@ -80,6 +81,7 @@ class Listener:
         self._is_accepting = False
         self._is_exhausted = False
         self._accepted_count = 0
+        self._last_local_address: Address = ("", 0)
 
     def start(self) -> None:
         """Begin to accept."""
@@ -161,6 +163,12 @@ class Listener:
         self._is_exhausted = False
         self.resume()
 
+    def _same(self, local_address: Address) -> Address:
+        """The same object for all who come by the same address: thousands may be idle, and each counts."""
+        if local_address != self._last_local_address:
+            self._last_local_address = local_address
+        return self._last_local_address
+
     def _accept(self, sock: socket.socket, peer: tuple[object, ...]) -> None:
         server = self._server
         client_address = _plain_address(peer)
@@ -175,7 +183,7 @@ class Listener:
             return
         try:
             set_up(sock, server.limits)
-            local_address = _plain_address(sock.getsockname())
+            local_address = self._same(_plain_address(sock.getsockname()))
         except OSError:
             quotas.close(client_address[0])
             raise
@@ -200,7 +208,7 @@ def _plain_address(address: tuple[object, ...]) -> Address:
     assert isinstance(port, int)
     if host.startswith("::ffff:") and "." in host:
         host = host[len("::ffff:") :]
-    return host, port
+    return sys.intern(host), port
 
 
 def set_up(sock: socket.socket, limits: NetworkLimits) -> None:
