@@ -110,11 +110,11 @@ async def test_a_change_is_in_force_when_the_answer_comes(tmp_path, loop, versio
 
 
 async def test_a_change_reaches_a_log_that_nobody_has_used(tmp_path, loop):
-    """What was begun and not written to yet goes by new settings too: retention, and the very next produce request."""
+    """What is open and not written to yet, as after a recovery, goes by new settings too: retention, and the very next produce request."""
     async with running(tmp_path) as node:
         await create(node, "orders")
         logs = node.broker.log_directories
-        (log,) = await eventually(lambda: [log for log in logs.all() if log.topic == "orders"])
+        log = await eventually(lambda: logs.get("orders", 0))
         assert not node.broker._replicas.leader("orders", 0).is_open
         changes = ("retention.ms", SET, "5000"), ("max.message.bytes", SET, "200")
         assert await change(node, TOPIC, "orders", *changes) == (0, None)
