@@ -11,14 +11,11 @@ import struct
 import time
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     rule,
-    run_state_machine_as_test,
 )
 
 from barnabas.errors import ErrorCode
@@ -42,12 +39,13 @@ from barnabas.wire.messages.offset_delete import OffsetDeleteRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.sync_group import SyncGroupRequest
 from tests.oracle.building import build
-from tests.oracle.test_random_steps import EXAMPLES, STEPS, two_brokers
+from tests.oracle.machine_runs import DEADLINE_S, run_machine
+from tests.oracle.test_random_steps import STEPS, two_brokers
 from tests.oracle.two_brokers import Member
 
 __all__ = ["two_brokers"]
 
-pytestmark = [pytest.mark.oracle, pytest.mark.timeout(0 if EXAMPLES else 600)]
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(DEADLINE_S)]
 
 GROUP = 32
 _QUIET_S = 0.5
@@ -557,20 +555,6 @@ class ConsumerGroups(RuleBasedStateMachine):
 def test_consumer_groups(two_brokers, monkeypatch):
     ConsumerGroups.brokers = two_brokers
     before = two_brokers.examples, two_brokers.answers
-    monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", 60)
-    run_state_machine_as_test(
-        ConsumerGroups,
-        settings=settings(
-            max_examples=EXAMPLES or 15,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=not EXAMPLES,
-            print_blob=True,
-            report_multiple_bugs=False,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(ConsumerGroups, monkeypatch, examples=15, step_count=STEPS)
     examples, answers = two_brokers.examples - before[0], two_brokers.answers - before[1]
     print(f"\nConsumerGroups: {examples} examples, {answers} answers compared")

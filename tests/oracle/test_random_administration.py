@@ -6,26 +6,23 @@ that move between two log directories while they are written. `make differential
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture import engine
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
 from tests.oracle.admin_pair import BY_NAME, Both, two_directories_each
 from tests.oracle.building import build
 from tests.oracle.likeness import Likeness, differences
+from tests.oracle.machine_runs import DEADLINE_S, run_machine, steps
 from tests.wire_client import WireClient
 
-EXAMPLES = int(os.environ.get("BARNABAS_DIFFERENTIAL_EXAMPLES", "0"))
-STEPS = int(os.environ.get("BARNABAS_DIFFERENTIAL_STEPS", "25"))
+STEPS = steps(25)
 
-pytestmark = [pytest.mark.oracle, pytest.mark.timeout(0 if EXAMPLES else 600)]
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(DEADLINE_S)]
 
 MOVE_DEADLINE_S = 30
 
@@ -41,21 +38,7 @@ def both(tmp_path_factory):
 def test_administration(both, monkeypatch):
     """Whatever administrators do, and in whichever order, the answers are Kafka's."""
     Administration.both = both
-    monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", 60)
-    run_state_machine_as_test(
-        Administration,
-        settings=settings(
-            max_examples=EXAMPLES or 8,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=not EXAMPLES,
-            print_blob=True,
-            report_multiple_bugs=False,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Administration, monkeypatch, examples=8, step_count=STEPS)
     print(f"\nAdministration: {Administration.examples} examples, {both.count} answers compared")
 
 

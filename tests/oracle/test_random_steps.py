@@ -12,14 +12,11 @@ import struct
 import time
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     rule,
-    run_state_machine_as_test,
 )
 
 from barnabas.records.builder import build_batch
@@ -56,12 +53,12 @@ from barnabas.wire.messages.sync_group import SyncGroupRequest
 from tests.broker_process import BrokerProcess
 from tests.oracle.building import build
 from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.machine_runs import DEADLINE_S, run_machine, steps
 from tests.oracle.two_brokers import Member, TwoBrokers
 
-EXAMPLES = int(os.environ.get("BARNABAS_DIFFERENTIAL_EXAMPLES", "0"))
-STEPS = int(os.environ.get("BARNABAS_DIFFERENTIAL_STEPS", "40"))
+STEPS = steps(40)
 
-pytestmark = [pytest.mark.oracle, pytest.mark.timeout(0 if EXAMPLES else 600)]
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(DEADLINE_S)]
 
 NOW_MS = int(time.time() * 1000)
 NEVER = str(365 * 24 * 3600 * 1000)
@@ -121,22 +118,7 @@ def prepared(brokers):
 def run(machine, brokers, monkeypatch):
     machine.brokers = brokers
     before = brokers.examples, brokers.answers
-    # The default of five minutes is for shrinking without brokers.
-    monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", 60)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES or 20,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=not EXAMPLES,
-            print_blob=True,
-            report_multiple_bugs=False,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(machine, monkeypatch, examples=20, step_count=STEPS)
     examples, answers = brokers.examples - before[0], brokers.answers - before[1]
     print(f"\n{machine.__name__}: {examples} examples, {answers} answers compared")
 
