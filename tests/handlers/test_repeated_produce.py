@@ -214,6 +214,7 @@ async def test_a_disk_that_fails_is_told(loop, tmp_path, monkeypatch):
 
         monkeypatch.setattr(type(log._active), "append", fail)
         assert [await produce() for _ in range(2)] == [ErrorCode.KAFKA_STORAGE_ERROR] * 2
+        assert node.broker._replicas.leader("full", 0).metrics.produce_requests.value == 4
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,7 @@ class RepeatedProduces:
             # Nothing was changed, so that the ordinary way meets the same error, and knows what to do about it.
             return None
         except StorageError as error:
+            partition.metrics.produce_requests.value += 1
             context = remembered.context(version, correlation_id, connection)
             return context, produce.refuse_batch(
                 broker, context, remembered.topic_data(records), partition, error
