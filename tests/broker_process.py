@@ -16,11 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["BrokerProcess", "free_port", "wait_until"]
+__all__ = ["BrokerProcess", "DidNotStart", "free_port", "wait_until"]
 
 _READY = re.compile(r"address=(\S+)")
 _START_DEADLINE_S = 30
 _STOP_DEADLINE_S = 30
+_REFUSAL_DEADLINE_S = 10
+"""How long a broker that will not be ready may take to end."""
+
+
+class DidNotStart(AssertionError):  # noqa: N818 - it says what happened
+    """The broker ended, or had to be killed, before it was ready.
+
+    Attributes:
+        exit_status: What it ended with by itself; None if it had to be killed.
+    """
+
+    def __init__(self, message: str, exit_status: int | None) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 def free_port() -> int:
@@ -84,8 +98,8 @@ class BrokerProcess:
         line = self._first_line()
         ready = _READY.search(line)
         if not ready:
-            self.kill()
-            raise AssertionError(f"the broker did not start: {line!r}\n{self.log_tail()}")
+            exit_status = self._refusal()
+            raise DidNotStart(f"the broker did not start: {line!r}\n{self.log_tail()}", exit_status)
         self.port = int(ready[1].rpartition(":")[2])
         return self
 
@@ -96,6 +110,16 @@ class BrokerProcess:
         reader.start()
         reader.join(_START_DEADLINE_S)
         return lines[0] if lines else ""
+
+    def _refusal(self) -> int | None:
+        """The exit status of a broker that will not be ready; None if it does not end by itself."""
+        assert self.process is not None
+        try:
+            return self.process.wait(_REFUSAL_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """Kill -9."""

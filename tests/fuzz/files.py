@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import BrokerProcess, DidNotStart, wait_until
 from tests.fuzz.findings import Finding, log_flaws, save
 from tests.oracle.building import build
 from tests.wire_client import WireClient
@@ -251,11 +250,9 @@ class _Round:
     def _start(self, broker: BrokerProcess) -> bool:
         try:
             broker.start()
-        except AssertionError as error:
-            try:
-                broker.process.wait(10)
-            except subprocess.TimeoutExpired:
-                raise error from None
+        except DidNotStart as error:
+            if error.exit_status is None:
+                raise
             log = broker.log_tail()
             if str(broker.data_directory) not in log:
                 raise Finding(f"the broker does not start, and does not say why: {log}") from error
