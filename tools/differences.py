@@ -180,6 +180,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "librdkafka puts data into assignments that nobody reads.",
         ),
         Difference(
+            "`local.retention.ms` and `local.retention.bytes` other than -2 (for brokers `log.local.retention.*`)",
+            "without remote storage accepted, and without effect",
+            "refused, with the key to set instead",
+            "Whoever sets them wants to have records deleted, and would wait for it.",
+        ),
+        Difference(
             "Topic patterns",
             "RE2/J: nests 1,000 deep, and refuses `{*`",
             "an automaton of our own with RE2's syntax: nests 100 deep, 10,000 steps long, and a pattern that takes too long "

@@ -154,7 +154,10 @@ def topic_configuration() -> str:
             TOPIC_KEYS.values(), {name: names[0] for name, names in TOPIC_SYNONYMS.items()}, effective=True
         ),
         "## Without effect in this version",
-        "Their values are checked and kept. They change nothing yet.",
+        (
+            "Their values are checked and kept. They change nothing yet. As there is no remote storage, `remote.storage.enable=true` is "
+            "refused, and so is any `local.retention.ms` or `local.retention.bytes` but -2: set `retention.ms` or `retention.bytes`."
+        ),
         _fallback_table(
             TOPIC_KEYS.values(), {name: names[0] for name, names in TOPIC_SYNONYMS.items()}, effective=False
         ),

@@ -35,6 +35,8 @@ from barnabas.errors import ErrorCode, KafkaError
         ({"log.roll.ms": "0"}, False, "log.roll.ms must be greater than or equal to 1"),
         ({"max.connections.per.ip": "0"}, False, "set to zero only if max.connections.per.ip.overrides"),
         ({"max.connections.per.ip.overrides": "a:b"}, True, "IP address and a number"),
+        ({"log.local.retention.ms": "5"}, True, "set log.retention.ms instead"),
+        ({"log.local.retention.bytes": "5"}, False, "set log.retention.bytes instead"),
     ],
 )
 def test_what_may_not_change_is_refused_with_kafkas_words(configs, per_broker, complaint):
@@ -53,6 +55,7 @@ def test_what_may_not_change_is_refused_with_kafkas_words(configs, per_broker, c
         ({"listener.name.x.ssl.keystore.location": "x"}, True),
         ({"listener.name.x.max.connections": "1"}, False),
         ({"leader.replication.throttled.rate": "5"}, False),
+        ({"log.local.retention.ms": "-2", "log.local.retention.bytes": "-2"}, False),
         ({}, True),
     ],
 )

@@ -76,6 +76,12 @@ def test_one_value_is_validated_with_kafkas_words():
         ),
         ({"remote.storage.enable": "true"}, "Tiered Storage functionality is disabled"),
         ({"segment.bytes": "1"}, "Value must be at least 1048576"),
+        ({"local.retention.ms": "-3"}, "Value must be at least -2"),
+        ({"local.retention.ms": "-1"}, "set retention.ms instead, and leave local.retention.ms at -2"),
+        (
+            {"local.retention.bytes": "5"},
+            "set retention.bytes instead, and leave local.retention.bytes at -2",
+        ),
     ],
 )
 def test_settings_are_validated_together(overrides, complaint):
@@ -83,3 +89,12 @@ def test_settings_are_validated_together(overrides, complaint):
     with pytest.raises(KafkaError, match=complaint) as caught:
         validate_topic_configs(BrokerConfig(), overrides)
     assert caught.value.code is ErrorCode.INVALID_CONFIG
+
+
+def test_local_retention_may_have_its_default_or_stay_what_it_was():
+    """Tools copy all settings of a topic, and a data directory of Apache Kafka may bring others along."""
+    assert validate_topic_configs(BrokerConfig(), {"local.retention.ms": " -2 "}).local_retention_ms == -2
+    kept = {"local.retention.bytes": "5"}
+    assert validate_topic_configs(BrokerConfig(), {**kept, "retention.ms": "6"}, kept=kept).retention_ms == 6
+    with pytest.raises(KafkaError, match="remote storage, and this broker has none"):
+        validate_topic_configs(BrokerConfig(), {"local.retention.bytes": "6"}, kept=kept)

@@ -237,6 +237,18 @@ def test_settings_are_judged_together_with_those_that_stay():
     )
 
 
+def test_what_a_topic_brought_along_does_not_stand_in_the_way():
+    """A data directory of Apache Kafka has settings that would be refused anew; others can be changed, both ways."""
+    stored = {"local.retention.ms": "5"}
+    image = image_of(topics=[topic("orders")], configs={(TOPIC, "orders"): stored})
+    _, (error,) = change((TOPIC, "orders", [("retention.ms", SET, "6")]), image=image)
+    assert error is None
+    _, (error,) = replace((TOPIC, "orders", [("retention.ms", "6"), *stored.items()]), image=image)
+    assert error is None
+    _, (error,) = change((TOPIC, "orders", [("local.retention.ms", SET, "6")]), image=image)
+    assert error.code is ErrorCode.INVALID_CONFIG
+
+
 def test_a_broker_setting_is_written_again_even_if_it_stays_the_same():
     """That is how an operator says: load it again."""
     records, _ = change((BROKER, "", [("log.retention.ms", SET, "7")]))

@@ -47,8 +47,6 @@ ELSEWHERE = {
 NO_EFFECT = {
     "leader.replication.throttled.replicas",
     "follower.replication.throttled.replicas",
-    "local.retention.ms",
-    "local.retention.bytes",
     "remote.log.copy.disable",
     "remote.log.delete.on.disable",
 }
@@ -297,23 +295,48 @@ def preallocate(table):
     assert closed.stat().st_blocks * 512 < 100_000
 
 
-def remote_storage_enable(table):
+def creations(table, name, value):
+    """What both say to a topic with one setting."""
     request = CreateTopicsRequest(
         topics=[
             CreateTopicsRequest.CreatableTopic(
-                name="remote",
+                name=f"topic-{next(_numbers)}",
                 num_partitions=1,
                 replication_factor=1,
-                configs=[
-                    CreateTopicsRequest.CreatableTopicConfig(name="remote.storage.enable", value="true")
-                ],
+                configs=[CreateTopicsRequest.CreatableTopicConfig(name=name, value=value)],
             )
         ],
         timeout_ms=10_000,
     )
-    theirs, ours = (client.call(request, 5).topics[0] for client in table.clients)
+    return [client.call(request, 5).topics[0] for client in table.clients]
+
+
+def remote_storage_enable(table):
+    theirs, ours = creations(table, "remote.storage.enable", "true")
     assert (ours.error_code, ours.error_message) == (theirs.error_code, theirs.error_message)
     assert ours.error_code == ErrorCode.INVALID_CONFIG
+    assert [answer.error_code for answer in creations(table, "remote.storage.enable", "false")] == [0, 0]
+
+
+def local_retention(table, name):
+    """Kafka takes it and does nothing; here it is refused, unless it has its default, as whoever copies settings has it."""
+    theirs, ours = creations(table, name, "1000")
+    assert theirs.error_code == 0
+    assert ours.error_code == ErrorCode.INVALID_CONFIG
+    assert "remote storage" in ours.error_message
+    assert f"set {name.removeprefix('local.')} instead" in ours.error_message
+    assert [answer.error_code for answer in creations(table, name, "-2")] == [0, 0]
+    theirs, ours = creations(table, name, "-3")
+    assert (ours.error_code, ours.error_message) == (theirs.error_code, theirs.error_message)
+    assert ours.error_code == ErrorCode.INVALID_CONFIG
+
+
+def local_retention_ms(table):
+    local_retention(table, "local.retention.ms")
+
+
+def local_retention_bytes(table):
+    local_retention(table, "local.retention.bytes")
 
 
 HERE = {
@@ -323,6 +346,8 @@ HERE = {
         file_delete_delay_ms,
         index_interval_bytes,
         internal_segment_bytes,
+        local_retention_bytes,
+        local_retention_ms,
         max_compaction_lag_ms,
         max_message_bytes,
         message_timestamp_after_max_ms,
@@ -346,7 +371,9 @@ def test_nothing_is_left_out():
     assert HERE.keys() | ELSEWHERE.keys() | NO_EFFECT == TOPIC_KEYS.keys()
     assert all((ROOT / path).exists() for path in ELSEWHERE.values())
     assert {name for name, key in TOPIC_KEYS.items() if not key.effective} == NO_EFFECT | {
-        "remote.storage.enable"
+        "remote.storage.enable",
+        "local.retention.ms",
+        "local.retention.bytes",
     }
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from barnabas.config.broker import apply_synonyms, overlaid
 from barnabas.config.consistency import contradiction
 from barnabas.config.definition import PER_BROKER, READ_ONLY
+from barnabas.config.keys import BROKER_KEYS
+from barnabas.config.keys.tiered import local_retention_complaint
 from barnabas.config.names import broker_key
 from barnabas.errors import ConfigError, ErrorCode, KafkaError
 
@@ -79,10 +81,22 @@ def validate_broker_configs(broker: BrokerConfig, configs: Mapping[str, str], *,
         values = overlaid(*layers)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_REQUEST, str(error)) from None
+    sentence = _local_retention_complaint(configs, broker.dynamic if per_broker else broker.dynamic_default)
+    if sentence is not None:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, sentence)
     apply_synonyms(values)
     sentence = contradiction(values)
     if sentence is not None:
         raise KafkaError(ErrorCode.INVALID_REQUEST, sentence)
+
+
+def _local_retention_complaint(configs: Mapping[str, str], kept: Mapping[str, str]) -> str | None:
+    for name in ("log.local.retention.ms", "log.local.retention.bytes"):
+        if name in configs and configs[name] != kept.get(name):
+            complaint = local_retention_complaint(name, BROKER_KEYS[name].parse(configs[name]))
+            if complaint is not None:
+                return complaint
+    return None
 
 
 def _fits_all(name: str, key: ConfigKey) -> bool:

@@ -8,6 +8,7 @@ Apache Kafka 4.3.0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from barnabas.config.definition import (
@@ -26,6 +27,7 @@ from barnabas.config.definition import (
     list_of,
     one_of,
 )
+from barnabas.config.keys.tiered import local_retention_complaint
 from barnabas.errors import ConfigError, ErrorCode, KafkaError
 
 if TYPE_CHECKING:
@@ -310,8 +312,15 @@ def validate_topic_config(name: str, value: str) -> Any:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
 
 
-def validate_topic_configs(broker: BrokerConfig, overrides: Mapping[str, str | None]) -> LogConfig:
+def validate_topic_configs(
+    broker: BrokerConfig,
+    overrides: Mapping[str, str | None],
+    *,
+    kept: Mapping[str, str] = MappingProxyType({}),
+) -> LogConfig:
     """The log configuration of these overrides taken together, each and all of them valid.
+
+    `kept` is what the topic has already: a data directory may bring settings along that would be refused anew.
 
     Raises:
         KafkaError: INVALID_CONFIG with Kafka's message, for the first thing that is wrong.
@@ -338,4 +347,9 @@ def validate_topic_configs(broker: BrokerConfig, overrides: Mapping[str, str | N
             "Tiered Storage functionality is disabled in the broker. "
             "Topic cannot be configured with remote log storage.",
         )
+    for name in ("local.retention.ms", "local.retention.bytes"):
+        if name in texts and texts[name] != kept.get(name):
+            complaint = local_retention_complaint(name, TOPIC_KEYS[name].parse(texts[name]))
+            if complaint is not None:
+                raise KafkaError(ErrorCode.INVALID_CONFIG, complaint)
     return config

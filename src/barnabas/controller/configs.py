@@ -115,7 +115,7 @@ def _alter(
                 raise _refusal("Each resource must appear at most once.")
             before = image.config(plan.resource_type, plan.resource_name)
             after = _settings_after(plan, before, node_id)
-            _validate(image, config, plan, after)
+            _validate(image, config, plan, before, after)
         except KafkaError as error:
             results.append(error)
         else:
@@ -207,7 +207,13 @@ def _list_key(resource_type: int, name: str, operation: ConfigOperation) -> Conf
     return key
 
 
-def _validate(image: MetadataImage, config: BrokerConfig, plan: _Plan, settings: Mapping[str, str]) -> None:
+def _validate(
+    image: MetadataImage,
+    config: BrokerConfig,
+    plan: _Plan,
+    before: Mapping[str, str],
+    settings: Mapping[str, str],
+) -> None:
     name = plan.resource_name
     if plan.resource_type == ResourceType.BROKER:
         validate_broker_configs(config, settings, per_broker=name != DEFAULT_BROKER)
@@ -215,7 +221,7 @@ def _validate(image: MetadataImage, config: BrokerConfig, plan: _Plan, settings:
         if not name:
             raise _refusal("Default topic resources are not allowed.")
         validate_topic_name(name)
-        validate_topic_configs(config, settings)
+        validate_topic_configs(config, settings, kept=before)
         if name not in image.topics:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
     elif plan.resource_type == ResourceType.GROUP:

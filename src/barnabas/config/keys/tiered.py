@@ -18,7 +18,9 @@ from barnabas.config.definition import (
     non_empty,
 )
 
-__all__ = ["KEYS"]
+__all__ = ["KEYS", "local_retention_complaint"]
+
+_AS_RETENTION = -2
 
 # fmt: off
 KEYS = (
@@ -85,10 +87,10 @@ KEYS = (
     ConfigKey("remote.log.reader.max.pending.tasks", INT, 100, MEDIUM,
       "Reads from remote storage that may wait.",
       at_least(1), effective=False),
-    ConfigKey("log.local.retention.ms", LONG, -2, MEDIUM,
+    ConfigKey("log.local.retention.ms", LONG, _AS_RETENTION, MEDIUM,
       "Broker's default of the topic key local.retention.ms: age at which a segment that is also in remote storage is deleted here.",
       at_least(-2), CLUSTER_WIDE, effective=False),
-    ConfigKey("log.local.retention.bytes", LONG, -2, MEDIUM,
+    ConfigKey("log.local.retention.bytes", LONG, _AS_RETENTION, MEDIUM,
       "Broker's default of the topic key local.retention.bytes: size beyond which segments that are also in remote storage are deleted here.",
       at_least(-2), CLUSTER_WIDE, effective=False),
     ConfigKey("remote.log.manager.copy.max.bytes.per.second", LONG, LONG_MAX, MEDIUM,
@@ -120,3 +122,16 @@ KEYS = (
       scope=CLUSTER_WIDE, effective=False),
 )
 # fmt: on
+
+
+def local_retention_complaint(name: str, value: int) -> str | None:
+    """One sentence on why a key of local retention cannot have this value, or `None`: only its default changes nothing.
+
+    Kafka takes it without remote storage, too, and it then has no effect; whoever sets it wants to have records deleted.
+    """
+    if value == _AS_RETENTION:
+        return None
+    return (
+        f"{name} is for segments that are also in remote storage, and this broker has none: "
+        f"set {name.replace('local.', '')} instead, and leave {name} at {_AS_RETENTION}."
+    )
