@@ -71,6 +71,18 @@ def _open_session(sessions, *partitions):
     return context.session_id
 
 
+def test_a_full_fetch_of_nothing_opens_a_session_too(sessions):
+    """Partitions may follow with the next request; one that brings none ends it."""
+    context = sessions.open(_request(0, 0), 11)
+    assert context.session_id
+    context = sessions.open(_request(context.session_id, 1, (0, 0)), 11)
+    assert _told(context, _read(context)) == [0]
+    context = sessions.open(_request(context.session_id, 0), 11)
+    assert len(sessions) == 1
+    assert sessions.open(_request(context.session_id, 1), 11).session_id == 0
+    assert len(sessions) == 0
+
+
 def test_a_full_fetch_opens_a_session_and_tells_everything(sessions):
     """The first answer of a session mentions every partition, with or without records."""
     context = sessions.open(_request(0, 0, (0, 0), (1, 0)), 11)

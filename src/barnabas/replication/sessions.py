@@ -196,7 +196,7 @@ class FetchSessions:
             if version >= 7 and request.session_id != NO_SESSION:
                 self._sessions.pop(request.session_id, None)
             partitions = _asked(request, uses_topic_ids=uses_topic_ids)
-            if version < 7 or epoch == FINAL_EPOCH or not partitions:
+            if version < 7 or epoch == FINAL_EPOCH:
                 return FetchContext(partitions, NO_SESSION)
             session = self._create(
                 partitions, privileged=request.replica_id >= 0, uses_topic_ids=uses_topic_ids
