@@ -174,6 +174,18 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "Partitions of a member that went would have no reader.",
         ),
         Difference(
+            "A ConsumerGroupHeartbeat that would turn a rebalancing classic group around, and is refused",
+            "sends members that wait in JoinGroup away with REBALANCE_IN_PROGRESS",
+            "leaves them alone",
+            "A refused request changes nothing.",
+        ),
+        Difference(
+            "A member that comes with a new pattern while the group's target assignment is behind",
+            "the target may be computed as if everyone subscribed to what one of them does, until the pattern is matched",
+            "everyone's own subscription counts",
+            "Partitions would be given up for nothing.",
+        ),
+        Difference(
             "A classic group whose leader, a librdkafka, assigns by `cooperative-sticky`",
             "can not become a consumer group live: it is taken for a group with an assignor of its own",
             "can",

@@ -88,6 +88,8 @@ class ConsumerGroups(RuleBasedStateMachine):
         self.alive = set()
         self.sides = [Side(self.prefix, number) for number in range(5)]
         self.classic = [Member(self.both, number) for number in range(3)]
+        for member in self.classic:
+            member.asked_as = None
         self.both.members += self.classic
 
     def teardown(self):
@@ -179,6 +181,9 @@ class ConsumerGroups(RuleBasedStateMachine):
         rack=st.sampled_from([None, None, "r1", ""]),
     )
     def join(self, number, topics, version, assignor, timeout_ms, rack):
+        """Not by an instance that has joined already and waits: Kafka refuses that, and sends the waiting away all the same."""
+        if self.sides[number].instance in [member.asked_as for member in self.classic if member.is_parked]:
+            return
         self.beat(
             self.sides[number],
             version,
@@ -192,6 +197,9 @@ class ConsumerGroups(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, pattern=st.sampled_from(PATTERNS))
     def join_with_a_pattern(self, number, pattern):
+        """Not while the target is behind: Kafka then takes all for subscribed to the same, until the pattern is matched."""
+        if any(member.is_parked for member in self.classic) or not self._catch_up():
+            return
         self.beat(
             self.sides[number],
             owned={},
@@ -202,6 +210,19 @@ class ConsumerGroups(RuleBasedStateMachine):
         )
         if pattern:
             self._wait_for_patterns()
+
+    def _catch_up(self):
+        """Has somebody beat, so that the target is computed; says whether there is one for the group's epoch."""
+        asked = ConsumerGroupDescribeRequest(group_ids=[self.group])
+        for member in [None, *self.sides]:
+            if member is not None:
+                if not member.is_in:
+                    continue
+                self.beat(member, member_epoch=member.epoch)
+            group = self.both.sides[1].client.call(asked, 1).groups[0]
+            if group.error_code or group.group_epoch == group.assignment_epoch:
+                return True
+        return False
 
     def _wait_for_patterns(self):
         """Patterns are matched a moment later, and nobody is told: both are then in the same epoch, and stay there."""
@@ -319,6 +340,7 @@ class ConsumerGroups(RuleBasedStateMachine):
         if member.is_parked:
             return
         instance = f"i{number + 3}" if takes_over and number < 2 else f"c{number}"
+        member.asked_as = instance
         owned = getattr(member, "owned", {}) if tells else {}
 
         def joined(theirs, ours):

@@ -184,6 +184,20 @@ def test_a_rebalance_under_way_is_broken_off(cluster):
     assert shares([member], [first, second]) == [1, 1, 2]
 
 
+def test_a_newcomer_that_is_refused_breaks_nothing_off(cluster):
+    """Whoever waits for the rebalance goes on waiting for it, and the group stays classic."""
+    first = ClassicConsumer(cluster, "x")
+    first.join()
+    second = ClassicConsumer(cluster, "y")
+    waiting = second.join()
+    assert cluster.coordinator.state() == "PreparingRebalance"
+    assert Member(cluster, "a", regex="(").join() is ErrorCode.INVALID_REGULAR_EXPRESSION
+    assert waiting.response is None
+    assert isinstance(cluster.coordinator.group(), ClassicGroup)
+    first.join()
+    assert waiting.error is ErrorCode.NONE
+
+
 def test_members_that_do_not_rejoin_are_removed(cluster):
     """They were told, and had their rebalance timeout."""
     (client, _) = classic_group(cluster, "x", "y", rebalance_timeout_ms=20_000, session_timeout_ms=60_000)

@@ -60,6 +60,27 @@ def test_names_and_patterns_add_up():
     assert (topics_of(cluster, first), topics_of(cluster, second)) == ({"payments"}, {"orders"})
 
 
+def test_a_pattern_that_is_not_matched_yet_takes_nothing_from_others():
+    """Not even when a target is due as its member comes: everyone keeps what they subscribe to."""
+    cluster = Cluster()
+    cluster.topic("orders", 4)
+    reader = Member(cluster, "b", [], regex="ord.*", assignor="range")
+    reader.join()
+    settle(reader)
+    other = Member(cluster, "c", [], regex="ord.*", assignor="range")
+    other.join()
+    settle(reader, other)
+    other.leave()
+    assert cluster.group().group_epoch > cluster.group().assignment_epoch
+    cluster.coordinator.hold_background = True
+    newcomer = Member(cluster, "a", [], regex="pay.*", assignor="range")
+    newcomer.join()
+    settle(reader)
+    assert topics_of(cluster, reader) == {"orders"}
+    assert len(reader.partitions()) == 4
+    assert newcomer.owned == {}
+
+
 def test_a_pattern_goes_with_its_last_member():
     cluster = Cluster()
     cluster.topic("t", 2)

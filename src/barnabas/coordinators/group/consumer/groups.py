@@ -78,7 +78,12 @@ class ConsumerGroups:
             step = self._step(self._existing(request.group_id), now)
             return self._result(step, leave(step, request))
         step = self._joined_step(request, now)
-        return self._result(step, heartbeat(step, request, client, self._finish))
+        response = heartbeat(step, request, client, self._finish)
+        earlier = self._shard.groups.get(request.group_id)
+        if earlier is not None and not isinstance(earlier, ConsumerGroup):
+            # Only now: a heartbeat that is refused changes nothing for those who wait.
+            step.answers += release_waiters(earlier)
+        return self._result(step, response)
 
     def _joined_step(self, request: ConsumerGroupHeartbeatRequest, now: Now) -> Step:
         """A step of the group that the member is in or joins: a new one, one of classic members, or one there already."""
@@ -93,27 +98,27 @@ class ConsumerGroups:
         if group.state is GroupState.EMPTY:
             step = self._step(ConsumerGroup(group_id), now)
             step.records.append(group_tombstone(group_id))
-            logger.info("empty classic group becomes a consumer group group=%s", group_id)
+            step.later.append(
+                lambda _: logger.info("empty classic group becomes a consumer group group=%s", group_id)
+            )
             return step
         check_upgrade(group, self._shard.settings)
         step = self._step(upgraded(group, self._shard.topics), now)
         step.records.append(group_tombstone(group_id))
         step.records += group_records(step.group)
-        classic = group
 
         def start(made: ConsumerGroup) -> None:
             for member in made.members.values():
                 if member.classic is not None:
                     made.start_session(member.member_id, now.monotonic_ms + member.classic.session_timeout_ms)
+            logger.info(
+                "classic group becomes a consumer group group=%s generation=%d members=%d",
+                group_id,
+                group.generation_id,
+                len(group.members),
+            )
 
         step.later.append(start)
-        step.answers += release_waiters(classic)
-        logger.info(
-            "classic group becomes a consumer group group=%s generation=%d members=%d",
-            group_id,
-            classic.generation_id,
-            len(classic.members),
-        )
         return step
 
     def join_classic(self, group: ConsumerGroup, joining: Joining, now: Now) -> CoordinatorResult[None]:
