@@ -1,25 +1,17 @@
-"""How long a large consumer group takes to settle, and to take in one more member, in both protocols.
-
-    python -m bench.groups [--members 100] [--partitions 300] [--only barnabas|kafka] [--rounds 3]
+"""Members of a large consumer group, in both protocols, and how long the group takes to settle and to take in one more.
 
 Members are connections of this process that behave as consumers do: a heartbeat as often as they are told (classic: every three
-seconds), partitions given up at once when asked, and the next heartbeat sent right away when something was given up. "settle" is the
-time from the first join until all partitions have a reader and nobody waits; "one join" the same for one more member. "stopped"
-counts how often a member had to stop reading a partition that it kept in the end: in the classic protocol, eagerly, all of them.
+seconds), partitions given up at once when asked, and the next heartbeat sent right away when something was given up. To settle takes
+from the first join until all partitions have a reader and nobody waits.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import resource
 import statistics
 import struct
-import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from barnabas.wire.apis import APIS
 from barnabas.wire.headers import RequestHeader, decode_response_header, encode_request_header
@@ -30,10 +22,11 @@ from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.heartbeat import HeartbeatRequest
 from barnabas.wire.messages.join_group import JoinGroupRequest
 from barnabas.wire.messages.sync_group import SyncGroupRequest
-from bench import raw
-from bench.brokers import Barnabas, Kafka
 
-__all__ = ["main", "measure"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["TOPIC", "ClassicMember", "NewMember", "measure"]
 
 TOPIC = "groups"
 CLASSIC_HEARTBEAT_S = 3.0
@@ -273,9 +266,12 @@ class Group:
 
 
 async def measure(
-    port: int, name: str, kind: type[Member], members: int, partitions: int
-) -> tuple[float, float, int]:
-    """Seconds to settle, seconds to take in one more, and how many kept partitions were stopped for that."""
+    port: int, name: str, kind: type[Member], members: int, partitions: int, pauses_s: Sequence[float]
+) -> tuple[float, float, float]:
+    """Seconds to settle, seconds to take in one more, and how many kept partitions were stopped for that.
+
+    One more joins after each of the pauses, which is in another phase of the heartbeats of those who are there: means are given.
+    """
     warm = await Wire.connect(port)
     for _ in range(200):
         found = await warm.call(FindCoordinatorRequest(coordinator_keys=[name]), 4)
@@ -284,64 +280,22 @@ async def measure(
         await asyncio.sleep(0.1)
     warm.close()
     group = Group(port, name, partitions, kind)
+    joins_s, stopped = [], []
     try:
         group.join(members)
         settle_s = await group.settle()
-        had = [member.owned for member in group.members]
-        known = [len(member.given_up) for member in group.members]
-        group.join(1)
-        join_s = await group.settle()
-        stopped = sum(
-            len(before & member.owned & frozenset().union(*member.given_up[count:]))
-            for member, before, count in zip(group.members, had, known, strict=False)
-        )
+        for pause_s in pauses_s:
+            await asyncio.sleep(pause_s)
+            had = [member.owned for member in group.members]
+            known = [len(member.given_up) for member in group.members]
+            group.join(1)
+            joins_s.append(await group.settle())
+            stopped.append(
+                sum(
+                    len(before & member.owned & frozenset().union(*member.given_up[count:]))
+                    for member, before, count in zip(group.members, had, known, strict=False)
+                )
+            )
     finally:
         await group.close()
-    return settle_s, join_s, stopped
-
-
-def main() -> None:
-    """Prints a line for each broker and protocol: medians of all rounds."""
-    parser = argparse.ArgumentParser(prog="python -m bench.groups", description=__doc__)
-    parser.add_argument("--members", type=int, default=100)
-    parser.add_argument("--partitions", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=[Barnabas.name, Kafka.name])
-    arguments = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * arguments.members + 256)), hard))
-    for make in (Barnabas, Kafka):
-        if arguments.only not in (None, make.name):
-            continue
-        with tempfile.TemporaryDirectory() as directory:
-            broker = make(Path(directory) / make.name)
-            broker.start()
-            try:
-                raw.create_topic(broker.port, TOPIC, arguments.partitions)
-                for protocol, kind in (("classic", ClassicMember), ("consumer", NewMember)):
-                    rounds = [
-                        asyncio.run(
-                            measure(
-                                broker.port,
-                                f"{protocol}-{number}",
-                                kind,
-                                arguments.members,
-                                arguments.partitions,
-                            )
-                        )
-                        for number in range(arguments.rounds)
-                    ]
-                    settle_s, join_s, stopped = (
-                        statistics.median(figures) for figures in zip(*rounds, strict=True)
-                    )
-                    sys.stdout.write(
-                        f"{make.title:18} {protocol:9} settle {settle_s:6.2f} s   one join {join_s:6.2f} s   "
-                        f"stopped {stopped:4.0f} of {arguments.partitions}\n"
-                    )
-                    sys.stdout.flush()
-            finally:
-                broker.stop()
-
-
-if __name__ == "__main__":
-    main()
+    return settle_s, statistics.mean(joins_s), statistics.mean(stopped)

@@ -166,7 +166,7 @@ def try_create_topics(port: int, names: list[str], partitions: int, **configs: s
 
 
 def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
-    """Kafka makes partitions after its answer: waits until all answer ListOffsets; gives their ends."""
+    """Kafka makes partitions after its answer: waits until all answer ListOffsets; gives their ends in order."""
     message = ListOffsetsRequest(
         replica_id=-1,
         isolation_level=0,
@@ -189,9 +189,14 @@ def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
         while True:
             connection.sendall(probe)
             response = ListOffsetsResponse.decode(receive(connection), 4, 4)
-            found = [partition for topic in response.topics for partition in topic.partitions]
-            if not any(partition.error_code for partition in found):
-                return [partition.offset for partition in found]
+            # Kafka answers in an order of its own.
+            found = {
+                (topic.name, partition.partition_index): partition
+                for topic in response.topics
+                for partition in topic.partitions
+            }
+            if not any(partition.error_code for partition in found.values()):
+                return [found[topic, partition].offset for topic in topics for partition in range(partitions)]
             assert time.monotonic() < deadline, response
             time.sleep(0.01)
 

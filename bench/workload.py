@@ -34,8 +34,11 @@ class Sizes:
     topics: int
     recovery_bytes: int
     idle_s: float
+    settle_s: float
     groups: int
     compaction_bytes: int
+    members: int
+    member_pauses_s: tuple[float, ...]
 
 
 FULL = Sizes(
@@ -51,8 +54,11 @@ FULL = Sizes(
     topics=1000,
     recovery_bytes=1_000_000_000,
     idle_s=5,
+    settle_s=10,
     groups=300,
     compaction_bytes=150_000_000,
+    members=100,
+    member_pauses_s=(0.5, 2.0, 3.5),
 )
 QUICK = Sizes(
     warm_s=0.05,
@@ -67,8 +73,11 @@ QUICK = Sizes(
     topics=10,
     recovery_bytes=5_000_000,
     idle_s=0.1,
+    settle_s=0.1,
     groups=5,
     compaction_bytes=4_000_000,
+    members=3,
+    member_pauses_s=(0.0,),
 )
 
 

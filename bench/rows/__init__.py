@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from bench.rows import small, bulk, real_clients, latency, groups, compaction, scale, starts  # isort: skip - the order of the table
+from bench.rows import small, bulk, real_clients, latency, groups, transactions, compaction, scale, starts  # isort: skip - the order of the table
 
-__all__ = ["bulk", "compaction", "groups", "latency", "real_clients", "scale", "small", "starts"]
+__all__ = [
+    "bulk",
+    "compaction",
+    "groups",
+    "latency",
+    "real_clients",
+    "scale",
+    "small",
+    "starts",
+    "transactions",
+]

@@ -1,7 +1,8 @@
-"""How long a new consumer group waits for its first record: what the broker takes, and what a client makes of it."""
+"""How long a new consumer group waits for its first record, and a large one until everyone has partitions."""
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import struct
 import time
@@ -13,13 +14,14 @@ from barnabas.wire.messages.join_group import JoinGroupRequest, JoinGroupRespons
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
-from bench import raw
+from bench import groups, raw
 from bench.brokers import FSYNC, PAGE_CACHE
 from bench.workload import Run, workload
 
 __all__ = ["first_record_s"]
 
 _GROUPS = 5
+_PARTITIONS_EACH = 3
 
 
 def first_record_s(port: int, topic: str, group: str) -> float:
@@ -114,3 +116,21 @@ def group(run: Run) -> None:
     if run.durability == PAGE_CACHE:
         seconds = [first_record_s(port, "group", f"group-{index}") for index in range(_GROUPS)]
         run.less("a new group's first record, librdkafka", "ms", statistics.median(seconds) * 1000)
+
+
+@workload("large-group", "Consumer groups", PAGE_CACHE)
+def large_group(run: Run) -> None:
+    """A hundred members that come at once, and one more, in both protocols; without a delay of the first rebalance."""
+    members = run.sizes.members
+    partitions = members * _PARTITIONS_EACH
+    raw.create_topic(run.broker.port, groups.TOPIC, partitions)
+    for protocol, kind in (("classic", groups.ClassicMember), ("consumer", groups.NewMember)):
+        settle_s, join_s, stopped = asyncio.run(
+            groups.measure(
+                run.broker.port, f"large-{protocol}", kind, members, partitions, run.sizes.member_pauses_s
+            )
+        )
+        name = f"{protocol} group of {members} members on {partitions} partitions"
+        run.less(f"{name}: to settle", "s", settle_s)
+        run.less(f"{name}: one more joins", "s", join_s)
+        run.less(f"{name}: one more joins, others stopped", "kept partitions", stopped)

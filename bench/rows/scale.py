@@ -33,17 +33,18 @@ def idle_connections(run: Run) -> None:
             raw.receive(connection)
         name = f"{count:,} idle connections"
         run.less(f"{name}: memory of each", "kB", max(run.broker.memory_kb() - before_kb, 0) / count)
-        _idle(run, name)
+        _idle(run, f"{name}: idle CPU")
     finally:
         for connection in connections:
             connection.close()
 
 
 def _idle(run: Run, name: str) -> None:
+    """What the broker's process uses while nobody asks it anything."""
     before_s, began = cpu_s(run.broker.pid), time.monotonic()
     time.sleep(run.sizes.idle_s)
     share = (cpu_s(run.broker.pid) - before_s) / (time.monotonic() - began)
-    run.less(f"{name}: idle CPU", "% of a core", share * 100)
+    run.less(name, "% of a core", share * 100)
 
 
 @workload("topics", "Many connections, many topics", None, most_rounds=2)
@@ -65,7 +66,9 @@ def topics(run: Run) -> None:
         run.less(
             f"{label}: memory of each partition", "kB", max(broker.memory_kb() - before_kb, 0) / partitions
         )
-        _idle(run, label)
+        _idle(run, f"{label}: idle CPU right after")
+        time.sleep(run.sizes.settle_s)
+        _idle(run, f"{label}: idle CPU")
         request = raw.frame(3, 8, MetadataRequest(topics=None), flexible=False)
         load = generator.pump(broker, [request], warm_s=run.sizes.warm_s, seconds=run.sizes.seconds)
         run.less(f"{label}: Metadata of all, p50", "ms", load.p50_ms)
