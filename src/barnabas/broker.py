@@ -62,7 +62,7 @@ from barnabas.replication.sessions import FetchSessions
 from barnabas.replication.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
@@ -148,6 +148,7 @@ class Broker:
             config=config,
             loop=loop,
         )
+        self._controller.hold_snapshots()
         await self._controller.open()
         self._closing.push_async_callback(self._controller.close)
         self._log_directories.set_aside_strays(self._belongs_here)
@@ -171,7 +172,7 @@ class Broker:
             group_commit=self._group_commit,
             config=config,
             loop=loop,
-            assign=lambda placed: self._controller.assign_directories(self._node_id, placed),
+            assign=assignments.assign,
         )
         self._closing.push_async_callback(self._directory_moves.close)
         self._state = _RECOVERING
@@ -189,6 +190,7 @@ class Broker:
         self._controller.add_listener(self._follow)
         self._controller.add_listener(self._group_coordinator.on_metadata)
         self._controller.add_listener(self._transaction_coordinator.on_metadata)
+        self._controller.release_snapshots()
         config.add_listener(self._reconfigure)
         self._serve(loop)
         await self._join_cluster()
@@ -285,7 +287,11 @@ class Broker:
         }
         broker = image.brokers.get(self._node_id)
         report = self._log_directories.adopt(
-            KnownPlacements(placed, () if broker is None else broker.log_dirs)
+            KnownPlacements(
+                placed,
+                () if broker is None else broker.log_dirs,
+                {topic.name: topic.id for topic in image.topics.values()},
+            )
         )
         self._lost_logs = len(report.given_up)
         await self._controller.assign_directories(
@@ -316,14 +322,17 @@ class Broker:
             snapshot_bytes=config["metadata.log.max.record.bytes.between.snapshots"],
             segment_bytes=config["metadata.log.segment.bytes"],
             on_damage=self._refuse_if_topics_are_gone,
+            before_snapshot=self._log_directories.renames_sync,
         )
 
-    def _refuse_if_topics_are_gone(self, damage: str, deleted: Collection[bytes]) -> None:
+    def _refuse_if_topics_are_gone(self, damage: str, deleted: Mapping[bytes, str]) -> None:
         """A crash may tear the end of the metadata log, but takes no topic with it that has logs already."""
+        deleted_names = set(deleted.values())
         gone = [
             f"{topic}-{index}"
             for topic, index, topic_id in self._log_directories.topic_ids()
-            if topic_id not in deleted and not self._belongs_here(topic, index, topic_id)
+            if (topic not in deleted_names if topic_id is None else topic_id not in deleted)
+            and not self._belongs_here(topic, index, topic_id)
         ]
         if gone:
             raise StorageError(

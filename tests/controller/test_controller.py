@@ -201,6 +201,21 @@ async def test_who_does_not_lead_does_not_write(tmp_path, loop):
     await controller.close()
 
 
+async def test_an_assignment_that_changes_nothing_waits_for_what_it_relies_on(tmp_path, loop):
+    """The same may have been asked a moment ago: whoever moves a log must know that it is in the metadata for good."""
+    controller = await open_controller(tmp_path)
+    await controller.create_topics([NewTopic("orders")])
+    topic = controller.image.topics["orders"]
+    first = controller.assign_directories(1, {(topic.id, 0): b"e" * 16})
+    second = controller.assign_directories(1, {(topic.id, 0): b"e" * 16})
+    assert not second.done()
+    await second
+    assert first.done()
+    assert controller.image.topics["orders"].partitions[0].directories == (b"e" * 16,)
+    await controller.assign_directories(1, {(topic.id, 0): b"e" * 16})
+    await controller.close()
+
+
 async def test_what_others_write_is_followed(tmp_path, loop):
     """A node that does not lead has the image that the log makes."""
     controller = await open_controller(tmp_path)

@@ -5,11 +5,15 @@ called for. `image(target, chance)` writes down what could be on the disk if the
 
     file content   the synced bytes; of what was written since, any sectors, with zeros in between, at any length
     directories    the synced entries, and of the changes since (create, rename, delete) as many as had gone out, in order
+
+`copy(target)` writes down what is there if only the process dies now. What was not synced by then is still not, so that the
+power may fail in a later life and take it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -93,6 +97,17 @@ class Disk:
             node = self.inodes[path.stat().st_ino] = Inode()
             self.directory(path.parent).change(None, path.name, node)
 
+    def copy(self, target: Path) -> Disk:
+        """Copies all of it to `target`, with the book."""
+        with self.lock:
+            shutil.copytree(self.root, target)
+            other = Disk(target)
+            counterparts: dict[Inode | Directory, Inode | Directory] = {}
+            _pair(self.tree, other.tree, counterparts)
+            for node, counterpart in list(counterparts.items()):
+                _take_over(node, counterpart, counterparts)
+            return other
+
     def image(self, target: Path, chance) -> None:
         """Writes what a power failure leaves into `target`; `chance` is a `random.Random`."""
         with self.lock:
@@ -118,6 +133,29 @@ class Disk:
             else:
                 content = _torn(node.synced, contents.get(node, node.synced), chance)
                 (target / name).write_bytes(content)
+
+
+def _pair(node, counterpart, counterparts) -> None:
+    counterparts[node] = counterpart
+    if isinstance(node, Directory):
+        assert node.current.keys() == counterpart.current.keys()
+        for name, child in node.current.items():
+            _pair(child, counterpart.current[name], counterparts)
+
+
+def _take_over(node, counterpart, counterparts) -> None:
+    def find(other):
+        if other is not None and other not in counterparts:  # deleted, but not yet for good
+            counterparts[other] = type(other)()
+            _take_over(other, counterparts[other], counterparts)
+        return counterparts.get(other)
+
+    if isinstance(node, Inode):
+        counterpart.synced = node.synced
+        return
+    counterpart.current = {name: find(child) for name, child in node.current.items()}
+    counterpart.safe = {name: find(child) for name, child in node.safe.items()}
+    counterpart.changes = [(removed, added, find(child)) for removed, added, child in node.changes]
 
 
 def _some(chance, count: int) -> int:
@@ -214,8 +252,8 @@ class FailingPowerFiles(Files):
             return found
 
     def delete_tree(self, path):
-        super().delete_tree(path)
         with self._changing():
+            super().delete_tree(path)
             if isinstance(self.disk.node(path), Directory):
                 self.disk.directory(path.parent).change(path.name, None, None)
 
@@ -252,10 +290,10 @@ class FailingPowerFiles(Files):
                 node.synced = (path / name).read_bytes()
 
     def lock(self, path):
-        lock = super().lock(path)
         with self.disk.lock:
+            lock = super().lock(path)
             self.disk.created(path)
-        return lock
+            return lock
 
 
 class _Change:

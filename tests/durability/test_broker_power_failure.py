@@ -1,7 +1,7 @@
 """The power of a whole broker fails, with its metadata, groups and logs on one simulated disk: whatever was answered is so.
 
 Or the broker is killed, at the same moments: before and after every single change of a file or directory, in the middle of
-a roll, a deletion or a snapshot.
+a roll, a deletion or a snapshot. What it had not synced by then, a power failure in a later life may still take.
 """
 
 from __future__ import annotations
@@ -270,23 +270,32 @@ def agrees(known, found):
     return (known.topics, known.committed) == (found.topics, found.committed)
 
 
-async def live(root, known, chance, moments, ending, disks):
-    """One life of a broker on the disk at `root`, which ends at a random moment, or with a power failure after all is done."""
-    disk = Disk(root)
-    image = root.with_name(root.name + "+")
+async def live(disk, known, chance, moments, ending, disks):
+    """One life of a broker, which ends at a random moment, or after all is done; gives the disk as the next one finds it.
+
+    It is "killed", or ends in a "power failure"; or in "either".
+    """
+    root = disk.root
+    target = root.with_name(root.name + "+")
     at = chance.randint(1, moments)
+    if ending == "either":
+        ending = chance.choice(("killed", "killed", "power failure"))
     count = 0
-    failed = False
+    found_next = None
+
+    def end():
+        nonlocal found_next
+        if ending == "killed":
+            found_next = disk.copy(target)
+        else:
+            disk.image(target, chance)
+            found_next = Disk(target)
 
     def on_moment():
-        nonlocal count, failed
+        nonlocal count
         count += 1
         if count == at:
-            failed = True  # answers from now on do not count: they may have come after
-            if ending == "killed":
-                shutil.copytree(root, image)
-            else:
-                disk.image(image, chance)
+            end()  # answers from now on do not count: they may have come after
 
     disk.on_moment = on_moment
     with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
@@ -298,33 +307,44 @@ async def live(root, known, chance, moments, ending, disks):
             judge(known, found)
             known.topics, known.committed, known.unsure = found.topics, found.committed, None
             await client.prepare()
-            await client.work(lambda: failed)
+            await client.work(lambda: found_next is not None)
             with disk.lock:
                 disk.on_moment = lambda: None
-                if not failed:
-                    disk.image(image, chance)
+                if found_next is None:
+                    end()
     shutil.rmtree(root)
-    return image
+    return found_next
 
 
 def run(directory, seed, ending="power failure", disks=1):
-    """`disks=2` also moves partitions between them, which is run by hand: one seed of a hundred still fails."""
+    """Some lives on end, on one disk or on several that partitions are moved between."""
     chance = random.Random(seed)
     root = directory / "disk"
     root.mkdir()
     known = Known()
+    disk = Disk(root)
     try:
         for _ in range(LIVES):
-            root = asyncio.run(live(root, known, chance, 1000, ending, disks))
-        asyncio.run(live(root, known, chance, 10**9, ending, disks))
+            disk = asyncio.run(live(disk, known, chance, 1000, ending, disks))
+        asyncio.run(live(disk, known, chance, 10**9, ending, disks))
     except BaseException as error:
         error.add_note(f"run(tmp_path, {seed}, {ending!r}, {disks})")
         raise
 
 
-@pytest.mark.parametrize("number", range(6))
-@pytest.mark.parametrize("ending", ["power failure", "killed"])
-def test_whatever_was_answered_is_so_in_the_next_life(tmp_path, ending, number):
+@pytest.mark.parametrize(
+    "seed", [580611011, 142238472, 2607779462, 2718318291, 1202782062, 3950479016, 322902179, 1214607222]
+)
+@pytest.mark.parametrize("ending", ["power failure", "either"])
+def test_what_was_hard_once(tmp_path, ending, seed):
+    """Seeds that met copies without their log, and deleted topics that came back; threads make them more or less the same."""
+    run(tmp_path, seed, ending, disks=2)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("disks", [1, 2])
+@pytest.mark.parametrize("ending", ["power failure", "killed", "either"])
+def test_whatever_was_answered_is_so_in_the_next_life(tmp_path, ending, disks, number):
     """Topics, partitions, settings, records and offsets are as they were answered, life after life, whenever one ends."""
     del number
-    run(tmp_path, random.SystemRandom().randrange(2**32), ending)
+    run(tmp_path, random.SystemRandom().randrange(2**32), ending, disks)

@@ -185,6 +185,40 @@ def test_a_lost_disk_is_given_up_on_purpose(disks, caplog, replacement):
 
 
 @scenario
+async def test_an_unfinished_copy_of_what_a_lost_disk_had_takes_its_place(disks, caplog):
+    """It had not moved yet when the disk was lost: what the copy has of it is better than nothing."""
+    there = await disks.fill()
+    async with disks.running() as one:
+        for partition in there:
+            for number in range(3):
+                assert await produce(one, "t", partition, b"more %d" % number) == 0
+        for number, partition in enumerate(there):
+            copy = disks.first / f"t-{partition}.{'0' * 31}{number}-future"
+            shutil.copytree(disks.second / f"t-{partition}", copy)
+            log = copy / f"{0:020d}.log"
+            log.write_bytes(log.read_bytes()[: -10 if number else None])
+            lesser = disks.first / f"t-{partition}.{'f' * 32}-future"
+            shutil.copytree(copy, lesser)
+            (lesser / log.name).write_bytes(b"")
+    disks.unmount()
+    async with disks.running() as one:
+        assert await read_all(one) == values(lost=there)
+    lost = re.search(r"barnabas\.lost\.log\.dirs=(\S+)", caplog.text)[1]
+    expected = values()
+    expected[there[0]] += [b"more 0", b"more 1", b"more 2"]
+    expected[there[1]] += [b"more 0", b"more 1"]
+    for settings in ({"barnabas_lost_log_dirs": lost}, {}):
+        async with disks.running(**settings) as one:
+            assert await read_all(one) == expected
+            for partition in there:
+                assert await produce(one, "t", partition, b"after") == 0
+                expected[partition].append(b"after")
+            assert await read_all(one) == expected
+    assert "an unfinished copy is all that is left of a log" in caplog.text
+    assert not list(disks.first.glob("*-future"))
+
+
+@scenario
 async def test_metadata_from_before_it_knew_directories_is_enough(disks, caplog):
     """Partitions that were never assigned to a directory are not begun anew either while a registered one is missing."""
     with pytest.MonkeyPatch.context() as patch:

@@ -96,6 +96,7 @@ class Controller:
     __slots__ = (
         "_chance",
         "_config",
+        "_holds_snapshots",
         "_image",
         "_is_leader",
         "_listeners",
@@ -126,6 +127,7 @@ class Controller:
         self._pending: deque[_Pending] = deque()
         self._listeners: list[ChangeListener] = []
         self._is_leader = False
+        self._holds_snapshots = False
         self._producer_ids = producer_ids.ProducerIdSource(self._next_block, loop)
 
     # ----- the image
@@ -169,6 +171,18 @@ class Controller:
         await self._store.open(self)
         if self._is_leader:
             await self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
+
+    def hold_snapshots(self) -> None:
+        """Keeps the records that led to the image until `release_snapshots`: a start acts upon some of them only later.
+
+        Should it be refused, the next one needs them again.
+        """
+        self._holds_snapshots = True
+
+    def release_snapshots(self) -> None:
+        """All that has been committed by now had its effect, or its listener was added."""
+        self._holds_snapshots = False
+        self._store.snapshot_if_due(self._image)
 
     @property
     def log_end_offset(self) -> int:
@@ -220,7 +234,8 @@ class Controller:
             except Exception:
                 # The change is a fact by now: the others have to know, and the log goes on.
                 logger.exception("a listener failed at a metadata change offset=%d", image.offset)
-        self._store.snapshot_if_due(image)
+        if not self._holds_snapshots:
+            self._store.snapshot_if_due(image)
 
     def _configure(self, image: MetadataImage, delta: MetadataDelta) -> None:
         own = (ResourceType.BROKER, str(self._node_id))
@@ -426,7 +441,9 @@ class Controller:
         self, broker_id: int, placed: Mapping[tuple[bytes, int], bytes]
     ) -> asyncio.Future[None]:
         """Notes in which log directories a broker keeps its replicas: the directory's id by topic id and partition."""
-        return self._write_in_parts(partitions.assign_directories(self._newest, broker_id, placed))
+        records = partitions.assign_directories(self._newest, broker_id, placed)
+        # What is noted already may still be on its way into the log.
+        return self._write_in_parts(records) if records else self._follow(self._caught_up(), lambda _: None)
 
     def _write_in_parts(self, records: list[Any]) -> asyncio.Future[None]:
         """Writes records that need not be one batch; done with the last of them."""

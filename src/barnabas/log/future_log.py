@@ -91,6 +91,7 @@ class FutureLog:
         path: Where the copy lies until then.
         size_bytes: Bytes of batches that are in it.
         end_offset: About as far as it reaches; exactly once it is opened.
+        is_begun: Whether it has its directory.
         log: The copy as a log, once it is opened.
     """
 
@@ -101,6 +102,7 @@ class FutureLog:
         self.size_bytes = 0
         self.log: PartitionLog | None = None
         self.end_offset = 0
+        self.is_begun = False
         self._files = files
         self._copied: dict[int, _Copied] = {}
 
@@ -128,7 +130,8 @@ class FutureLog:
         )
 
     def begin(self) -> None:
-        """Makes the directory, which is enough for a start to know of the move."""
+        """Makes the directory, which is enough for a start to know of the move; that of the log has to be on the disk."""
+        self.is_begun = True
         self._files.make_directory(self.path)
         topic_id = self.hosted.topic_id or bytes(16)
         self._files.write_file(self.path / PARTITION_METADATA, encode_partition_metadata(topic_id))

@@ -32,6 +32,7 @@ from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT, LogCleaner
 from barnabas.log.deletion import Deletions
 from barnabas.log.directory_names import DELETE_SUFFIX, STRAY_SUFFIX
 from barnabas.log.directory_owner import settle_owner
+from barnabas.log.file_names import LOG_SUFFIX
 from barnabas.log.flush import run_together
 from barnabas.log.future_log import FutureLog
 from barnabas.log.log_directory import HostedLog, LogDirectory
@@ -229,6 +230,7 @@ class LogDirectories:
         self._missing = report.missing
         self._refuse_empty_directories(report)
         self._take_possession()
+        self._adopt_lone_copies(known)
         for key, hosted in self._hosted.items():
             directory_id = hosted.directory.directory_id
             if key in known.partitions and directory_id not in (None, known.partitions[key]):
@@ -252,6 +254,41 @@ class LogDirectories:
                     self._set_stray_aside(hosted)
             if chosen is not named[0]:
                 self._hosted[key] = named[0]
+
+    def _adopt_lone_copies(self, known: KnownPlacements) -> None:
+        """Where nothing is left of a partition but unfinished copies, the largest takes its place.
+
+        A crash leaves no such thing (see `begin_future`), but a disk that is given up does, or a directory that somebody has
+        removed. What the copy has is a beginning of the log, which is better than none.
+        """
+        if len(self.online) < len(self._directories):
+            return  # the log may be there
+        largest: dict[tuple[str, int], tuple[int, LogDirectory, Path]] = {}
+        for directory in self.online:
+            for path, key in directory.futures.items():
+                if key in self._hosted or key in self._missing or key not in known.partitions:
+                    continue
+                try:
+                    if read_topic_id(self._files, path) != known.topic_ids.get(key[0]):
+                        continue
+                    size = _log_bytes(self._files, path)
+                except OSError as error:
+                    logger.warning("%s is an unfinished copy that cannot be read: %s", path, error)
+                    continue
+                if key not in largest or size > largest[key][0]:
+                    largest[key] = (size, directory, path)
+        for key, (size, directory, path) in largest.items():
+            try:
+                self._hosted[key] = directory.adopt_copy(path)
+            except OSError as error:
+                self.on_failure(directory.path, error)
+                continue
+            logger.warning(
+                "an unfinished copy is all that is left of a log and takes its place log=%s-%d directory=%s bytes=%d",
+                *key,
+                directory.path,
+                size,
+            )
 
     def _given_up(self) -> set[bytes]:
         given_up = set()
@@ -314,16 +351,10 @@ class LogDirectories:
     async def recover(self) -> None:
         """Bring the logs of directories that were not closed in order to a sound end; they are open afterwards."""
         threads = self.config["num.recovery.threads.per.data.dir"]
-        await asyncio.gather(
-            *(
-                self._recover_directory(directory, threads)
-                for directory in self.online
-                if not directory.is_clean
-            )
-        )
+        await asyncio.gather(*(self._recover_directory(directory, threads) for directory in self.online))
 
     async def _recover_directory(self, directory: LogDirectory, threads: int) -> None:
-        waiting = [hosted for hosted in directory.hosted.values() if hosted.log is None]
+        waiting = [each for each in directory.hosted.values() if each.log is None and not each.is_clean]
         if not waiting:
             return
         start_ms = self.clock.monotonic_ms()
@@ -565,7 +596,7 @@ class LogDirectories:
         hosted = self._hosted.get((topic, partition))
         if hosted is not None and self._belongs_to(hosted, topic_id):
             return hosted
-        directory = self._place(topic, partition, topic_id, directory_id, is_new=is_new)
+        directory = self._place(topic, partition, directory_id, is_new=is_new)
         try:
             hosted = directory.create(topic, partition, topic_id)
         except OSError as error:
@@ -593,24 +624,7 @@ class LogDirectories:
         del self._hosted[hosted.topic, hosted.partition]
         return False
 
-    def _has_unfinished_copy(self, topic: str, partition: int, topic_id: bytes) -> bool:
-        """Whether a start found a copy of this very partition that was not finished."""
-        paths = [
-            path
-            for directory in self.online
-            for path, key in directory.futures.items()
-            if key == (topic, partition)
-        ]
-        try:
-            return any(read_topic_id(self._files, path) == topic_id for path in paths)
-        except OSError as error:
-            raise StorageError(
-                f"an unfinished copy of {topic}-{partition} cannot be read: {error}"
-            ) from error
-
-    def _place(
-        self, topic: str, partition: int, topic_id: bytes, directory_id: bytes | None, *, is_new: bool
-    ) -> LogDirectory:
+    def _place(self, topic: str, partition: int, directory_id: bytes | None, *, is_new: bool) -> LogDirectory:
         online = self.online
         if not online:
             raise StorageError("all log directories are offline")
@@ -623,10 +637,6 @@ class LogDirectories:
                 str(directory.path) for directory in self._directories.values() if directory.is_offline
             )
             raise StorageError(f"{topic}-{partition} may lie in {offline}, which is offline")
-        if not is_new and self._has_unfinished_copy(topic, partition, topic_id):
-            raise StorageError(
-                f"{topic}-{partition} is there only as an unfinished copy; mount the disk that has it"
-            )
         if directory_id is not None:
             for directory in online:
                 if directory.directory_id == directory_id:
@@ -750,11 +760,32 @@ class LogDirectories:
             hosted.log.retire()
             hosted.log = None
 
+    def renames_sync(self) -> Callable[[], None]:
+        """What brings to the disk which partitions are out of use by now; for a worker thread.
+
+        The metadata may only then forget of their topics that they are deleted: what comes back of a topic that it never heard
+        of looks like one that was lost. A directory that fails goes offline.
+        """
+        syncs = [
+            (directory.path, sync)
+            for directory in self.online
+            if (sync := directory.renames_sync()) is not None
+        ]
+
+        def run() -> None:
+            for path, sync in syncs:
+                try:
+                    sync()
+                except OSError as error:
+                    self._loop.call_soon_threadsafe(self.on_failure, path, error)
+
+        return run
+
     def size_bytes(self, hosted: HostedLog) -> int:
         """The size of a log's segments, without opening it."""
         if hosted.log is not None:
             return hosted.log.size_bytes
-        return sum(entry.size for entry in self._files.entries(hosted.path) if entry.name.endswith(".log"))
+        return _log_bytes(self._files, hosted.path)
 
     def _entry_sync(self, log: PartitionLog) -> Callable[[], None] | None:
         hosted = self._hosted.get((log.topic, log.partition))
@@ -808,21 +839,29 @@ class LogDirectories:
             }
         return found
 
-    def begin_future(self, hosted: HostedLog, directory: LogDirectory) -> FutureLog:
-        """A copy of a log that is to be made in another directory; nothing is copied yet.
+    def entry_sync(self, hosted: HostedLog) -> Callable[[], None] | None:
+        """What brings a partition's directory to the disk, for a worker thread; None once it is there."""
+        return hosted.directory.entry_sync(hosted)
+
+    def add_future(self, hosted: HostedLog, directory: LogDirectory) -> FutureLog:
+        """A copy of a log that is to be made in another directory; nothing is on any disk yet."""
+        future = FutureLog(self._files, directory, hosted)
+        self.futures[hosted.topic, hosted.partition] = future
+        return future
+
+    def begin_future(self, future: FutureLog) -> None:
+        """Makes the directory of a copy. That of the log must be on the disk, or a crash may leave nothing but the copy.
 
         Raises:
-            StorageError: the other directory failed.
+            StorageError: the disk failed; the copy is given up.
         """
-        key = (hosted.topic, hosted.partition)
-        future = FutureLog(self._files, directory, hosted)
+        directory = future.hosted.directory
         try:
-            directory.prepare_move(key)
+            directory.prepare_move((future.hosted.topic, future.hosted.partition))
             future.begin()
         except OSError as error:
+            self.drop_future(future)
             raise self._failed(directory, error) from error
-        self.futures[key] = future
-        return future
 
     def open_future(self, future: FutureLog, plan: CopyPlan, config: LogConfig) -> PartitionLog:
         """Opens a copy; for a worker thread."""
@@ -891,8 +930,10 @@ class LogDirectories:
             return  # the topic was deleted meanwhile
         try:
             path = former.directory.set_aside(former, DELETE_SUFFIX)
-            # Else the old name may come back when the power fails, of a topic that has been deleted and forgotten since.
-            await self.run(self._files.sync_directory, former.directory.path)
+            # Else the old name may come back when the power fails, beside what has moved on to a third directory.
+            sync = former.directory.renames_sync()
+            if sync is not None:
+                await self.run(sync)
         except OSError as error:
             raise self._failed(former.directory, error) from error
         delay_ms = hosted.log.config.file_delete_delay_ms if hosted.log else 0
@@ -977,7 +1018,9 @@ class LogDirectories:
 
     def _put_markers_back(self) -> None:
         for directory in self.online:
-            if directory.is_clean and all(hosted.log is None for hosted in directory.hosted.values()):
+            if directory.is_clean and all(
+                hosted.log is None and hosted.is_clean for hosted in directory.hosted.values()
+            ):
                 try:
                     directory.write_clean_shutdown(directory.broker_epoch)
                 except OSError as error:
@@ -998,6 +1041,10 @@ class LogDirectories:
     def _unlock(self) -> None:
         for directory in self._directories.values():
             directory.unlock()
+
+
+def _log_bytes(files: Files, path: Path) -> int:
+    return sum(entry.size for entry in files.entries(path) if entry.name.endswith(LOG_SUFFIX))
 
 
 def _ids_text(directory_ids: list[bytes]) -> str:

@@ -113,9 +113,9 @@ class LogDirectory:
     """A log directory; see the module. Creating one touches no file."""
 
     __slots__ = (
+        "_changes_made",
+        "_changes_synced",
         "_checkpoint_lock",
-        "_entries_made",
-        "_entries_synced",
         "_files",
         "_forgotten",
         "_lock",
@@ -149,12 +149,13 @@ class LogDirectory:
         self._files = files
         self._lock: FileLock | None = None
         self._sync_lock = threading.Lock()
-        self._entries_made = 0
-        self._entries_synced = 0
+        # Of the directory's entries: partitions that were begun, renamed or taken in.
+        self._changes_made = 0
+        self._changes_synced = 0
         self._written: dict[str, dict[Key, int]] = {}
         self._checkpoint_lock = threading.Lock()
         self._forgotten = 0
-        self._renamed: set[Key] = set()
+        self._renamed: dict[Key, int] = {}
 
     def __repr__(self) -> str:
         return (
@@ -297,10 +298,8 @@ class LogDirectory:
         """Make an empty directory for a partition. It is on the disk after `entry_sync`, not before."""
         hosted = HostedLog(self, topic, partition, is_clean=True)
         self._forget_checkpoints((topic, partition))
-        if (topic, partition) in self._renamed:
-            # Else the directory of the former partition could come back in place of this one when the power fails.
-            self._files.sync_directory(self.path)
-            self._renamed.clear()
+        # Else the directory of the former partition could come back in place of this one when the power fails.
+        self._sync_changes(self._renamed.pop((topic, partition), 0))
         path = hosted.path
         self._files.make_directory(path)
         try:
@@ -311,8 +310,17 @@ class LogDirectory:
         hosted.topic_id = topic_id
         hosted.is_metadata_synced = False
         self.hosted[topic, partition] = hosted
-        self._entries_made += 1
-        hosted.entry_number = self._entries_made
+        self._changes_made += 1
+        hosted.entry_number = self._changes_made
+        return hosted
+
+    def adopt_copy(self, path: Path) -> HostedLog:
+        """Takes an unfinished copy for the log that it is of, to be recovered as after a crash."""
+        topic, partition = self.futures[path]
+        hosted = HostedLog(self, topic, partition, is_clean=False)
+        self.prepare_move((topic, partition))
+        self.take_in(hosted, path)
+        del self.futures[path]
         return hosted
 
     def prepare_move(self, key: Key) -> None:
@@ -323,8 +331,8 @@ class LogDirectory:
         """Gives the copy of a log its place; its directory's new name is on the disk after `entry_sync`, not before."""
         self._files.rename(future, hosted.path)
         self.hosted[hosted.topic, hosted.partition] = hosted
-        self._entries_made += 1
-        hosted.entry_number = self._entries_made
+        self._changes_made += 1
+        hosted.entry_number = self._changes_made
         hosted.is_metadata_synced = False
 
     def set_topic_id(self, hosted: HostedLog, topic_id: bytes) -> None:
@@ -335,7 +343,7 @@ class LogDirectory:
 
     def entry_sync(self, hosted: HostedLog) -> Callable[[], None] | None:
         """What brings a new partition's directory to the disk, for a worker thread; None once it is there."""
-        if hosted.is_metadata_synced and self._entries_synced >= hosted.entry_number:
+        if hosted.is_metadata_synced and self._changes_synced >= hosted.entry_number:
             return None
         return lambda: self._sync_entry(hosted)
 
@@ -344,22 +352,39 @@ class LogDirectory:
             with contextlib.suppress(FileNotFoundError):  # data from before topic ids
                 self._files.sync_file(hosted.path / PARTITION_METADATA)
             hosted.is_metadata_synced = True
-        # One sync of the directory serves all partitions made before it, whoever else waits for theirs here.
+        self._sync_changes(hosted.entry_number)
+
+    def renames_sync(self) -> Callable[[], None] | None:
+        """What brings to the disk that partitions are out of use, for a worker thread; None once it is there.
+
+        Until then their directories may come back under the old names when the power fails.
+        """
+        newest = max(self._renamed.values(), default=0)
+        if self._changes_synced < newest:
+            return lambda: self._sync_changes(newest)
+        self._renamed.clear()
+        return None
+
+    def _sync_changes(self, number: int) -> None:
+        # One sync of the directory serves all changes made before it, whoever else waits for theirs here.
+        if self._changes_synced >= number:
+            return
         with self._sync_lock:
-            if self._entries_synced < hosted.entry_number:
-                made = self._entries_made
+            if self._changes_synced < number:
+                made = self._changes_made
                 self._files.sync_directory(self.path)
-                self._entries_synced = made
+                self._changes_synced = made
 
     def set_aside(self, hosted: HostedLog, suffix: str) -> Path:
         """Take a partition out of use by renaming its directory; returns the new path."""
         path = self.path / suffixed_directory_name(hosted.topic, hosted.partition, suffix)
         del self.hosted[hosted.topic, hosted.partition]
         self._files.rename(hosted.path, path)
+        self._changes_made += 1
         if len(self._renamed) >= _RENAMED_MAX:
-            self._files.sync_directory(self.path)
+            self._sync_changes(self._changes_made)
             self._renamed.clear()
-        self._renamed.add((hosted.topic, hosted.partition))
+        self._renamed[hosted.topic, hosted.partition] = self._changes_made
         if suffix == STRAY_SUFFIX:
             logger.warning(
                 "%s belongs to no partition of this cluster; it is kept as %s", hosted.path.name, path

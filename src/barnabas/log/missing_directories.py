@@ -43,10 +43,12 @@ class KnownPlacements(NamedTuple):
     Attributes:
         partitions: the directory id of each partition that the broker has.
         registered: the ids of the directories that worked when the broker last started.
+        topic_ids: the id of each topic by its name.
     """
 
     partitions: Mapping[Key, bytes] = {}
     registered: Collection[bytes] = ()
+    topic_ids: Mapping[str, bytes] = {}
 
 
 class PlacementReport(NamedTuple):

@@ -48,6 +48,12 @@ class DirectoryAssignments:
             self._is_scheduled = True
             self._loop.call_soon(self._write)
 
+    def assign(self, placed: Mapping[tuple[bytes, int], bytes]) -> asyncio.Future[None]:
+        """Writes at once where replicas are going to lie; what was noted of them before is out of date."""
+        for key in placed:
+            self._gathered.pop(key, None)
+        return self._assign(placed)
+
     def _write(self) -> None:
         placed, self._gathered = self._gathered, {}
         if not placed:

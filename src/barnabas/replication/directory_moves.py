@@ -1,8 +1,9 @@
 """Moves replicas between the log directories of this broker (KIP-113), while they are written and read.
 
 A copy is made in worker threads, at most so fast as `replica.alter.log.dirs.io.max.bytes.per.second` allows. When it has caught
-up it takes the place of the log. That the switch loses nothing, whenever the broker dies:
+up it takes the place of the log. That the move loses nothing, whenever the broker dies:
 
+    0   the log's own directory is brought to the disk: a copy may be found beside the log, but never without it
     1   nobody who waits for the disk is answered any more; the copy catches up, and is brought to the disk
     2   the metadata names the new directory; until the copy has its name there, the old one still counts
     3   in one turn of the loop: the last batches are taken over, the copy gets the partition's name, and appends go to it
@@ -165,7 +166,11 @@ class DirectoryMoves:
         if hosted.directory.is_offline:
             raise StorageError(f"{hosted.directory.path} is offline")
         former = self._moves.get(key)
-        move = _Move(partition, self._directories.begin_future(hosted, directory))
+        move = _Move(partition, self._directories.add_future(hosted, directory))
+        if former is None and self._directories.entry_sync(hosted) is None:
+            self._directories.begin_future(
+                move.future
+            )  # so that a broker that is killed now knows of the move
         self._moves[key] = move
         move.task = self._loop.create_task(
             self._run(move, former.task if former is not None else None),
@@ -211,6 +216,8 @@ class DirectoryMoves:
                 await asyncio.wait(
                     [before]
                 )  # the directory that it comes from may be the one where this is to go
+            if not future.is_begun:
+                await self._begin_late(move)
             async with self._slots:
                 await self._copy(move)
                 await self._switch(move)
@@ -230,6 +237,15 @@ class DirectoryMoves:
                     self._directories.drop_future(future)
                 elif future.log is not None:
                     future.log.retire()
+
+    async def _begin_late(self, move: _Move) -> None:
+        """Begins the copy of a log that has to be brought to the disk first, or that has just moved here."""
+        directories, future = self._directories, move.future
+        hosted = directories.hosted_log(future.hosted.topic, future.hosted.partition)
+        assert hosted is not None
+        while (sync := directories.entry_sync(hosted)) is not None:
+            await self._in_thread(sync)
+        directories.begin_future(future)
 
     async def _copy(self, move: _Move) -> None:
         """Copies until little is left."""

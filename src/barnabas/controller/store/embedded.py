@@ -25,13 +25,15 @@ from barnabas.errors import DiskFullError, StorageError
 from barnabas.metadata.snapshot import image_records
 from barnabas.wire.messages.metadata.abort_transaction_record import AbortTransactionRecord
 from barnabas.wire.messages.metadata.remove_topic_record import RemoveTopicRecord
+from barnabas.wire.messages.metadata.topic_record import TopicRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from barnabas.clock import Clock
     from barnabas.controller.store import StoreListener
+    from barnabas.controller.store.metadata_log import LoadedLog
     from barnabas.log.files import File, Files
     from barnabas.metadata.image import MetadataImage
 
@@ -64,10 +66,13 @@ class EmbeddedStore:
             no more log than image.
         segment_bytes: Size at which a segment is closed (`metadata.log.segment.bytes`).
         on_damage: Called when the log's end is damaged, once the listener was told of what is left: what is wrong, and the
-            ids of topics that are known to be deleted. It may raise StorageError; then nothing was changed.
+            topics that are known to be deleted, names by ids. It may raise StorageError; then nothing was changed.
+        before_snapshot: Called when a snapshot is due, of which all listeners have heard; gives what has to be done first, in
+            the worker thread: what a snapshot no longer tells, such as the deletion of a topic, must have had its effect.
     """
 
     __slots__ = (
+        "_before_snapshot",
         "_clock",
         "_epoch",
         "_failure",
@@ -97,9 +102,11 @@ class EmbeddedStore:
         loop: asyncio.AbstractEventLoop,
         snapshot_bytes: int = 20 << 20,
         segment_bytes: int = 1 << 30,
-        on_damage: Callable[[str, Collection[bytes]], None] = lambda _damage, _deleted: None,
+        on_damage: Callable[[str, Mapping[bytes, str]], None] = lambda _damage, _deleted: None,
+        before_snapshot: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
         self._on_damage = on_damage
+        self._before_snapshot = before_snapshot
         self._log = MetadataLog(files, directory)
         self._node_id = node_id
         self._clock = clock
@@ -137,9 +144,8 @@ class EmbeddedStore:
         self._next_offset = loaded.next_offset
         self._epoch = loaded.epoch + 1
         if loaded.damage is not None:
-            deleted = {each.topic_id for each in loaded.records if isinstance(each, RemoveTopicRecord)}
             try:
-                self._on_damage(loaded.damage, deleted)
+                self._on_damage(loaded.damage, _deleted_topics(loaded))
             except StorageError:
                 self._log.close()
                 raise
@@ -279,11 +285,13 @@ class EmbeddedStore:
         if self._snapshot is not None or self._failure is not None or log.size_since_snapshot < due:
             return
         replaced_bytes = log.size_since_snapshot
-        writing = self._loop.run_in_executor(self._threads, self._write_snapshot, image)
+        prepare = self._before_snapshot()
+        writing = self._loop.run_in_executor(self._threads, self._write_snapshot, image, prepare)
         writing.add_done_callback(lambda done: self._end_snapshot(done, image, replaced_bytes))
         self._snapshot = writing
 
-    def _write_snapshot(self, image: MetadataImage) -> int:
+    def _write_snapshot(self, image: MetadataImage, prepare: Callable[[], None]) -> int:
+        prepare()
         batches = encode_snapshot(
             image_records(image),
             epoch=image.epoch,
@@ -324,3 +332,16 @@ class EmbeddedStore:
         self._failure = StorageError(f"the metadata log in {self._log.directory} is closed")
         self._threads.shutdown()
         self._log.close()
+
+
+def _deleted_topics(loaded: LoadedLog) -> dict[bytes, str]:
+    names = {
+        record.topic_id: record.name
+        for record in (*loaded.snapshot, *loaded.records)
+        if isinstance(record, TopicRecord)
+    }
+    return {
+        record.topic_id: names.get(record.topic_id, "")
+        for record in loaded.records
+        if isinstance(record, RemoveTopicRecord)
+    }

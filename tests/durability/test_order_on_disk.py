@@ -1,0 +1,165 @@
+"""In which order things reach the disk, so that no power failure leaves what a start cannot make sense of."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import asynccontextmanager
+from unittest import mock
+
+import pytest
+
+from barnabas.controller.store.batches import decode_snapshot
+from barnabas.errors import StorageError
+from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
+from barnabas.wire.messages.metadata.topic_record import TopicRecord
+from tests.durability.failing_power import Disk, FailingPowerFiles
+from tests.handlers import node
+from tests.oracle.building import build
+
+METADATA = "__cluster_metadata-0"
+
+
+@asynccontextmanager
+async def watching(root, check, **settings):
+    """A broker with the directories `a` and `b` on a disk; `check(disk)` is called before and after each change there."""
+    root.mkdir(exist_ok=True)
+    disk = Disk(root)
+    found = []
+
+    def on_moment():
+        if (wrong := check(disk)) is not None:
+            found.append(wrong)
+
+    disk.on_moment = on_moment
+    settings.setdefault("log_dirs", f"{root}/a,{root}/b")
+    with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
+        async with node.running(root, **settings) as one:
+            yield one
+    assert not found
+
+
+async def create(one, name="orders"):
+    topic = {"name": name, "num_partitions": 1, "replication_factor": 1}
+    answer = await one.call(build(CreateTopicsRequest, topics=[topic], timeout_ms=5000), 5)
+    assert answer.topics[0].error_code == 0
+
+
+async def delete(one, name="orders"):
+    answer = await one.call(DeleteTopicsRequest(topic_names=[name], timeout_ms=5000), 5)
+    assert answer.responses[0].error_code == 0
+
+
+def names(disk, place):
+    """The entries of a log directory, and those of them that a power failure would leave for certain."""
+    directory = disk.tree.current.get(place)
+    return (set(), set()) if directory is None else (set(directory.current), set(directory.safe))
+
+
+async def test_a_copy_is_begun_only_when_its_log_is_on_the_disk(tmp_path, loop):
+    """Else a power failure may leave the copy alone, of a partition that was begun a moment ago."""
+    copies = set()
+
+    def check(disk):
+        for here, there in (("a", "b"), ("b", "a")):
+            new = {name for name in names(disk, there)[0] if name.endswith("-future")} - copies
+            copies.update(new)
+            if new and "orders-0" not in names(disk, here)[1]:
+                return new
+        return None
+
+    async with watching(tmp_path / "disk", check) as one:
+        await create(one)
+        for place in "ab":
+            wanted = [
+                {"path": str(tmp_path / "disk" / place), "topics": [{"name": "orders", "partitions": [0]}]}
+            ]
+            answer = await one.call(build(AlterReplicaLogDirsRequest, dirs=wanted), 2)
+            assert answer.results[0].partitions[0].error_code == 0
+            async with asyncio.timeout(20):
+                while one.broker.log_directories.hosted_log("orders", 0).directory.path.name != place:
+                    await asyncio.sleep(0.001)
+    assert copies
+
+
+async def test_a_snapshot_forgets_a_deleted_topic_only_when_its_directory_is_out_of_use_for_good(
+    tmp_path, loop
+):
+    """Else a power failure may bring the directory back when nothing tells any more that it was deleted."""
+    seen = set()
+
+    def check(disk):
+        for place in "ab":
+            directory = disk.root / place / METADATA
+            newest = max(directory.glob("*.checkpoint"), default=None)
+            if newest is None or newest in seen:
+                continue
+            seen.add(newest)
+            kept = {
+                record.name
+                for record in decode_snapshot(newest.read_bytes(), {})
+                if isinstance(record, TopicRecord)
+            }
+            created.update(kept)
+            back = {name for name in names(disk, "a")[1] | names(disk, "b")[1] if name.startswith("orders")}
+            back = {name for name in back if name.rpartition("-")[0] in created - kept}
+            if back:
+                return newest.name, back
+        return None
+
+    created = set()
+    settings = {"metadata_log_max_record_bytes_between_snapshots": 1}
+    async with watching(tmp_path / "disk", check, **settings) as one:
+        for number in range(5):
+            name = f"orders{number}"
+            await create(one, name)
+            hosted = None
+            async with asyncio.timeout(20):
+                while hosted is None:
+                    await asyncio.sleep(0.001)
+                    hosted = one.broker.log_directories.hosted_log(name, 0)
+            one.broker.log_directories.entry_sync(hosted)()
+            await delete(one, name)
+    assert created
+
+
+async def test_a_directory_that_came_back_does_not_stand_in_the_way_of_a_start(tmp_path, loop):
+    """Its topic is known to be deleted, though its own file does not tell its id any more, and the log's end is torn."""
+    async with node.running(tmp_path) as one:
+        await create(one)
+    data = tmp_path / "data"
+    shutil.copytree(data / "orders-0", tmp_path / "former")
+    async with node.running(tmp_path) as one:
+        await delete(one)
+    shutil.copytree(tmp_path / "former", data / "orders-0")
+    (data / "orders-0" / "partition.metadata").write_bytes(b"")
+    newest = max((data / METADATA).glob("*.log"))
+    newest.write_bytes(newest.read_bytes() + b"torn")
+    async with node.running(tmp_path) as one:
+        assert "orders" not in one.image.topics
+        await create(one)
+
+
+async def test_a_start_that_is_refused_forgets_nothing(tmp_path, loop):
+    """Which topics were deleted is still known to the next one, when whoever looks after it has moved away what was wrong."""
+    settings = {"metadata_log_max_record_bytes_between_snapshots": 1}
+    async with node.running(tmp_path) as one:
+        await create(one, "former")
+    data = tmp_path / "data"
+    shutil.copytree(data / "former-0", tmp_path / "former")
+    async with node.running(tmp_path) as one:
+        await delete(one, "former")
+    shutil.copytree(tmp_path / "former", data / "former-0")
+    unknown = data / "unknown-0"
+    unknown.mkdir()
+    newest = max((data / METADATA).glob("*.log"))
+    newest.write_bytes(newest.read_bytes() + b"torn")
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"topics of 1 logs are not in it any more \(unknown-0\)"):
+            async with node.running(tmp_path, **settings):
+                pass
+    unknown.rmdir()
+    async with node.running(tmp_path, **settings) as one:
+        assert not one.image.topics
