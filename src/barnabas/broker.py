@@ -17,16 +17,20 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from barnabas import __version__
+from barnabas.client.controller_channel import ControllerAddress, ControllerChannel
 from barnabas.clock import SystemClock
 from barnabas.config.topic import log_config
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
+from barnabas.controller.lifecycle import BrokerLifecycle
+from barnabas.controller.requests import ControllerRequests
 from barnabas.controller.store.embedded import EmbeddedStore
 from barnabas.coordinators.group_coordinator import GroupCoordinator
 from barnabas.coordinators.markers import LocalMarkers
@@ -67,12 +71,16 @@ if TYPE_CHECKING:
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
+    from barnabas.controller.store import MetadataStore
     from barnabas.coordinators.markers import MarkerWriter
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import MetadataImage
     from barnabas.network.context import Address, ConnectionContext
     from barnabas.network.metrics_endpoint import MetricsEndpoint
     from barnabas.network.parked import Answer
+    from barnabas.wire.message import Message
+
+    OpenStore = Callable[[BrokerConfig, Clock, asyncio.AbstractEventLoop], MetadataStore]
 
 __all__ = ["Broker", "run"]
 
@@ -81,7 +89,7 @@ logger = logging.getLogger(__name__)
 METADATA_DIRECTORY = "__cluster_metadata-0"
 STOP_TIMEOUT_MS = 10_000
 
-_STARTING, _RECOVERING, _RUNNING, _STOPPING = 1, 2, 3, 6
+_STARTING, _RECOVERING, _RUNNING, _STOPPING, _FAILING = 1, 2, 3, 6, 127
 
 
 class Broker:
@@ -90,14 +98,19 @@ class Broker:
     Args:
         config: Its settings; dynamic ones are taken over while it runs.
         clock: The time.
+        shared_store: Makes this node's way to the metadata log of its cluster; without, it is a cluster of its own, whose log
+            lies in its directories.
 
     Attributes:
         failed: Done with the reason when the broker cannot go on; None before the start.
         metrics_address: Where metrics are served; None if they are not.
     """
 
-    def __init__(self, config: BrokerConfig, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: BrokerConfig, *, clock: Clock | None = None, shared_store: OpenStore | None = None
+    ) -> None:
         self.config = config
+        self._shared_store = shared_store
         self.clock: Clock = clock or SystemClock()
         self.metrics = Registry(self.clock)
         self.failed: asyncio.Future[str] | None = None
@@ -141,8 +154,10 @@ class Broker:
 
         self._listen(loop)
         self._open_directories(loop)
+        store = self._metadata_store(loop)
+        self._log_directories.settle_cluster_id(await store.cluster_id(self._log_directories.cluster_id))
         self._controller = Controller(
-            self._metadata_store(loop),
+            store,
             node_id=self._node_id,
             cluster_id=self._log_directories.cluster_id,
             config=config,
@@ -151,11 +166,10 @@ class Broker:
         self._controller.hold_snapshots()
         await self._controller.open()
         self._closing.push_async_callback(self._controller.close)
+        self._reach_controller(loop)
         self._log_directories.set_aside_strays(self._belongs_here)
-        await self._adopt_directories()
-        assignments = DirectoryAssignments(
-            loop, lambda placed: self._controller.assign_directories(self._node_id, placed)
-        )
+        misplaced = self._adopt_directories()
+        assignments = DirectoryAssignments(loop, self._controller.place_replicas)
         self._replicas = Replicas(
             node_id=self._node_id,
             log_directories=self._log_directories,
@@ -193,7 +207,7 @@ class Broker:
         self._controller.release_snapshots()
         config.add_listener(self._reconfigure)
         self._serve(loop)
-        await self._join_cluster()
+        await self._join_cluster(misplaced)
         if self.failed.done():
             raise StorageError(f"{self.failed.result()}; let this user read and write it, or mend the disk")
         self._log_directories.start_upkeep()
@@ -202,7 +216,48 @@ class Broker:
         await self._open_metrics()
         self._server.start()
         self._closing.push_async_callback(self._server.stop, STOP_TIMEOUT_MS)
+        self._closing.push_async_callback(self._leave_cluster)
         self._state = _RUNNING
+
+    def _reach_controller(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The ways to whichever node leads the metadata log."""
+        self._channel = ControllerChannel(
+            loop=loop,
+            controller=self._controller_address,
+            call_here=self._call_here,
+            client_id=f"broker-{self._node_id}-to-controller",
+        )
+        self._closing.push_async_callback(self._channel.close)
+        self._controller.requests = ControllerRequests(self._node_id, self._controller, self._channel, loop)
+        self._lifecycle = BrokerLifecycle(
+            node_id=self._node_id,
+            controller=self._controller,
+            channel=self._channel,
+            loop=loop,
+            interval_ms=self.config["broker.heartbeat.interval.ms"],
+            offline_log_dirs=self._offline_log_dirs,
+        )
+        self._controller.add_leader_listener(self._channel.on_change)
+        self._controller.add_leader_listener(self._lifecycle.tell)
+
+    def _offline_log_dirs(self) -> list[bytes]:
+        return [
+            each.directory_id
+            for each in self._log_directories.directories
+            if each.is_offline and each.directory_id is not None
+        ]
+
+    def _controller_address(self) -> ControllerAddress | None:
+        image = self._controller.image
+        if self._controller.is_leader:
+            return ControllerAddress(self._node_id, None)
+        leader = image.brokers.get(image.controller_id)
+        endpoint = None if leader is None else leader.endpoints.get(self._broker_listener)
+        return None if endpoint is None else ControllerAddress(image.controller_id, endpoint)
+
+    async def _call_here(self, request: Message) -> Any:
+        answer = self._call(request)
+        return await answer if hasattr(answer, "__await__") else answer
 
     def _coordinate_transactions(self, loop: asyncio.AbstractEventLoop) -> None:
         self._local_markers = LocalMarkers(self._replicas, self._group_coordinator, self.clock, loop)
@@ -248,6 +303,7 @@ class Broker:
             metrics=self.metrics,
         )
         self._server.open(endpoints)
+        self._broker_listener = config["inter.broker.listener.name"] or next(iter(self._server.addresses))
         self._closing.push_async_callback(self._server.stop, 0)
 
     def _open_directories(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -276,8 +332,8 @@ class Broker:
             clean=self._state == _STOPPING, broker_epoch=-1 if broker is None else broker.epoch
         )
 
-    async def _adopt_directories(self) -> None:
-        """Compares the directories with the metadata, which learns what it did not know; new ones are taken."""
+    def _adopt_directories(self) -> dict[tuple[bytes, int], bytes]:
+        """Compares the directories with the metadata; new ones are taken. Gives what the metadata has to learn of them."""
         image = self._controller.image
         placed = {
             (topic.name, partition.index): partition.directory_of(self._node_id) or UNASSIGNED_DIRECTORY
@@ -294,16 +350,15 @@ class Broker:
             )
         )
         self._lost_logs = len(report.given_up)
-        await self._controller.assign_directories(
-            self._node_id,
-            {
-                (image.topics[topic].id, index): directory_id
-                for (topic, index), directory_id in report.corrections.items()
-            },
-        )
+        return {
+            (image.topics[topic].id, index): directory_id
+            for (topic, index), directory_id in report.corrections.items()
+        }
 
-    def _metadata_store(self, loop: asyncio.AbstractEventLoop) -> EmbeddedStore:
+    def _metadata_store(self, loop: asyncio.AbstractEventLoop) -> MetadataStore:
         config = self.config
+        if self._shared_store is not None:
+            return self._shared_store(config, self.clock, loop)
         first = self._log_directories.directories[0]
         directory = Path(config["metadata.log.dir"] or first.path)
         if directory == first.path and isinstance(first.error, StorageError):
@@ -349,6 +404,8 @@ class Broker:
             clock=self.clock,
             loop=loop,
             controller=self._controller,
+            channel=self._channel,
+            broker_listener=None if self._shared_store is None else self._broker_listener,
             replicas=self._replicas,
             log_directories=self._log_directories,
             directory_moves=self._directory_moves,
@@ -371,6 +428,7 @@ class Broker:
         dispatcher = self._dispatcher()
         dispatcher.register_metrics(self.metrics)
         self._server.dispatch = dispatcher
+        self._call = dispatcher.call
         self._closing.callback(dispatcher.cancel)
 
     def _dispatcher(self) -> Dispatcher:
@@ -380,21 +438,46 @@ class Broker:
 
         return MeasuringDispatcher(self._services)
 
-    async def _join_cluster(self) -> None:
+    async def _join_cluster(self, misplaced: Mapping[tuple[bytes, int], bytes]) -> None:
+        config = self.config
+        timeout_ms = config["initial.broker.registration.timeout.ms"]
         endpoints = {
-            name: self._advertised.get(name, ("", port)) for name, (_, port) in self._server.addresses.items()
+            name: self._advertised.get(name) or self._reachable(address)
+            for name, address in self._server.addresses.items()
         }
-        await self._controller.register_broker(
-            BrokerRegistration(
-                broker_id=self._node_id,
-                incarnation_id=os.urandom(16),
-                endpoints=endpoints,
-                rack=self.config["broker.rack"],
-                log_dirs=tuple(self._log_directories.directory_ids),
-            )
+        registration = BrokerRegistration(
+            broker_id=self._node_id,
+            incarnation_id=os.urandom(16),
+            endpoints=endpoints,
+            rack=config["broker.rack"],
+            log_dirs=tuple(self._log_directories.directory_ids),
+            clean=self._log_directories.was_clean and not self._lost_logs,
         )
-        clean = self._log_directories.was_clean and not self._lost_logs
-        await self._controller.unfence_broker(self._node_id, clean=clean)
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._lifecycle.join(registration)
+                if misplaced:
+                    await self._controller.place_replicas(misplaced)
+                await self._lifecycle.serve(timeout_ms=timeout_ms)
+        except TimeoutError:
+            raise ConfigError(
+                f"the cluster did not take this broker within {timeout_ms} ms (initial.broker.registration.timeout.ms); "
+                "look whether another broker leads the metadata log and can be reached."
+            ) from None
+        self._controller.add_listener(self._lifecycle.follow)
+
+    def _reachable(self, address: Address) -> Address:
+        """Where others reach a listener that advertises nothing."""
+        host, port = address
+        if self._shared_store is None:
+            return "", port  # clients are told the address by which they came
+        if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - not bound here
+            host = socket.gethostname()
+        return host, port
+
+    async def _leave_cluster(self) -> None:
+        is_orderly = self._state == _STOPPING and not (self.failed and self.failed.done())
+        await self._lifecycle.leave(hand_over=is_orderly and self.config["controlled.shutdown.enable"])
 
     def _belongs_here(self, topic: str, index: int, topic_id: bytes | None) -> bool:
         found = self._controller.image.topics.get(topic)
@@ -436,6 +519,8 @@ class Broker:
 
     def _directory_failed(self, path: Path) -> None:
         directories = self._log_directories
+        if self._state == _RUNNING and len(self._controller.image.brokers) > 1:
+            self._lifecycle.tell()
         if not directories.online and self.failed is not None and not self.failed.done():
             reason = next(each.error for each in directories.directories if each.path == path)
             self.failed.set_result(f"every log directory is offline, at last {path} ({reason})")
@@ -468,9 +553,12 @@ class Broker:
 
     # ----- stop
 
-    async def stop(self) -> None:
-        """Finishes what was accepted, writes everything down and lets go; the next start then reads no log data."""
-        self._state = _STOPPING
+    async def stop(self, *, in_order: bool = True) -> None:
+        """Finishes what was accepted, writes everything down and lets go; the next start then reads no log data.
+
+        `in_order=False` leaves out what tells others and the next start that it was an orderly end: as if it had crashed.
+        """
+        self._state = _STOPPING if in_order else _FAILING
         self._waiting.expire_all()
         await self._closing.aclose()
 

@@ -100,7 +100,7 @@ def test_a_cluster_of_several_brokers(data, capsys):
 
     async def register():
         controller = await open_controller(data)
-        await controller.register_broker(
+        await controller.register(
             BrokerRegistration(2, random_id(), {"PLAINTEXT": ("elsewhere", 9092)}, log_dirs=(random_id(),))
         )
         await controller.close()

@@ -123,7 +123,7 @@ async def test_versions_are_negotiated(played, loop):
         (METADATA, 4),
     ]
     assert {header.client_id for header in played.headers} == {"me"}
-    assert played.software[0][0] == "barnabas"
+    assert played.software[0][0] == "barnabas-broker"
 
 
 async def test_a_side_with_older_api_versions(played, loop):

@@ -1,6 +1,7 @@
 """Images for tests of pure functions."""
 
 from barnabas.config.broker import BrokerConfig
+from barnabas.controller.topic_rules import TopicRules
 from barnabas.metadata.deltas import apply
 from barnabas.metadata.image import Broker, MetadataImage, Partition, Topic
 
@@ -41,3 +42,8 @@ def after(image, records):
 def config(**settings):
     """Settings of a broker, with underscores for dots."""
     return BrokerConfig({name.replace("_", "."): str(value) for name, value in settings.items()})
+
+
+def rules(image, **settings):
+    """The rules of the topics of an image."""
+    return TopicRules(image, config(**settings))

@@ -6,6 +6,7 @@ from barnabas.clock import SystemClock
 from barnabas.config.broker import BrokerConfig
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
+from barnabas.controller.liveness import Heartbeat
 from barnabas.controller.store.embedded import EmbeddedStore
 from barnabas.controller.store.metadata_log import DIRECTORY_NAME
 from barnabas.log.files import Files
@@ -26,6 +27,12 @@ def embedded_store(directory, *, files=None, **options):
     )
 
 
+async def serve(controller, registration):
+    """Registers a broker, and lets it serve."""
+    epoch = await controller.register(registration)
+    await controller.heartbeat(Heartbeat(registration.broker_id, epoch, controller.image.offset))
+
+
 async def open_controller(directory, *, settings=None, clean=True, files=None, register=True, **options):
     """A controller that serves, its broker registered unless `register` says otherwise."""
     controller = Controller(
@@ -38,8 +45,7 @@ async def open_controller(directory, *, settings=None, clean=True, files=None, r
     await controller.open()
     if register:
         registration = BrokerRegistration(
-            1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=(DIRECTORY_ID,)
+            1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=(DIRECTORY_ID,), clean=clean
         )
-        await controller.register_broker(registration)
-        await controller.unfence_broker(1, clean=clean)
+        await serve(controller, registration)
     return controller

@@ -8,7 +8,7 @@ from barnabas.controller.brokers import (
     unfence_broker,
 )
 from barnabas.errors import ErrorCode, KafkaError
-from tests.controller.cluster import DIRECTORY, after, broker, image_of, topic
+from tests.controller.cluster import DIRECTORY, after, broker, image_of, rules, topic
 
 REGISTRATION = BrokerRegistration(
     1, b"i" * 16, {"PLAINTEXT": ("", 9092), "TLS": ("h", 9093)}, {"TLS": 1}, "rack", (DIRECTORY,)
@@ -58,16 +58,16 @@ def test_a_cluster_of_an_old_kafka_keeps_its_features():
 def test_after_a_clean_end_nothing_changes_but_the_fence():
     """Partitions keep their leader epoch, so that no log has to be opened."""
     image = image_of(broker(1, fenced=True), topics=[topic("orders", 2)])
-    image_after = after(image, unfence_broker(image, 1, clean=True))
+    image_after = after(image, unfence_broker(image, 1, clean=True, rules=rules(image)))
     assert image_after.is_active(1)
     assert image_after.topics["orders"] == image.topics["orders"]
-    assert unfence_broker(image_after, 1, clean=True) == []
+    assert unfence_broker(image_after, 1, clean=True, rules=rules(image_after)) == []
 
 
 def test_after_a_crash_leaders_have_a_new_epoch():
     """Clients then notice that offsets may be gone."""
     image = image_of(broker(1, fenced=True), topics=[topic("orders", 2), topic("other", 1, (2,))])
-    image_after = after(image, unfence_broker(image, 1, clean=False))
+    image_after = after(image, unfence_broker(image, 1, clean=False, rules=rules(image)))
     assert [each.leader_epoch for each in image_after.topics["orders"].partitions] == [1, 1]
     assert image_after.topics["other"] == image.topics["other"]
 
@@ -86,12 +86,14 @@ def test_after_a_crash_leaders_have_a_new_epoch():
 def test_a_partition_without_a_leader_gets_one_that_has_its_records(state, leader, isr):
     """Who is in sync may lead; who was the last in sync may, when nobody is."""
     image = image_of(broker(1, fenced=True), topics=[topic("orders", 1, (1, 2), **state)])
-    (partition,) = after(image, unfence_broker(image, 1, clean=True)).topics["orders"].partitions
+    (partition,) = (
+        after(image, unfence_broker(image, 1, clean=True, rules=rules(image))).topics["orders"].partitions
+    )
     assert (partition.leader, partition.isr) == (leader, isr)
 
 
 def test_an_unknown_broker_is_not_unfenced():
     """It has to register first."""
     with pytest.raises(KafkaError) as refusal:
-        unfence_broker(image_of(), 9, clean=True)
+        unfence_broker(image_of(), 9, clean=True, rules=rules(image_of()))
     assert refusal.value.code is ErrorCode.BROKER_ID_NOT_REGISTERED

@@ -222,7 +222,7 @@ async def test_what_others_write_is_followed(tmp_path, loop):
     await controller.create_topics([NewTopic("orders")])
     await controller.close()
     follower = await open_controller(tmp_path / ".", register=False)
-    registered = await follower.register_broker(BrokerRegistration(2, b"i" * 16, {}))
+    registered = await follower.register(BrokerRegistration(2, b"i" * 16, {}))
     assert follower.image.brokers[2].epoch == registered
     assert follower.image.brokers[2].fenced
     await follower.close()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from barnabas.controller.brokers import unregister_broker
 from barnabas.controller.elections import elect_leaders
+from barnabas.controller.liveness import unregister_broker
 from barnabas.controller.reassignments import Reassignment, alter_partition_reassignments
 from barnabas.errors import ErrorCode, KafkaError
-from tests.controller.cluster import after, broker, image_of, topic
+from tests.controller.cluster import after, broker, image_of, rules, topic
 
 PREFERRED, UNCLEAN = 0, 1
 
@@ -135,14 +135,14 @@ def test_a_broker_that_is_gone_is_forgotten():
         broker(2, fenced=True),
         topics=[topic("t", replicas=(2, 1), leader=2), topic("alone", replicas=(2,), leader=-1)],
     )
-    now = after(before, unregister_broker(before, 2))
+    now = after(before, unregister_broker(before, rules(before), 2))
     assert set(now.brokers) == {1}
     partition, alone = now.partition("t", 0), now.partition("alone", 0)
     assert (partition.leader, partition.isr) == (1, (1,))
     assert (alone.leader, alone.isr) == (-1, (2,))
     with pytest.raises(KafkaError) as refused:
-        unregister_broker(before, 1)
+        unregister_broker(before, rules(before), 1)
     assert refused.value.code is ErrorCode.INVALID_REQUEST
     with pytest.raises(KafkaError) as refused:
-        unregister_broker(before, 3)
+        unregister_broker(before, rules(before), 3)
     assert refused.value.code is ErrorCode.BROKER_ID_NOT_REGISTERED

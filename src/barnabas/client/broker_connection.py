@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from barnabas import __version__
 from barnabas.client.versions import ApiVersions
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
+from barnabas.wire.api import BROKER_SOFTWARE
 from barnabas.wire.apis import APIS
 from barnabas.wire.headers import RequestHeader, decode_response_header, encode_request_header
 from barnabas.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -196,7 +197,9 @@ class BrokerConnection(asyncio.BufferedProtocol):
 
     async def ask_versions(self) -> None:
         """Learn which versions the other side serves."""
-        request = ApiVersionsRequest(client_software_name="barnabas", client_software_version=__version__)
+        request = ApiVersionsRequest(
+            client_software_name=BROKER_SOFTWARE, client_software_version=__version__
+        )
         response = await self.send(request)
         if response.error_code == ErrorCode.UNSUPPORTED_VERSION:
             # KIP-511: the answer is version 0 and says which versions of ApiVersions there are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from barnabas.controller.partition_changes import Change
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.features import (
     INITIAL_FEATURES,
@@ -21,22 +22,23 @@ from barnabas.metadata.snapshot import register_broker_record
 from barnabas.wire.messages.metadata.broker_registration_change_record import BrokerRegistrationChangeRecord
 from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
-from barnabas.wire.messages.metadata.unregister_broker_record import UnregisterBrokerRecord
+from barnabas.wire.primitives import uuid_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from barnabas.metadata.image import MetadataImage, Partition
+    from barnabas.controller.topic_rules import TopicRules
+    from barnabas.metadata.image import MetadataImage
 
 __all__ = [
     "BrokerRegistration",
+    "check_registration",
     "missing_feature_levels",
     "register_broker",
     "unfence_broker",
-    "unregister_broker",
 ]
 
-_FENCED, _UNFENCED = 1, -1
+_UNFENCED = -1
 
 
 class BrokerRegistration(NamedTuple):
@@ -50,6 +52,8 @@ class BrokerRegistration(NamedTuple):
         security_protocols: The protocol's number by listener name; PLAINTEXT (0) where it is not given.
         rack: `broker.rack`.
         log_dirs: The ids of its log directories.
+        features: The feature levels that it knows, lowest and highest, by feature.
+        clean: Whether its last run ended in order, so that its logs hold all that they held.
     """
 
     broker_id: int
@@ -58,6 +62,8 @@ class BrokerRegistration(NamedTuple):
     security_protocols: Mapping[str, int] = {}
     rack: str | None = None
     log_dirs: tuple[bytes, ...] = ()
+    features: Mapping[str, tuple[int, int]] = SUPPORTED_FEATURES
+    clean: bool = True
 
 
 def missing_feature_levels(image: MetadataImage, node_id: int) -> list[FeatureLevelRecord]:
@@ -77,20 +83,38 @@ def missing_feature_levels(image: MetadataImage, node_id: int) -> list[FeatureLe
     ]
 
 
-def register_broker(image: MetadataImage, registration: BrokerRegistration, *, epoch: int) -> list[Any]:
-    """The records that register a broker, fenced, under the epoch `epoch` (the offset of the first of them).
+def check_registration(image: MetadataImage, registration: BrokerRegistration) -> None:
+    """Refuses a broker that cannot join this cluster.
 
     Raises:
-        KafkaError: UNSUPPORTED_VERSION when the cluster works at a feature level that this broker does not know.
+        KafkaError: UNSUPPORTED_VERSION when the cluster works at a feature level that this broker does not know,
+            INVALID_REGISTRATION when another broker has one of its log directories.
     """
     for feature, level in image.features.items():
-        lowest, highest = SUPPORTED_FEATURES.get(feature, (0, level))
+        lowest, highest = registration.features.get(feature, (0, level))
         if not lowest <= level <= highest:
             raise KafkaError(
                 ErrorCode.UNSUPPORTED_VERSION,
                 f"Unable to register because the broker does not support finalized version {level} of {feature}. "
                 f"The broker wants a version between {lowest} and {highest}, inclusive.",
             )
+    for other in image.brokers.values():
+        shared = set(other.log_dirs).intersection(registration.log_dirs)
+        if other.id != registration.broker_id and shared:
+            raise KafkaError(
+                ErrorCode.INVALID_REGISTRATION,
+                f"Broker {other.id} is already registered with directory {uuid_to_text(shared.pop())}; give this one a "
+                "data directory of its own.",
+            )
+
+
+def register_broker(image: MetadataImage, registration: BrokerRegistration, *, epoch: int) -> list[Any]:
+    """The records that register a broker, fenced, under the epoch `epoch` (the offset of the first of them).
+
+    Raises:
+        KafkaError: as `check_registration`.
+    """
+    check_registration(image, registration)
     broker = Broker(
         id=registration.broker_id,
         epoch=epoch,
@@ -100,12 +124,12 @@ def register_broker(image: MetadataImage, registration: BrokerRegistration, *, e
         log_dirs=registration.log_dirs,
         incarnation_id=registration.incarnation_id,
         security_protocols=registration.security_protocols,
-        features=SUPPORTED_FEATURES,
+        features=registration.features,
     )
     return [register_broker_record(broker)]
 
 
-def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool) -> list[Any]:
+def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool, rules: TopicRules) -> list[Any]:
     """The records that let a registered broker serve.
 
     Args:
@@ -113,6 +137,7 @@ def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool) -> list
         broker_id: The broker.
         clean: Whether its last run ended in order, so that its logs hold all that they held. After any other end
             the partitions that it leads get a new leader epoch, by which clients notice that offsets may be gone.
+        rules: The topics' rules.
 
     Raises:
         KafkaError: BROKER_ID_NOT_REGISTERED.
@@ -127,60 +152,22 @@ def unfence_broker(image: MetadataImage, broker_id: int, *, clean: bool) -> list
         )
     for topic in image.topics.values():
         for partition in topic.partitions:
-            if broker_id in partition.replicas:
-                record = _elect(topic.id, partition, broker_id, clean=clean)
+            if partition.leader == broker_id:
+                if not clean:
+                    records.append(
+                        PartitionChangeRecord(
+                            partition_id=partition.index, topic_id=topic.id, leader=broker_id
+                        )
+                    )
+            elif partition.leader == NO_LEADER and broker_id in partition.replicas:
+                record = rules.change(
+                    topic,
+                    partition,
+                    Change(election=rules.election(topic.name)),
+                    is_active=lambda other: other == broker_id or image.is_active(other),
+                    # Where nobody is in sync, somebody else kept such replicas before; they count.
+                    has_elr=rules.has_elr or not partition.isr,
+                )
                 if record is not None:
                     records.append(record)
     return records
-
-
-def unregister_broker(image: MetadataImage, broker_id: int) -> list[Any]:
-    """The records that forget a broker that will not come back; its partitions get another leader where there is one.
-
-    Raises:
-        KafkaError: BROKER_ID_NOT_REGISTERED; INVALID_REQUEST for a broker that serves: it would go on serving nobody.
-    """
-    broker = image.brokers.get(broker_id)
-    if broker is None:
-        raise KafkaError(
-            ErrorCode.BROKER_ID_NOT_REGISTERED, f"Broker ID {broker_id} is not currently registered"
-        )
-    if not broker.fenced:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Broker {broker_id} is in use; stop it first.")
-    records: list[Any] = []
-    for topic in image.topics.values():
-        for partition in topic.partitions:
-            if broker_id not in partition.isr and broker_id != partition.leader:
-                continue
-            record = PartitionChangeRecord(partition_id=partition.index, topic_id=topic.id)
-            others = [other for other in partition.isr if other != broker_id]
-            if others:  # the last one in sync stays on the list: nobody else has the records
-                record.isr = others
-            if partition.leader == broker_id:
-                record.leader = next((other for other in others if image.is_active(other)), NO_LEADER)
-            records.append(record)
-    return [*records, UnregisterBrokerRecord(broker_id=broker_id, broker_epoch=broker.epoch)]
-
-
-def _elect(
-    topic_id: bytes, partition: Partition, broker_id: int, *, clean: bool
-) -> PartitionChangeRecord | None:
-    if partition.leader == broker_id:
-        if clean:
-            return None
-        return PartitionChangeRecord(partition_id=partition.index, topic_id=topic_id, leader=broker_id)
-    if partition.leader != NO_LEADER:
-        return None
-    if broker_id in partition.isr:
-        return PartitionChangeRecord(partition_id=partition.index, topic_id=topic_id, leader=broker_id)
-    # Nobody is in sync any more. Whoever was among the last of them holds all that was acknowledged, unless a crash took it.
-    if not partition.isr and broker_id in (*partition.elr, *partition.last_known_elr):
-        return PartitionChangeRecord(
-            partition_id=partition.index,
-            topic_id=topic_id,
-            leader=broker_id,
-            isr=[broker_id],
-            eligible_leader_replicas=[other for other in partition.elr if other != broker_id],
-            last_known_elr=[],
-        )
-    return None

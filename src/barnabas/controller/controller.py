@@ -19,7 +19,6 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from barnabas.config.topic import log_config
 from barnabas.controller import (
     brokers,
     client_quotas,
@@ -27,12 +26,14 @@ from barnabas.controller import (
     elections,
     feature_updates,
     internal_topics,
+    liveness,
     partitions,
     producer_ids,
     reassignments,
     scram_users,
     topics,
 )
+from barnabas.controller.topic_rules import TopicRules
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 from barnabas.metadata.deltas import MetadataDelta, apply
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
@@ -48,9 +49,11 @@ if TYPE_CHECKING:
     from barnabas.controller.configs import ConfigChange, ConfigReplacement
     from barnabas.controller.elections import Election
     from barnabas.controller.feature_updates import FeatureUpdate
+    from barnabas.controller.liveness import Heartbeat, HeartbeatReply
     from barnabas.controller.partitions import MorePartitions
     from barnabas.controller.producer_ids import ProducerIdBlock
     from barnabas.controller.reassignments import Reassignment
+    from barnabas.controller.requests import ControllerRequests
     from barnabas.controller.scram_users import ScramDeletion, ScramUpsertion
     from barnabas.controller.store import MetadataStore
     from barnabas.controller.topics import CreatedTopic, NewTopic
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from barnabas.metrics import Registry
 
     ChangeListener = Callable[[MetadataImage, MetadataDelta], None]
+    LeaderListener = Callable[[], None]
 
 __all__ = ["Controller"]
 
@@ -68,6 +72,9 @@ Result = TypeVar("Result")
 RECORDS_MAX = topics.PARTITIONS_MAX
 """The most records that one operation may write; they are one batch, which has to be read in one piece."""
 
+_AGAIN_S = 1.0
+"""After so long brokers are compared with the store again, when their changes could not be written."""
+
 
 class _Pending(NamedTuple):
     """An operation whose records are on their way into the log."""
@@ -76,6 +83,23 @@ class _Pending(NamedTuple):
     delta: MetadataDelta
     result: asyncio.Future[Any]
     value: Any
+
+
+class _Waiter(NamedTuple):
+    """Somebody who waits until the image has something."""
+
+    condition: Callable[[MetadataImage], Any]
+    future: asyncio.Future[Any]
+
+    def tell(self, image: MetadataImage) -> bool:
+        """Whether the wait is over."""
+        if self.future.done():
+            return True
+        result = self.condition(image)
+        if result is None:
+            return False
+        self.future.set_result(result)
+        return True
 
 
 class Controller:
@@ -91,6 +115,9 @@ class Controller:
         config: This node's settings; dynamic ones are applied to it as soon as they are committed.
         loop: The event loop that everything runs on.
         chance: Where the placement of replicas begins.
+
+    Attributes:
+        requests: What this node asks of the one that leads, while it does not lead itself.
     """
 
     __slots__ = (
@@ -99,13 +126,18 @@ class Controller:
         "_holds_snapshots",
         "_image",
         "_is_leader",
+        "_leader_listeners",
         "_listeners",
+        "_live",
         "_loop",
         "_newest",
         "_node_id",
         "_pending",
         "_producer_ids",
+        "_reconciled",
         "_store",
+        "_waiters",
+        "requests",
     )
 
     def __init__(
@@ -126,8 +158,13 @@ class Controller:
         self._image = self._newest = MetadataImage(cluster_id)
         self._pending: deque[_Pending] = deque()
         self._listeners: list[ChangeListener] = []
+        self._leader_listeners: list[LeaderListener] = []
+        self._waiters: list[_Waiter] = []
         self._is_leader = False
         self._holds_snapshots = False
+        self._live: Mapping[int, BrokerRegistration] | None = None
+        self._reconciled: asyncio.Future[None] | None = None
+        self.requests: ControllerRequests | None = None
         self._producer_ids = producer_ids.ProducerIdSource(self._next_block, loop)
 
     # ----- the image
@@ -143,6 +180,25 @@ class Controller:
         An operation is answered only after all listeners were called: a topic that a client was told of can be used.
         """
         self._listeners.append(listener)
+
+    def add_leader_listener(self, listener: LeaderListener) -> None:
+        """`listener()` is called after each change of who leads the metadata log."""
+        self._leader_listeners.append(listener)
+
+    def wait_for(self, condition: Callable[[MetadataImage], Result | None]) -> asyncio.Future[Result]:
+        """What `condition` gives for the first image, from the one now on, for which that is not None."""
+        future: asyncio.Future[Result] = self._loop.create_future()
+        result = condition(self._image)
+        if result is not None:
+            future.set_result(result)
+        else:
+            self._waiters.append(_Waiter(condition, future))
+        return future
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node writes the metadata log."""
+        return self._is_leader
 
     def register_metrics(self, registry: Registry) -> None:
         """Shows what Kafka's `KafkaController` shows, of the image as it is then."""
@@ -169,8 +225,8 @@ class Controller:
             StorageError: The log cannot be read or written.
         """
         await self._store.open(self)
-        if self._is_leader:
-            await self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
+        if self._reconciled is not None:
+            await self._reconciled
 
     def hold_snapshots(self) -> None:
         """Keeps the records that led to the image until `release_snapshots`: a start acts upon some of them only later.
@@ -200,7 +256,7 @@ class Controller:
         empty = MetadataImage(self._image.cluster_id, controller_id=self._image.controller_id)
         image, delta = apply(empty, records, offset=offset, epoch=epoch)
         self._newest = image
-        self._publish(image, delta)
+        self._publish(image, _since(self._image, image, delta))
 
     def on_commit(self, records: Sequence[Any], offset: int, epoch: int) -> None:
         """Makes committed records visible, and answers whoever wrote them."""
@@ -224,6 +280,46 @@ class Controller:
         logger.info(
             "metadata leader is known leader=%d epoch=%d offset=%d", leader_id, epoch, self._image.offset
         )
+        if self._is_leader:
+            self._reconcile()
+        for listener in self._leader_listeners:
+            listener()
+
+    def on_live_brokers(self, brokers: Mapping[int, BrokerRegistration]) -> None:
+        """Brokers have come or gone: whoever leads says what follows."""
+        self._live = dict(brokers)
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Writes what is missing in the image: features, and brokers as the store sees them."""
+        if not self._is_leader:
+            return
+        try:
+            written = self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
+            while self._live is not None:
+                records = liveness.next_step(
+                    self._newest, self._rules, self._live, next_offset=self._store.next_offset
+                )
+                if not records:
+                    break
+                written.add_done_callback(_heard)
+                written = self._write_in_parts(records)
+        except KafkaError as error:
+            logger.warning("brokers are not compared with the store reason=%s", error)
+            self._loop.call_later(_AGAIN_S, self._reconcile)
+            return
+        self._reconciled = written
+        written.add_done_callback(self._try_again)
+
+    def _try_again(self, done: asyncio.Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and self._is_leader:
+            logger.warning("changes of brokers are not written reason=%s", error)
+            self._loop.call_later(_AGAIN_S, self._reconcile)
+
+    @property
+    def _rules(self) -> TopicRules:
+        return TopicRules(self._newest, self._config)
 
     def _publish(self, image: MetadataImage, delta: MetadataDelta) -> None:
         self._image = image
@@ -234,6 +330,8 @@ class Controller:
             except Exception:
                 # The change is a fact by now: the others have to know, and the log goes on.
                 logger.exception("a listener failed at a metadata change offset=%d", image.offset)
+        if self._waiters:
+            self._waiters = [each for each in self._waiters if not each.tell(image)]
         if not self._holds_snapshots:
             self._store.snapshot_if_due(image)
 
@@ -245,12 +343,15 @@ class Controller:
 
     # ----- writing
 
+    def _check_leads(self) -> None:
+        if not self._is_leader:
+            raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node does not lead the metadata log.")
+
     def _write(self, records: list[Any], value: Result) -> asyncio.Future[Result]:
         """The value, once the records are in the log for good and everybody knows."""
         if not records:
             return self._answered(value)
-        if not self._is_leader:
-            raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node does not lead the metadata log.")
+        self._check_leads()
         if len(records) > RECORDS_MAX:
             raise KafkaError(
                 ErrorCode.POLICY_VIOLATION, "Unable to perform excessively large batch operation."
@@ -327,6 +428,8 @@ class Controller:
         Raises:
             KafkaError: POLICY_VIOLATION when all of them together are too much.
         """
+        if self.requests is not None and not self._is_leader:
+            return self.requests.create_missing_topics(names, self._config)
         results: dict[str, KafkaError | None] = {}
         missing = []
         for name in dict.fromkeys(names):
@@ -377,9 +480,7 @@ class Controller:
                 image,
                 moves,
                 allow_replication_factor_change=allow_replication_factor_change,
-                allows_unclean_election=lambda topic: (
-                    log_config(self._config, image.topic_config(topic)).unclean_leader_election_enable
-                ),
+                allows_unclean_election=TopicRules(image, self._config).allows_unclean_election,
             )
         )
 
@@ -418,24 +519,39 @@ class Controller:
 
     # ----- brokers
 
-    def register_broker(self, registration: BrokerRegistration) -> asyncio.Future[int]:
-        """Registers a broker that starts, fenced; gives its epoch.
+    async def register(self, registration: BrokerRegistration) -> int:
+        """Makes this node's broker known, fenced for now; gives its epoch once it is in the log.
 
         Raises:
-            KafkaError: UNSUPPORTED_VERSION when the cluster works at a feature level that the broker does not know.
+            KafkaError: UNSUPPORTED_VERSION or INVALID_REGISTRATION when it cannot join this cluster,
+                DUPLICATE_BROKER_REGISTRATION when another process that is alive has its id.
         """
-        epoch = self._store.next_offset
-        return self._write(brokers.register_broker(self._newest, registration, epoch=epoch), epoch)
 
-    def unfence_broker(self, broker_id: int, *, clean: bool) -> asyncio.Future[None]:
-        """Lets a registered broker serve, once its logs are loaded; it leads again what it led.
+        def epoch(image: MetadataImage) -> int | None:
+            known = image.brokers.get(registration.broker_id)
+            if known is None or known.incarnation_id != registration.incarnation_id:
+                return None
+            return known.epoch
 
-        `clean` says that its last run ended in order; otherwise partitions that it leads get a new leader epoch.
+        brokers.check_registration(self._image, registration)
+        await self._store.register(registration)
+        if self._is_leader and self._reconciled is not None:
+            await self._reconciled
+        return await self.wait_for(epoch)
+
+    async def unregister(self) -> None:
+        """This node's broker stops."""
+        await self._store.unregister()
+
+    def heartbeat(self, said: Heartbeat) -> asyncio.Future[HeartbeatReply]:
+        """Does what a broker asks for.
 
         Raises:
-            KafkaError: BROKER_ID_NOT_REGISTERED.
+            KafkaError: STALE_BROKER_EPOCH.
         """
-        return self._write_in_parts(brokers.unfence_broker(self._newest, broker_id, clean=clean))
+        self._check_leads()
+        records, reply = liveness.heartbeat(self._newest, self._rules, said, self._live or {})
+        return self._follow(self._write_in_parts(records), lambda _: reply)
 
     def assign_directories(
         self, broker_id: int, placed: Mapping[tuple[bytes, int], bytes]
@@ -444,6 +560,12 @@ class Controller:
         records = partitions.assign_directories(self._newest, broker_id, placed)
         # What is noted already may still be on its way into the log.
         return self._write_in_parts(records) if records else self._follow(self._caught_up(), lambda _: None)
+
+    def place_replicas(self, placed: Mapping[tuple[bytes, int], bytes]) -> asyncio.Future[None]:
+        """As `assign_directories`, for this node's own broker, whoever leads."""
+        if self.requests is not None and not self._is_leader:
+            return self.requests.assign_directories(placed)
+        return self.assign_directories(self._node_id, placed)
 
     def _write_in_parts(self, records: list[Any]) -> asyncio.Future[None]:
         """Writes records that need not be one batch; done with the last of them."""
@@ -458,7 +580,7 @@ class Controller:
         Raises:
             KafkaError: BROKER_ID_NOT_REGISTERED, or INVALID_REQUEST for a broker that serves.
         """
-        return self._write(brokers.unregister_broker(self._newest, broker_id), None)
+        return self._write_in_parts(liveness.unregister_broker(self._newest, self._rules, broker_id))
 
     def update_features(
         self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
@@ -486,8 +608,26 @@ class Controller:
         return self._write(*producer_ids.allocate_producer_ids(self._newest, broker_id, broker_epoch))
 
     def _next_block(self) -> asyncio.Future[ProducerIdBlock]:
+        if self.requests is not None and not self._is_leader:
+            return self.requests.allocate_block()
         broker = self._image.brokers.get(self._node_id)
         return self.allocate_producer_ids(self._node_id, -1 if broker is None else broker.epoch)
+
+
+def _since(before: MetadataImage, image: MetadataImage, delta: MetadataDelta) -> MetadataDelta:
+    """What changed from `before` to an image that was made anew, by `delta`."""
+    delta.deleted_topics = {
+        topic_id: topic
+        for topic_id, topic in before.topics_by_id.items()
+        if topic_id not in image.topics_by_id
+    }
+    for topic_id, known in before.topics_by_id.items():
+        topic = delta.created_topics.pop(topic_id, None)
+        if topic is not None and topic != known:
+            delta.changed_topics[topic_id] = known, topic
+    delta.changed_configs |= before.configs.keys()
+    delta.changed_brokers |= before.brokers.keys()
+    return delta
 
 
 def _log_changes(delta: MetadataDelta) -> None:

@@ -3,7 +3,7 @@
     1   throttle time      3   flexible; software name and version of the client (KIP-511), features (KIP-584)
     4   features that start at version 0 may be announced
 
-Behaviour: a version that we do not know is answered in version 0 with UNSUPPORTED_VERSION and the range of this API, so that the client
+Behaviour: what only brokers ask of each other is told only to a broker of the cluster. A version that we do not know is answered in version 0 with UNSUPPORTED_VERSION and the range of this API, so that the client
 asks again (the dispatcher does this, since such a request can not be decoded). Produce is announced from 0 on though only 3 and
 later hold records that we take: older librdkafka looks for it (KAFKA-18659).
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from barnabas.errors import ErrorCode
 from barnabas.handlers.registry import announced_versions
 from barnabas.metadata.features import SUPPORTED_FEATURES
+from barnabas.wire.api import BROKER_SOFTWARE
 from barnabas.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ def handle(
         context.connection.client_software_version = software_version
     response = ApiVersionsResponse(
         api_keys=[
-            key for key in _api_keys() if key.api_key not in _TELEMETRY or broker.client_telemetry.is_received
+            key
+            for key in _api_keys(
+                between_brokers=broker.serves_brokers(context.connection)
+                and context.connection.client_software_name == BROKER_SOFTWARE
+            )
+            if key.api_key not in _TELEMETRY or broker.client_telemetry.is_received
         ]
     )
     if version >= 3:
@@ -74,8 +80,8 @@ def unsupported_version_response() -> ApiVersionsResponse:
     )
 
 
-def _api_keys() -> list[ApiVersionsResponse.ApiVersion]:
+def _api_keys(*, between_brokers: bool = False) -> list[ApiVersionsResponse.ApiVersion]:
     return [
         ApiVersionsResponse.ApiVersion(api_key=key, min_version=low, max_version=high)
-        for key, (low, high) in announced_versions().items()
+        for key, (low, high) in announced_versions(between_brokers=between_brokers).items()
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import CloseConnection, DecodeError, KafkaError
 from barnabas.handlers.services import BrokerServices, RequestContext
+from barnabas.network.context import ConnectionContext
 from barnabas.network.parked import Parked
 from barnabas.wire.apis import APIS
 from barnabas.wire.headers import decode_request_header, encode_response_header
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from barnabas.metrics import Registry
-    from barnabas.network.context import ConnectionContext
     from barnabas.network.parked import Answer, Encoded
+    from barnabas.wire.message import Message
 
-__all__ = ["HANDLERS", "Dispatcher", "HandlerEntry", "announced_versions"]
+__all__ = ["BETWEEN_BROKERS", "HANDLERS", "Dispatcher", "HandlerEntry", "announced_versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +40,24 @@ _WAIT_FOR_OTHERS = frozenset(
 )  # JoinGroup and SyncGroup: nobody answers them once their client is gone
 
 
+_OWN_CONNECTION = ConnectionContext(
+    connection_id="this broker", client_address=("", 0), local_address=("", 0), listener_name=""
+)
+"""Where a broker's requests to itself come from."""
+
+
 class HandlerEntry(NamedTuple):
     """One served API: its module in this room and the versions that it takes and announces.
 
-    `announced_min` is lower than `min_version` where clients look for a version that they never send.
+    `announced_min` is lower than `min_version` where clients look for a version that they never send. `is_forwarded`: the
+    controller has to answer it, and any broker takes it (`forwarding.py`).
     """
 
     module: str
     min_version: int
     max_version: int
     announced_min: int | None = None
+    is_forwarded: bool = False
 
 
 HANDLERS: dict[int, HandlerEntry] = {
@@ -67,8 +76,8 @@ HANDLERS: dict[int, HandlerEntry] = {
     16: HandlerEntry("list_groups", 0, 5),
     17: HandlerEntry("sasl_handshake", 0, 1),
     18: HandlerEntry("api_versions", 0, 4),
-    19: HandlerEntry("create_topics", 0, 7),
-    20: HandlerEntry("delete_topics", 0, 6),
+    19: HandlerEntry("create_topics", 0, 7, is_forwarded=True),
+    20: HandlerEntry("delete_topics", 0, 6, is_forwarded=True),
     21: HandlerEntry("delete_records", 0, 2),
     22: HandlerEntry("init_producer_id", 0, 5),
     23: HandlerEntry("offset_for_leader_epoch", 0, 4),
@@ -81,30 +90,30 @@ HANDLERS: dict[int, HandlerEntry] = {
     30: HandlerEntry("create_acls", 0, 3),
     31: HandlerEntry("delete_acls", 0, 3),
     32: HandlerEntry("describe_configs", 0, 4),
-    33: HandlerEntry("alter_configs", 0, 2),
+    33: HandlerEntry("alter_configs", 0, 2, is_forwarded=True),
     34: HandlerEntry("alter_replica_log_dirs", 0, 2),
     35: HandlerEntry("describe_log_dirs", 0, 5),
     36: HandlerEntry("sasl_authenticate", 0, 2),
-    37: HandlerEntry("create_partitions", 0, 3),
+    37: HandlerEntry("create_partitions", 0, 3, is_forwarded=True),
     38: HandlerEntry("create_delegation_token", 0, 3),
     39: HandlerEntry("renew_delegation_token", 0, 2),
     40: HandlerEntry("expire_delegation_token", 0, 2),
     41: HandlerEntry("describe_delegation_token", 0, 3),
     42: HandlerEntry("delete_groups", 0, 2),
-    43: HandlerEntry("elect_leaders", 0, 2),
-    44: HandlerEntry("incremental_alter_configs", 0, 1),
-    45: HandlerEntry("alter_partition_reassignments", 0, 1),
+    43: HandlerEntry("elect_leaders", 0, 2, is_forwarded=True),
+    44: HandlerEntry("incremental_alter_configs", 0, 1, is_forwarded=True),
+    45: HandlerEntry("alter_partition_reassignments", 0, 1, is_forwarded=True),
     46: HandlerEntry("list_partition_reassignments", 0, 0),
     47: HandlerEntry("offset_delete", 0, 0),
     48: HandlerEntry("describe_client_quotas", 0, 1),
-    49: HandlerEntry("alter_client_quotas", 0, 1),
+    49: HandlerEntry("alter_client_quotas", 0, 1, is_forwarded=True),
     50: HandlerEntry("describe_user_scram_credentials", 0, 0),
-    51: HandlerEntry("alter_user_scram_credentials", 0, 0),
+    51: HandlerEntry("alter_user_scram_credentials", 0, 0, is_forwarded=True),
     55: HandlerEntry("describe_quorum", 0, 2),
-    57: HandlerEntry("update_features", 0, 2),
+    57: HandlerEntry("update_features", 0, 2, is_forwarded=True),
     60: HandlerEntry("describe_cluster", 0, 2),
     61: HandlerEntry("describe_producers", 0, 0),
-    64: HandlerEntry("unregister_broker", 0, 0),
+    64: HandlerEntry("unregister_broker", 0, 0, is_forwarded=True),
     65: HandlerEntry("describe_transactions", 0, 0),
     66: HandlerEntry("list_transactions", 0, 2),
     68: HandlerEntry("consumer_group_heartbeat", 0, 1),
@@ -118,12 +127,19 @@ HANDLERS: dict[int, HandlerEntry] = {
 }
 """API key -> what serves it. An API that is not here is absent from ApiVersions too."""
 
+BETWEEN_BROKERS: dict[int, HandlerEntry] = {
+    58: HandlerEntry("envelope", 0, 0),
+    63: HandlerEntry("broker_heartbeat", 0, 2),
+}
+"""What brokers of a cluster ask of each other, on their listener (`inter.broker.listener.name`). Clients are not told of it."""
 
-def announced_versions() -> dict[int, tuple[int, int]]:
+
+def announced_versions(*, between_brokers: bool = False) -> dict[int, tuple[int, int]]:
     """API key -> (lowest, highest) version as ApiVersions tells them."""
+    served = HANDLERS | BETWEEN_BROKERS if between_brokers else HANDLERS
     return {
         key: (entry.min_version if entry.announced_min is None else entry.announced_min, entry.max_version)
-        for key, entry in HANDLERS.items()
+        for key, entry in served.items()
     }
 
 
@@ -170,7 +186,7 @@ class Dispatcher:
         version = header.api_version
         loaded = self._loaded.get(key)
         if loaded is None:
-            loaded = self._load(key, version)
+            loaded = self._load(key, version, connection)
         if not loaded.min_version <= version <= loaded.max_version:
             if key == API_VERSIONS:
                 return self._unsupported_api_versions(header.correlation_id)
@@ -217,23 +233,43 @@ class Dispatcher:
         for task in list(self._tasks):
             task.cancel()
 
-    def _load(self, key: int, version: int) -> _Loaded:
+    def call(self, request: Message) -> Any:
+        """This broker's own answer to a request of its own between brokers, or a future of it."""
+        key = request.API_KEY
+        loaded = self._loaded.get(key) or self._import(key, HANDLERS.get(key) or BETWEEN_BROKERS[key])
+        context = RequestContext(
+            key, loaded.max_version, 0, f"broker-{self._broker.node_id}", _OWN_CONNECTION
+        )
+        return loaded.handle(self._broker, context, request)
+
+    def _load(self, key: int, version: int, connection: ConnectionContext) -> _Loaded:
         entry = HANDLERS.get(key)
-        if entry is None:
-            name = APIS[key].name if key in APIS else f"API key {key}"
-            raise CloseConnection(f"{name} version {version} is not served")
+        if entry is not None:
+            self._loaded[key] = loaded = self._import(key, entry)
+            return loaded
+        entry = BETWEEN_BROKERS.get(key)
+        # Not kept: whether it is served depends on where it comes from.
+        if entry is not None and self._broker.serves_brokers(connection):
+            return self._import(key, entry)
+        name = APIS[key].name if key in APIS else f"API key {key}"
+        raise CloseConnection(f"{name} version {version} is not served")
+
+    def _import(self, key: int, entry: HandlerEntry) -> _Loaded:
         module = importlib.import_module(f"barnabas.handlers.{entry.module}")
         api = APIS[key]
-        loaded = _Loaded(
-            handle=module.handle,
+        handle = module.handle
+        if entry.is_forwarded:
+            from barnabas.handlers.forwarding import forwarded
+
+            handle = forwarded(handle)
+        return _Loaded(
+            handle=handle,
             decode=api.request_class.decode,
             response_class=api.response_class,
             chunks=issubclass(api.response_class, RecordsMessage),
             min_version=entry.min_version,
             max_version=entry.max_version,
         )
-        self._loaded[key] = loaded
-        return loaded
 
     def _unsupported_api_versions(self, correlation_id: int) -> bytes:
         from barnabas.handlers.api_versions import unsupported_version_response

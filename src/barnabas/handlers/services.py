@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
+    from barnabas.client.controller_channel import ControllerChannel
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.controller import Controller
@@ -45,6 +46,8 @@ class BrokerServices:
         clock: Wall and monotonic time.
         loop: The event loop that everything of this broker runs on.
         controller: Validates and writes changes of the cluster's metadata.
+        channel: The way to the broker whose controller leads.
+        broker_listener: The listener on which brokers ask each other, or None where there are no others.
         replicas: The partitions that this broker hosts.
         log_directories: The directories in which they lie.
         directory_moves: Moves partitions between them.
@@ -67,6 +70,8 @@ class BrokerServices:
     clock: Clock
     loop: asyncio.AbstractEventLoop
     controller: Controller
+    channel: ControllerChannel
+    broker_listener: str | None
     replicas: Replicas
     log_directories: LogDirectories
     directory_moves: DirectoryMoves
@@ -86,6 +91,10 @@ class BrokerServices:
     def image(self) -> MetadataImage:
         """What this broker knows of the cluster now; never changes once read, a later read may give a newer one."""
         return self.controller.image
+
+    def serves_brokers(self, connection: ConnectionContext) -> bool:
+        """Whether other brokers may be at the other end of a connection."""
+        return self.broker_listener is not None and connection.listener_name == self.broker_listener
 
     def log_refusal(self, context: RequestContext, subject: str, error: Exception) -> None:
         """Writes a log line that says why a request is refused, with the client's id."""

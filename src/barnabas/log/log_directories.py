@@ -202,6 +202,15 @@ class LogDirectories:
             self.cluster_id = properties.cluster_id or ""
         return owners
 
+    def settle_cluster_id(self, cluster_id: str) -> None:
+        """The cluster to which this node belongs, now that it is known.
+
+        Raises:
+            ConfigError: a directory belongs to another one.
+        """
+        if cluster_id != self.cluster_id:
+            self._owners(cluster_id)
+
     def adopt(self, known: KnownPlacements = KnownPlacements()) -> PlacementReport:  # noqa: B008 - immutable
         """Compare what is there with what the metadata knows, and take possession of new directories.
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from barnabas.wire.message import Message
 
-__all__ = ["Api"]
+__all__ = ["BROKER_SOFTWARE", "Api"]
+
+BROKER_SOFTWARE = "barnabas-broker"
+"""What a broker calls itself to other brokers (ApiVersions), who tell it of APIs that are not for clients."""
 
 
 class Api:

@@ -13,7 +13,7 @@ from barnabas.controller.scram_users import ScramUpsertion
 from barnabas.controller.store.metadata_log import DIRECTORY_NAME
 from barnabas.controller.topics import NewTopic
 from barnabas.metadata.identifiers import random_id
-from tests.controller.one_node import open_controller
+from tests.controller.one_node import open_controller, serve
 from tests.event_loops import eventually
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.kafka_jars import run_java
@@ -107,8 +107,7 @@ async def go_on(directory):
     registration = BrokerRegistration(
         1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=image.brokers[1].log_dirs
     )
-    await controller.register_broker(registration)
-    await controller.unfence_broker(1, clean=True)
+    await serve(controller, registration)
     assert [partition.leader for partition in controller.image.topics["theirs"].partitions] == [1, 1]
     (created,) = await controller.create_topics([NewTopic("ours", 3)])
     assert created.error is None

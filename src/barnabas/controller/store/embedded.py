@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from barnabas.clock import Clock
+    from barnabas.controller.brokers import BrokerRegistration
     from barnabas.controller.store import StoreListener
     from barnabas.controller.store.metadata_log import LoadedLog
     from barnabas.log.files import File, Files
@@ -129,6 +130,10 @@ class EmbeddedStore:
         """The offset that the next record to be appended will have."""
         return self._next_offset
 
+    async def cluster_id(self, own: str) -> str:
+        """A single node is its own cluster."""
+        return own
+
     async def open(self, listener: StoreListener) -> None:
         """Replays the log to `listener`, and leads it in a new epoch.
 
@@ -177,6 +182,16 @@ class EmbeddedStore:
         return encode_batch(
             records, base_offset=self._next_offset, epoch=self._epoch, timestamp_ms=self._clock.now_ms()
         )
+
+    # ----- the one broker
+
+    async def register(self, registration: BrokerRegistration) -> None:
+        """Tells the listener, in the same turn."""
+        assert self._listener is not None, "a broker registers when the log is open"
+        self._listener.on_live_brokers({registration.broker_id: registration})
+
+    async def unregister(self) -> None:
+        """There is nobody who would have to know."""
 
     # ----- appending
 

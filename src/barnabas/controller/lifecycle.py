@@ -1,0 +1,182 @@
+"""This broker's way into the cluster and out of it, as the controller sees it.
+
+    join        registers (fenced), once the metadata log is replayed
+    serve       asks to be unfenced, once the logs are loaded; asks again whenever the image says that it is fenced
+    leave       hands over what it leads (controlled shutdown), then says that it is gone
+
+Liveness is the store's business; heartbeats are sent when there is something to say, and now and then to be sure
+(`broker.heartbeat.interval.ms`).
+
+Source: `BrokerLifecycleManager` of Apache Kafka, whose heartbeats are the liveness too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from barnabas.errors import KafkaError
+from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from barnabas.client.controller_channel import ControllerChannel
+    from barnabas.controller.brokers import BrokerRegistration
+    from barnabas.controller.controller import Controller
+    from barnabas.metadata.deltas import MetadataDelta
+    from barnabas.metadata.image import MetadataImage
+    from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatResponse
+
+__all__ = ["BrokerLifecycle"]
+
+logger = logging.getLogger(__name__)
+
+_AGAIN_S = 0.05
+HAND_OVER_S = 30.0
+"""So long a broker that stops waits for others to take over at most."""
+
+
+class BrokerLifecycle:
+    """See the module.
+
+    Args:
+        node_id: This broker.
+        controller: The metadata as this node sees it.
+        channel: The way to the controller.
+        loop: The event loop.
+        interval_ms: `broker.heartbeat.interval.ms`.
+        offline_log_dirs: The ids of log directories that have failed.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_controller",
+        "_interval_s",
+        "_is_sending",
+        "_loop",
+        "_node_id",
+        "_offline_log_dirs",
+        "_timer",
+        "_wants_to_serve",
+        "epoch",
+    )
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        controller: Controller,
+        channel: ControllerChannel,
+        loop: asyncio.AbstractEventLoop,
+        interval_ms: int,
+        offline_log_dirs: Callable[[], Collection[bytes]] = tuple,
+    ) -> None:
+        self._node_id = node_id
+        self._controller = controller
+        self._channel = channel
+        self._loop = loop
+        self._interval_s = interval_ms / 1000
+        self._offline_log_dirs = offline_log_dirs
+        self._wants_to_serve = False
+        self._is_sending = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.epoch = -1
+
+    async def join(self, registration: BrokerRegistration) -> None:
+        """Registers; KafkaError as `Controller.register`."""
+        self.epoch = await self._controller.register(registration)
+
+    async def serve(self, *, timeout_ms: int) -> None:
+        """Asks to serve, and waits until the image says so.
+
+        Raises:
+            KafkaError: REQUEST_TIMED_OUT, or why it may not.
+        """
+        deadline_s = self._loop.time() + timeout_ms / 1000
+        while True:
+            left_ms = max(1, int((deadline_s - self._loop.time()) * 1000))
+            response = await self._channel.send(self._heartbeat(), timeout_ms=left_ms)
+            if response.error_code:
+                raise KafkaError(response.error_code, "the controller does not let this broker serve")
+            if not response.is_fenced or self._loop.time() >= deadline_s:
+                break
+            await asyncio.sleep(_AGAIN_S)
+        self._wants_to_serve = True
+        async with asyncio.timeout_at(deadline_s):
+            await self._controller.wait_for(lambda image: self._is_fenced(image) is False or None)
+        self._schedule()
+
+    def _is_fenced(self, image: MetadataImage) -> bool | None:
+        broker = image.brokers.get(self._node_id)
+        return None if broker is None else broker.fenced
+
+    def follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
+        """A metadata change: the broker was fenced, and says that it is there."""
+        if self._wants_to_serve and self._node_id in delta.changed_brokers and self._is_fenced(image):
+            self.tell()
+
+    def tell(self) -> None:
+        """Sends a heartbeat, unless one is on its way: something has changed."""
+        if self._is_sending or not self._wants_to_serve:
+            return
+        self._is_sending = True
+        timeout_ms = max(1000, int(self._interval_s * 1000))
+        self._channel.send(self._heartbeat(), timeout_ms=timeout_ms).add_done_callback(self._answered)
+
+    def _answered(self, done: asyncio.Future[Any]) -> None:
+        self._is_sending = False
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            logger.debug("heartbeat is not answered reason=%s", error)
+        if self._wants_to_serve:
+            self._schedule(_AGAIN_S if self._is_fenced(self._controller.image) else None)
+
+    def _schedule(self, after_s: float | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if after_s is None:
+            if self._controller.is_leader:
+                return  # nobody else has to hear of it
+            after_s = self._interval_s
+        self._timer = self._loop.call_later(after_s, self.tell)
+
+    def _heartbeat(self, **wishes: bool) -> BrokerHeartbeatRequest:
+        image = self._controller.image
+        broker = image.brokers.get(self._node_id)
+        return BrokerHeartbeatRequest(
+            broker_id=self._node_id,
+            broker_epoch=self.epoch if broker is None else broker.epoch,
+            current_metadata_offset=image.offset,
+            want_fence=wishes.get("want_fence", False),
+            want_shut_down=wishes.get("want_shut_down", False),
+            offline_log_dirs=list(self._offline_log_dirs()),
+        )
+
+    async def leave(self, *, hand_over: bool) -> None:
+        """Stops serving: others lead what this broker leads, if there are others, then everybody knows that it is gone."""
+        self._wants_to_serve = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        image = self._controller.image
+        if hand_over and any(
+            broker.is_active and broker.id != self._node_id for broker in image.brokers.values()
+        ):
+            try:
+                async with asyncio.timeout(HAND_OVER_S):
+                    await self._hand_over()
+            except (TimeoutError, KafkaError) as error:
+                logger.warning("leadership is not handed over reason=%s", error or "it took too long")
+        await self._controller.unregister()
+
+    async def _hand_over(self) -> None:
+        while True:
+            response: BrokerHeartbeatResponse = await self._channel.send(
+                self._heartbeat(want_shut_down=True), timeout_ms=int(HAND_OVER_S * 1000)
+            )
+            if response.should_shut_down or response.error_code:
+                return
+            await asyncio.sleep(_AGAIN_S)

@@ -1,0 +1,65 @@
+"""Requests that only the controller can answer, and that every broker takes (KIP-590).
+
+A broker that does not lead the metadata log puts the request as it came into an Envelope, and gives its client the answer that
+comes back. The leading broker answers for itself. While nobody leads, or when the controller does not answer in time, the
+client gets NOT_CONTROLLER in the shape of its API.
+
+Source: `ForwardingManager` and `EnvelopeUtils` of Apache Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from barnabas.errors import ErrorCode, KafkaError
+from barnabas.wire.apis import APIS
+from barnabas.wire.headers import RequestHeader, decode_response_header, encode_request_header
+from barnabas.wire.messages.envelope import EnvelopeRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.wire.messages.envelope import EnvelopeResponse
+
+    Handle = Callable[[BrokerServices, RequestContext, Any], Any]
+
+__all__ = ["forwarded"]
+
+logger = logging.getLogger(__name__)
+
+_LEAST_MS, _DEFAULT_MS, _MOST_MS = 1_000, 30_000, 60_000
+
+
+def forwarded(handle: Handle) -> Handle:
+    """The handler for all brokers, from that of the controller."""
+
+    def either(broker: BrokerServices, context: RequestContext, request: Any) -> Any:
+        if broker.controller.is_leader:
+            return handle(broker, context, request)
+        return _forward(broker, context, request, handle)
+
+    return either
+
+
+async def _forward(broker: BrokerServices, context: RequestContext, request: Any, handle: Handle) -> Any:
+    key, version = context.api_key, context.api_version
+    header = encode_request_header(RequestHeader(key, version, context.correlation_id, context.client_id))
+    envelope = EnvelopeRequest(
+        request_data=bytes(header) + bytes(request.encode(version)),
+        request_principal=context.connection.principal.encode(),
+        client_host_address=context.connection.client_address[0].encode(),
+    )
+    timeout_ms = min(max(getattr(request, "timeout_ms", _DEFAULT_MS), _LEAST_MS), _MOST_MS)
+    try:
+        response: EnvelopeResponse = await broker.channel.send(envelope, timeout_ms=timeout_ms)
+        if response.error_code or response.response_data is None:
+            raise KafkaError(ErrorCode(response.error_code))
+    except KafkaError as error:
+        logger.info("request is not forwarded api=%s reason=%s", APIS[key].name, error)
+        answer = handle(broker, context, request)
+        return await answer if hasattr(answer, "__await__") else answer
+    data = memoryview(response.response_data)
+    _, position = decode_response_header(data, key, version)
+    return APIS[key].response_class.decode(data, version, position)

@@ -1,0 +1,185 @@
+"""Several real brokers in one process, on real sockets, around one `SharedLog`.
+
+async with Cluster(tmp_path, 3) as cluster:
+    await cluster.create_topic("orders", 4, 3)
+    leader = cluster.leader("orders", 0)
+    await cluster.kill(leader)
+    await cluster.start(leader)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+from barnabas.broker import Broker
+from barnabas.config.broker import BrokerConfig
+from barnabas.wire.apis import APIS
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
+from tests.cluster.shared_store import SharedLog
+from tests.event_loops import eventually
+
+SETTINGS = {
+    "listeners": "PLAINTEXT://127.0.0.1:0",
+    "broker.heartbeat.interval.ms": 100,
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.num.partitions": 4,
+}
+
+
+class Connection:
+    """A connection to one broker that speaks any API in any version."""
+
+    def __init__(self, reader, writer):
+        self._reader = reader
+        self._writer = writer
+        self._correlation_id = 0
+
+    async def call(self, request, version=None, client_id="test"):
+        """The answer to a request, in the highest version unless another is given; IncompleteReadError if the broker hangs up."""
+        version = APIS[request.API_KEY].max_version if version is None else version
+        self._correlation_id += 1
+        is_flexible = version >= request.FLEXIBLE_FROM
+        name = client_id.encode()
+        frame = (
+            struct.pack(">hhih", request.API_KEY, version, self._correlation_id, len(name))
+            + name
+            + (b"\0" if is_flexible else b"")
+            + request.encode(version)
+        )
+        self._writer.write(struct.pack(">i", len(frame)) + frame)
+        size = int.from_bytes(await self._reader.readexactly(4))
+        answer = await self._reader.readexactly(size)
+        assert int.from_bytes(answer[:4]) == self._correlation_id
+        body = 5 if is_flexible and request.API_KEY != 18 else 4
+        message, end = APIS[request.API_KEY].response_class.decode_at(answer, version, body)
+        assert end == len(answer)
+        return message
+
+    async def close(self):
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+class Cluster:
+    """`count` brokers with the ids 1, 2, 3, …; see the module. Settings with underscores for dots."""
+
+    def __init__(self, directory, count=3, **settings):
+        self.directory = directory
+        self.log = SharedLog()
+        self.brokers = {}
+        self.node_ids = range(1, count + 1)
+        self._settings = settings
+        self._connections = {}
+
+    async def __aenter__(self):
+        for node_id in self.node_ids:
+            await self.start(node_id)
+        return self
+
+    async def __aexit__(self, *_):
+        for connection in self._connections.values():
+            await connection.close()
+        for node_id in list(self.brokers):
+            await self.stop(node_id)
+
+    def config(self, node_id, **settings):
+        """The settings of one broker."""
+        own = {name.replace("_", "."): str(value) for name, value in (self._settings | settings).items()}
+        return BrokerConfig(
+            {
+                **{name: str(value) for name, value in SETTINGS.items()},
+                "node.id": str(node_id),
+                "log.dirs": str(self.directory / f"broker-{node_id}"),
+                **own,
+            }
+        )
+
+    async def start(self, node_id, **settings):
+        """Starts a broker, for the first time or again."""
+        broker = Broker(self.config(node_id, **settings), shared_store=self.log.store)
+        await broker.start()
+        self.brokers[node_id] = broker
+        return broker
+
+    async def stop(self, node_id):
+        """Stops a broker in order."""
+        await self._forget(node_id)
+        await self.brokers.pop(node_id).stop()
+
+    async def kill(self, node_id):
+        """A broker is gone at once, for the cluster: it says goodbye to nobody and hands nothing over."""
+        await self._forget(node_id)
+        self.log.cut_off(node_id)
+        broker = self.brokers.pop(node_id)
+        await broker.stop(in_order=False)
+
+    async def _forget(self, node_id):
+        connection = self._connections.pop(node_id, None)
+        if connection is not None:
+            await connection.close()
+
+    # ----- looking
+
+    def image(self, node_id=None):
+        """What a broker knows; the one that leads the metadata log, if none is named."""
+        return self.brokers[self.log.leader if node_id is None else node_id]._controller.image
+
+    def partition(self, topic, index, node_id=None):
+        """A partition as a broker knows it, or None."""
+        return self.image(node_id).partition(topic, index)
+
+    def leader(self, topic, index):
+        """Who leads a partition."""
+        return self.partition(topic, index).leader
+
+    def replica(self, node_id, topic, index):
+        """A partition as a broker hosts it (`replication.partition.Partition`), or None."""
+        return self.brokers[node_id]._replicas.get(topic, index)
+
+    async def agree(self, condition, what="the brokers' images"):
+        """Waits until `condition(image)` holds on every broker."""
+        await eventually(
+            lambda: all(condition(broker._controller.image) for broker in self.brokers.values()), what=what
+        )
+
+    def bootstrap(self):
+        """`host:port,…` for clients."""
+        return ",".join("{}:{}".format(*broker.addresses["PLAINTEXT"]) for broker in self.brokers.values())
+
+    # ----- asking
+
+    async def call(self, node_id, request, version=None):
+        """A broker's answer, over a connection that is kept."""
+        if node_id not in self._connections:
+            self._connections[node_id] = await self.connect(node_id)
+        return await self._connections[node_id].call(request, version)
+
+    async def connect(self, node_id):
+        """A new connection; whoever asked for it closes it."""
+        return Connection(*await asyncio.open_connection(*self.brokers[node_id].addresses["PLAINTEXT"]))
+
+    async def create_topic(self, name, partitions=1, replicas=3, *, assignments=None, at=None, **configs):
+        """Creates a topic, asking any broker, and waits until all know it."""
+        request = CreateTopicsRequest(
+            topics=[
+                CreateTopicsRequest.CreatableTopic(
+                    name=name,
+                    num_partitions=-1 if assignments else partitions,
+                    replication_factor=-1 if assignments else replicas,
+                    assignments=[
+                        CreateTopicsRequest.CreatableReplicaAssignment(partition_index=index, broker_ids=ids)
+                        for index, ids in enumerate(assignments or [])
+                    ],
+                    configs=[
+                        CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=str(value))
+                        for key, value in configs.items()
+                    ],
+                )
+            ],
+            timeout_ms=10_000,
+        )
+        node_id = next(iter(self.brokers)) if at is None else at
+        (created,) = (await self.call(node_id, request)).topics
+        assert created.error_code == 0, (created.error_code, created.error_message)
+        await self.agree(lambda image: name in image.topics, f"topic {name} on all brokers")
