@@ -63,7 +63,7 @@ def appended(records: bytes, **options) -> tuple[ErrorCode, bytes]:
     buffer = bytearray(records)
     log_append_time = options.get("log_append_time", False)
     try:
-        (header,) = validate_produced(memoryview(buffer), **options)
+        header = validate_produced(memoryview(buffer), **options)
     except KafkaError as error:
         return error.code, b""
     set_base_offset_and_epoch(buffer, 0, 0, 7)

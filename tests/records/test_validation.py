@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnabas.config.topic import LogConfig
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.records.batch import compute_crc, parse_header
 from barnabas.records.builder import build_batch
 from barnabas.records.compression import Codec
-from barnabas.records.validation import MAX_RECORD_ERRORS, RecordsRefusedError, validate_produced
+from barnabas.records.validation import (
+    MAX_RECORD_ERRORS,
+    RecordsRefusedError,
+    accept_produced,
+    validate_produced,
+)
 
 NOW_MS = 1_700_000_000_000
 OPTIONS = {"api_version": 9, "now_ms": NOW_MS, "max_message_bytes": 2**20}
@@ -27,8 +33,8 @@ def plain(count: int = 3, **options) -> bytearray:
 def test_a_good_batch_passes(codec):
     """The header comes back, for whole buffers and those with an unfinished batch behind."""
     batch = plain(compression=codec, producer_id=1, producer_epoch=0, base_sequence=0)
-    assert validate_produced(memoryview(batch), **OPTIONS) == [parse_header(batch)]
-    assert validate_produced(memoryview(batch + batch[:30]), **OPTIONS) == [parse_header(batch)]
+    assert validate_produced(memoryview(batch), **OPTIONS) == parse_header(batch)
+    assert validate_produced(memoryview(batch + batch[:30]), **OPTIONS) == parse_header(batch)
 
 
 def test_single_records_are_named():
@@ -88,7 +94,7 @@ def test_keys_are_not_looked_for_in_bombs(codec):
     st.booleans(),
 )
 def test_damage_raises_kafka_error_only(damage, size, renew_crc, keys_required, log_append_time):
-    """Whatever bytes a client sends, they pass or are refused with a code."""
+    """Whatever bytes a client sends, they pass or are refused with a code; the glance says the same as the long look."""
     batch = plain(producer_id=1, producer_epoch=0, base_sequence=0)
     for position, byte in damage:
         batch[position % len(batch)] = byte
@@ -96,12 +102,20 @@ def test_damage_raises_kafka_error_only(damage, size, renew_crc, keys_required, 
     if renew_crc and len(batch) >= 61:
         with contextlib.suppress(ValueError):
             struct.pack_into(">I", batch, 17, compute_crc(batch))
+    limits = LogConfig(
+        cleanup_policy=frozenset({"compact" if keys_required else "delete"}),
+        message_timestamp_type="LogAppendTime" if log_append_time else "CreateTime",
+        max_message_bytes=OPTIONS["max_message_bytes"],
+    ).produce_limits
+    accepted = accept_produced(memoryview(batch), limits, OPTIONS["api_version"], NOW_MS)
     try:
-        (header,) = validate_produced(
+        header = validate_produced(
             memoryview(batch), **OPTIONS, keys_required=keys_required, log_append_time=log_append_time
         )
     except KafkaError:
+        assert accepted is None
         return
+    assert accepted == (header if header.size_bytes == len(batch) and not keys_required else None)
     assert header.size_bytes <= len(batch)
     assert header.record_count == header.last_offset_delta + 1 > 0
 
@@ -111,3 +125,26 @@ def test_random_bytes_raise_kafka_error(data):
     """Random bytes never pass."""
     with pytest.raises(KafkaError):
         validate_produced(data, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "size", "codec", "version", "passes"),
+    [
+        (0, 200, Codec.NONE, 3, True),
+        (1000, 200, Codec.NONE, 3, True),
+        (1001, 200, Codec.NONE, 3, False),
+        (-500, 200, Codec.NONE, 3, True),
+        (-501, 200, Codec.NONE, 3, False),
+        (0, 10, Codec.NONE, 3, False),
+        (0, 200, Codec.ZSTD, 6, False),
+        (0, 200, Codec.ZSTD, 7, True),
+    ],
+)
+def test_the_glance_knows_the_limits(age_ms, size, codec, version, passes):
+    """Times, sizes and codecs at their very limits pass, and what is beyond is left to the long look."""
+    batch = build_batch([(0, NOW_MS - age_ms, None, b"v", ())], compression=codec)
+    config = LogConfig(
+        max_message_bytes=size, message_timestamp_before_max_ms=1000, message_timestamp_after_max_ms=500
+    )
+    header = accept_produced(memoryview(batch), config.produce_limits, version, NOW_MS)
+    assert (header is not None) == passes

@@ -7,9 +7,9 @@ Apache Kafka 4.3.0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.config.definition import (
     BOOLEAN,
@@ -39,6 +39,7 @@ __all__ = [
     "TOPIC_KEYS",
     "TOPIC_SYNONYMS",
     "LogConfig",
+    "ProduceLimits",
     "log_config",
     "typed_topic_configs",
     "validate_topic_config",
@@ -206,9 +207,31 @@ TOPIC_SYNONYMS: dict[str, tuple[str, ...]] = {
 """The broker keys that a topic key falls back on, the one that wins first."""
 
 
+class ProduceLimits(NamedTuple):
+    """What each append asks of the settings, in one piece.
+
+    Attributes:
+        batch_bytes_max: The largest batch that a glance at its header may let pass.
+        log_append_time: The log sets the timestamps.
+        timestamp_before_max_ms: How much older than now a timestamp may be.
+        timestamp_after_max_ms: How much newer.
+        min_insync_replicas: For acks=all.
+        recompresses: `compression.type` is not `producer`.
+        flushes: `flush.messages` is set.
+    """
+
+    batch_bytes_max: int
+    log_append_time: bool
+    timestamp_before_max_ms: int
+    timestamp_after_max_ms: int
+    min_insync_replicas: int
+    recompresses: bool
+    flushes: bool
+
+
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """What one partition log goes by; every attribute is the topic key in snake_case.
+    """What one partition log goes by; every attribute but `produce_limits` is the topic key in snake_case.
 
     `segment_bytes` is `internal.segment.bytes` when that is set. Times are milliseconds, sizes bytes.
     """
@@ -246,6 +269,20 @@ class LogConfig:
     local_retention_bytes: int = -2
     remote_log_copy_disable: bool = False
     remote_log_delete_on_disable: bool = False
+    produce_limits: ProduceLimits = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        limits = ProduceLimits(
+            # A batch for a compacted topic is never looked at only from outside: each record needs a key.
+            batch_bytes_max=-1 if self.is_compacted else min(self.max_message_bytes, self.segment_bytes),
+            log_append_time=self.message_timestamp_type == "LogAppendTime",
+            timestamp_before_max_ms=self.message_timestamp_before_max_ms,
+            timestamp_after_max_ms=self.message_timestamp_after_max_ms,
+            min_insync_replicas=self.min_insync_replicas,
+            recompresses=self.compression_type != "producer",
+            flushes=self.flush_messages != LONG_MAX,
+        )
+        object.__setattr__(self, "produce_limits", limits)
 
     @property
     def roll_after_ms(self) -> int:

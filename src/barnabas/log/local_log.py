@@ -54,6 +54,7 @@ class LocalLog:
         directory: where the files lie; whoever renames it calls `retire` before and sets it after.
         log_start_offset: the first offset that can be read.
         log_end_offset: the offset that the next record gets.
+        produce_limits: those of the settings.
         recovery_point: everything below is on the disk.
     """
 
@@ -72,6 +73,7 @@ class LocalLog:
         "directory",
         "log_end_offset",
         "log_start_offset",
+        "produce_limits",
         "recovery_point",
     )
 
@@ -116,6 +118,7 @@ class LocalLog:
     @config.setter
     def config(self, config: LogConfig) -> None:
         self._config = config
+        self.produce_limits = config.produce_limits
         self._log_append_time = config.message_timestamp_type == "LogAppendTime"
         self._configure(self._active)
 

@@ -105,11 +105,11 @@ class ProducerState:
         "_log_start_offset",
         "_producers",
         "_snapshots",
-        "_transactions",
         "_verifications",
         "map_end_offset",
         "settings",
         "topic_partition",
+        "transactions",
     )
 
     def __init__(
@@ -122,7 +122,7 @@ class ProducerState:
         self._log_start_offset = 0
         self._producers: dict[int, ProducerEntry] = {}
         self._verifications: dict[int, Verification] = {}
-        self._transactions = OpenTransactions()
+        self.transactions = OpenTransactions()
         self._snapshots = ProducerSnapshots(directory, files)
 
     @property
@@ -274,7 +274,7 @@ class ProducerState:
         )
         if flags and entry.transaction_first_offset < 0:
             entry.transaction_first_offset = first_offset
-            self._transactions.begin(first_offset, producer_id)
+            self.transactions.begin(first_offset, producer_id)
         return None
 
     def _complete_transaction(
@@ -287,7 +287,7 @@ class ProducerState:
         entry.transaction_first_offset = -1
         if first_offset < 0:
             return None  # nothing was written to this partition: no reader has to know
-        last_stable_offset = self._transactions.end(first_offset, marker_offset)
+        last_stable_offset = self.transactions.end(first_offset, marker_offset)
         return CompletedTransaction(
             entry.producer_id, first_offset, marker_offset, marker.is_abort, last_stable_offset
         )
@@ -327,29 +327,29 @@ class ProducerState:
     @property
     def first_undecided_offset(self) -> int | None:
         """The first record of the oldest transaction without a marker."""
-        return self._transactions.first_undecided_offset
+        return self.transactions.first_undecided_offset
 
     @property
     def first_unstable_offset(self) -> int | None:
         """The first record that read_committed readers must not see yet, the high watermark aside."""
-        first = self._transactions.first_unstable_offset
+        first = self.transactions.first_unstable_offset
         return None if first is None else max(first, self._log_start_offset)
 
     def last_stable_offset(self, high_watermark: int) -> int:
         """Where read_committed readers stop."""
-        first = self._transactions.first_unstable_offset
+        first = self.transactions.first_unstable_offset
         if first is None or first >= high_watermark:
             return high_watermark
         return max(first, self._log_start_offset)
 
     def on_high_watermark(self, high_watermark: int) -> None:
         """The high watermark moved: transactions whose marker is below it are settled."""
-        self._transactions.settle_below(high_watermark)
+        self.transactions.settle_below(high_watermark)
 
     def on_log_start_offset(self, log_start_offset: int) -> None:
         """The log start offset moved up."""
         self._log_start_offset = log_start_offset
-        self._transactions.settle_below(log_start_offset)
+        self.transactions.settle_below(log_start_offset)
         self.map_end_offset = max(self.map_end_offset, log_start_offset)
         latest = self._snapshots.latest_offset
         self._last_snapshot_offset = log_start_offset if latest is None else latest
@@ -364,7 +364,7 @@ class ProducerState:
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting all."""
-        return not self._producers and not self._transactions.has_unreplicated
+        return not self._producers and not self.transactions.has_unreplicated
 
     def entry(self, producer_id: int) -> ProducerEntry | None:
         """What is known of a producer."""
@@ -376,7 +376,7 @@ class ProducerState:
 
     def has_late_transaction(self, now_ms: int, transaction_timeout_ms: int) -> bool:
         """Whether the oldest open transaction is long past the longest time-out that a client may ask for."""
-        oldest = self._transactions.oldest_producer_id
+        oldest = self.transactions.oldest_producer_id
         if oldest is None:
             return False
         started_ms = self._producers[oldest].last_timestamp_ms
@@ -473,7 +473,7 @@ class ProducerState:
 
     def _load(self, entries: Iterable[ProducerEntry]) -> None:
         self._producers = {entry.producer_id: entry for entry in entries}
-        self._transactions.load(
+        self.transactions.load(
             (entry.transaction_first_offset, entry.producer_id)
             for entry in self._producers.values()
             if entry.transaction_first_offset >= 0

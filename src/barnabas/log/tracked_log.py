@@ -208,7 +208,7 @@ class TrackedLog(LocalLog):
     def on_high_watermark(self, high_watermark: int) -> None:
         """The high watermark moved."""
         self.high_watermark = high_watermark
-        if self._producers_are_loaded:
+        if self._producers.transactions.first_unstable_offset is not None:
             self._producers.on_high_watermark(high_watermark)
 
     # ----- timestamps and epochs

@@ -177,14 +177,16 @@ class Channel:
             self._is_scheduled = True
             self._server.schedule(self)
 
-    def flush_scheduled(self) -> None:
-        """What `schedule` asked for."""
+    def flush_scheduled(self) -> bool:
+        """What `schedule` asked for; whether it was a little that has left at once, so that the client may go on."""
         self._is_scheduled = False
         try:
-            if self._is_writing or not self._send_small():
-                self._flush()
+            if not self._is_writing and self._send_small():
+                return True
+            self._flush()
         except Exception as error:  # noqa: BLE001 - as in `flush`
             self._on_bug(error)
+        return False
 
     def _send_small(self) -> bool:
         """Sends little, to a client that reads its answers; whether that was all that was to be done."""
@@ -211,6 +213,14 @@ class Channel:
         return self._is_reading and connection.is_settled
 
     def _on_writable(self) -> None:
+        try:
+            if self._send_on():
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._on_lost(error)
+            return
         self._is_writing = False
         self.flush()
         if not self._is_writing:
@@ -287,12 +297,37 @@ class Channel:
                 outgoing.inline_region()
                 self._warmed_to = 0
                 continue
-            count = transport.send_region(region, offset, self._warmed_to - offset)
-            if count == 0:
-                raise OSError(f"{region!r} ended at {offset} of {region.size} bytes")
+            wanted = self._warmed_to - offset
+            count = transport.send_region(region, offset, wanted)
             if offset + count == region.size:
                 self._warmed_to = 0
             outgoing.advance(count)
+            if count < wanted:
+                # The socket is full. To fill up what its reader frees meanwhile would wake it for little each time.
+                raise BlockingIOError
+
+    def _send_on(self) -> bool:
+        """Sends more of the region that is being sent; whether the socket is full again before its warm part has left.
+
+        A big answer leaves in thousands of such portions, so this is the short way through `flush`.
+        """
+        outgoing = self.connection.outgoing
+        offset = outgoing.region_offset
+        if not 0 < offset < self._warmed_to or outgoing.held is not None:
+            return False
+        region = outgoing.region()
+        assert region is not None
+        wanted = self._warmed_to - offset
+        count = self._transport.send_region(region, offset, wanted)
+        self._metrics.outgoing_bytes.value += count
+        self.was_active = True
+        if count < wanted:
+            outgoing.skip(count)
+            return True
+        if offset + count == region.size:
+            self._warmed_to = 0
+        outgoing.advance(count)
+        return False
 
     def _is_warm(self, region: FileRegion, offset: int) -> bool:
         """Whether the next window of `region` can be sent; otherwise a worker thread sees to it."""

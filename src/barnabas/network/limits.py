@@ -43,6 +43,7 @@ class NetworkLimits:
         send_buffer_bytes: SO_SNDBUF, -1 for the system's choice (`socket.send.buffer.bytes`).
         receive_buffer_bytes: SO_RCVBUF, -1 for the system's choice (`socket.receive.buffer.bytes`).
         listen_backlog: Connections that the kernel completes ahead of us (`socket.listen.backlog.size`).
+        poll_us: Microseconds for which the loop looks for the next request before it sleeps (`barnabas.poll.us`).
     """
 
     request_bytes_max: int = 104_857_600
@@ -56,6 +57,7 @@ class NetworkLimits:
     send_buffer_bytes: int = 102_400
     receive_buffer_bytes: int = -1
     listen_backlog: int = 50
+    poll_us: int = 50
 
     @classmethod
     def from_config(cls, config: Settings) -> NetworkLimits:
@@ -72,4 +74,5 @@ class NetworkLimits:
             send_buffer_bytes=config["socket.send.buffer.bytes"],
             receive_buffer_bytes=config["socket.receive.buffer.bytes"],
             listen_backlog=config["socket.listen.backlog.size"],
+            poll_us=config["barnabas.poll.us"],
         )

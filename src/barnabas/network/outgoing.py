@@ -128,6 +128,11 @@ class Outgoing:
             total += len(chunk)
         return b"".join(joined), len(joined) < len(chunks)
 
+    def skip(self, count: int) -> None:
+        """Take `count` bytes off the region at the front, which is longer."""
+        self.pending_bytes -= count
+        self.region_offset += count
+
     def advance(self, count: int) -> None:
         """Take `count` bytes off the front; they have been sent."""
         assert 0 <= count <= self.pending_bytes

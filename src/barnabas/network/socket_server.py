@@ -13,6 +13,7 @@ from barnabas.errors import ConfigError
 from barnabas.network.connection_quotas import ConnectionQuotas
 from barnabas.network.context import format_address
 from barnabas.network.listener import Listener
+from barnabas.network.polling import Polling
 from barnabas.network.request_memory import RequestMemory
 from barnabas.network.warming import CacheWarmer
 
@@ -99,6 +100,7 @@ class SocketServer:
         self.listeners: dict[str, Listener] = {}
         self._channels: dict[str, Channel] = {}
         self._scheduled: list[Channel] = []
+        self._polling = Polling(loop, limits.poll_us)
         self._ends: dict[Channel, asyncio.TimerHandle] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None
@@ -150,6 +152,7 @@ class SocketServer:
         """Put other limits in force, for open connections too (socket buffers only for new ones)."""
         self.limits = limits
         self.quotas.limits = limits
+        self._polling.configure(limits.poll_us)
         self.memory.limit_bytes = limits.queued_request_bytes_max
         self.memory.discharge(0)  # wakes those who wait, if the new limit has room
         for channel in self._channels.values():
@@ -191,8 +194,11 @@ class SocketServer:
 
     def _flush_scheduled(self) -> None:
         scheduled, self._scheduled = self._scheduled, []
+        has_answered = False
         for channel in scheduled:
-            channel.flush_scheduled()
+            has_answered |= channel.flush_scheduled()
+        if has_answered:
+            self._polling.after_answers()
 
     def expect_end(self, channel: Channel, end_ms_max: int = END_MS_MAX) -> None:
         """`channel` takes no more requests; do not wait for its end forever."""

@@ -38,6 +38,8 @@ from barnabas.records.record import iterate_batch, keyless_indexes, uncompressed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from barnabas.config.topic import ProduceLimits
+
 __all__ = [
     "MAX_RECORD_ERRORS",
     "InvalidChecksumError",
@@ -46,6 +48,7 @@ __all__ = [
     "MalformedRecordsError",
     "MissingKeysError",
     "RecordsRefusedError",
+    "accept_produced",
     "validate_produced",
 ]
 
@@ -97,6 +100,58 @@ class MissingKeysError(RecordsRefusedError):
     """Records without key, for a topic that is compacted."""
 
 
+def accept_produced(
+    records: bytes | bytearray | memoryview, limits: ProduceLimits, api_version: int, now_ms: int
+) -> BatchHeader | None:
+    """The header of the one batch that is all of `records`, if a glance shows that nothing is wrong with it.
+
+    None says nothing but that `validate_produced` has to look. Arguments as there; `limits` are the topic's.
+    """
+    size = len(records)
+    if size < HEADER_SIZE:
+        return None
+    fields = _unpack_from(records)
+    (
+        base_offset,
+        batch_length,
+        _,
+        magic,
+        crc,
+        attributes,
+        last_offset_delta,
+        base_timestamp,
+        max_timestamp,
+        producer_id,
+        _,
+        base_sequence,
+        count,
+    ) = fields
+    batch_bytes_max, log_append_time, before_max_ms, after_max_ms, _, _, _ = limits
+    codec = attributes & CODEC_MASK
+    if (
+        batch_length == size - LENGTH_END
+        and magic == MAGIC
+        and base_offset == 0
+        and last_offset_delta == count - 1 >= 0
+        and (codec or count * _SMALLEST_RECORD <= size - HEADER_SIZE)
+        and not attributes & _REFUSED_FLAGS
+        and (base_sequence >= 0 or producer_id < 0)
+        and (
+            log_append_time
+            or (
+                now_ms - before_max_ms <= base_timestamp
+                and now_ms - before_max_ms <= max_timestamp <= now_ms + after_max_ms
+                and base_timestamp <= now_ms + after_max_ms
+            )
+        )
+        and (codec < _ZSTD or (codec == _ZSTD and api_version >= _FIRST_ZSTD_VERSION))
+        and size <= batch_bytes_max
+        and crc32c(records[ATTRIBUTES_POSITION:]) == crc
+    ):
+        return _new(BatchHeader, fields)
+    return None
+
+
 def validate_produced(
     records: bytes | bytearray | memoryview,
     *,
@@ -109,12 +164,13 @@ def validate_produced(
     timestamp_after_max_ms: int = _HOUR_MS,
     keys_required: bool = False,
     decompressed_limit_bytes: int = DEFAULT_LIMIT_BYTES,
-) -> list[BatchHeader]:
+) -> BatchHeader:
     """The header of the one batch in `records`, as a client may send it to the leader of a partition.
 
-    The batch starts at 0 and ends at `headers[0].size_bytes`; like Kafka, an unfinished batch after it is let pass,
+    The batch starts at 0 and ends at the header's `size_bytes`; like Kafka, an unfinished batch after it is let pass,
     and must be cut off before the records are stored. `api_version` is that of Produce (3 or later), `now_ms` the
-    wall clock; the others are the topic's settings.
+    wall clock; the others are the topic's settings. The checks are made one after the other in Kafka's order, so that of
+    several faults the same one is answered; `accept_produced` is quicker where there is none.
 
     Raises KafkaError with Kafka's code:
 
@@ -126,77 +182,6 @@ def validate_produced(
     - MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE: larger than `max_message_bytes`, than `segment_bytes`
     - UNKNOWN_SERVER_ERROR: a codec that does not exist (so answers Kafka, which has no better code for it)
     """
-    size = len(records)
-    if size >= HEADER_SIZE:
-        fields = _unpack_from(records)
-        (
-            base_offset,
-            batch_length,
-            _,
-            magic,
-            crc,
-            attributes,
-            last_offset_delta,
-            base_timestamp,
-            max_timestamp,
-            producer_id,
-            _,
-            base_sequence,
-            count,
-        ) = fields
-        earliest = now_ms - timestamp_before_max_ms
-        latest = now_ms + timestamp_after_max_ms
-        codec = attributes & CODEC_MASK
-        if (
-            batch_length == size - LENGTH_END
-            and magic == MAGIC
-            and base_offset == 0
-            and count > 0
-            and last_offset_delta == count - 1
-            and (codec or count * _SMALLEST_RECORD <= size - HEADER_SIZE)
-            and not attributes & _REFUSED_FLAGS
-            and (base_sequence >= 0 or producer_id < 0)
-            and (
-                log_append_time
-                or (earliest <= base_timestamp <= latest and earliest <= max_timestamp <= latest)
-            )
-            and (codec < _ZSTD or (codec == _ZSTD and api_version >= _FIRST_ZSTD_VERSION))
-            and size <= max_message_bytes
-            and size <= segment_bytes
-            and not keys_required
-            and crc32c(memoryview(records)[ATTRIBUTES_POSITION:]) == crc
-        ):
-            return [_new(BatchHeader, fields)]
-    return [
-        _validate_in_order(
-            records,
-            api_version=api_version,
-            now_ms=now_ms,
-            max_message_bytes=max_message_bytes,
-            segment_bytes=segment_bytes,
-            log_append_time=log_append_time,
-            timestamp_before_max_ms=timestamp_before_max_ms,
-            timestamp_after_max_ms=timestamp_after_max_ms,
-            keys_required=keys_required,
-            decompressed_limit_bytes=decompressed_limit_bytes,
-        )
-    ]
-
-
-def _validate_in_order(
-    records: bytes | bytearray | memoryview,
-    *,
-    api_version: int,
-    now_ms: int,
-    max_message_bytes: int,
-    segment_bytes: int,
-    log_append_time: bool,
-    timestamp_before_max_ms: int,
-    timestamp_after_max_ms: int,
-    keys_required: bool,
-    decompressed_limit_bytes: int,
-) -> BatchHeader:
-    """The same checks one after the other, in Kafka's order, so that of several faults the same one is answered."""
     size_bytes = _single_batch_size(records, api_version)
     base_offset = int.from_bytes(memoryview(records)[:_LENGTH_POSITION], "big", signed=True)
     if base_offset != 0:

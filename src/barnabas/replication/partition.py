@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.origin import Origin
-from barnabas.records.batch import LENGTH_END, TRANSACTIONAL_FLAG, iterate_headers, parse_header
+from barnabas.records.batch import TRANSACTIONAL_FLAG, iterate_headers, parse_header
 from barnabas.records.control import build_end_marker
-from barnabas.records.validation import MalformedRecordsError, validate_produced
-from barnabas.replication.recompression import PRODUCER, NeedsTimeError, Recompressions, pack
+from barnabas.records.validation import MalformedRecordsError, accept_produced, validate_produced
+from barnabas.replication.recompression import NeedsTimeError, Recompressions, pack
 from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
@@ -48,9 +48,6 @@ LATEST_TIERED_TIMESTAMP = -5
 EARLIEST_PENDING_UPLOAD_TIMESTAMP = -6
 
 READ_COMMITTED = 1
-LOG_APPEND_TIME = "LogAppendTime"
-NEVER = 2**63 - 1
-"""`flush.messages` when it is not set."""
 
 _REFUSED_BEFORE_THE_LOG = frozenset(
     (
@@ -83,6 +80,22 @@ _NO_FOLLOWERS: dict[int, int] = {}
 def _isr_set(isr: tuple[int, ...]) -> frozenset[int]:
     """One set for all partitions with the same in-sync replicas."""
     return frozenset(isr)
+
+
+def _validate(
+    records: memoryview | bytearray, config: LogConfig, api_version: int, now_ms: int
+) -> BatchHeader:
+    return validate_produced(
+        records,
+        api_version=api_version,
+        now_ms=now_ms,
+        max_message_bytes=config.max_message_bytes,
+        segment_bytes=config.segment_bytes,
+        log_append_time=config.produce_limits.log_append_time,
+        timestamp_before_max_ms=config.message_timestamp_before_max_ms,
+        timestamp_after_max_ms=config.message_timestamp_after_max_ms,
+        keys_required=config.is_compacted,
+    )
 
 
 def _refuse_transaction() -> NoReturn:
@@ -369,29 +382,21 @@ class Partition:
         if log is None:
             log = self._first_log()
         try:
-            config = log.config
-            if acks == ACKS_ALL and len(self.isr) < config.min_insync_replicas:
-                self._refuse_if_too_few_in_sync(config.min_insync_replicas)
+            limits = log.produce_limits
+            if acks == ACKS_ALL and len(self.isr) < limits.min_insync_replicas:
+                self._refuse_if_too_few_in_sync(limits.min_insync_replicas)
             if origin is Origin.CLIENT:
-                headers = validate_produced(
-                    records,
-                    api_version=produce_version,
-                    now_ms=now_ms,
-                    max_message_bytes=config.max_message_bytes,
-                    segment_bytes=config.segment_bytes,
-                    log_append_time=config.message_timestamp_type == LOG_APPEND_TIME,
-                    timestamp_before_max_ms=config.message_timestamp_before_max_ms,
-                    timestamp_after_max_ms=config.message_timestamp_after_max_ms,
-                    keys_required="compact" in config.cleanup_policy,
-                )
-                header = headers[0]
+                header = accept_produced(records, limits, produce_version, now_ms)
+                if header is None:
+                    header = _validate(records, log.config, produce_version, now_ms)
+                    if header.size_bytes != len(records):
+                        # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
+                        records = records[: header.size_bytes]
                 if header.attributes & TRANSACTIONAL_FLAG and not transactional:
                     _refuse_transaction()
-                if header.batch_length + LENGTH_END != len(records):
-                    # The unfinished batch after the whole one is the client's slip; Kafka drops it as well.
-                    records = records[: header.size_bytes]
-                if config.compression_type != PRODUCER or self._recompressions is not None:
-                    records, headers = self._packed(records, header, config, acks)
+                headers: Sequence[BatchHeader] = (header,)
+                if limits.recompresses or self._recompressions is not None:
+                    records, headers = self._packed(records, header, log.config, acks)
             else:
                 headers = [header for _, header in iterate_headers(records)]
             result = log.append(
@@ -416,7 +421,7 @@ class Partition:
                 log.on_high_watermark(end)
         else:
             self._advance_high_watermark(log)
-        if config.flush_messages != NEVER and log.flush_due:
+        if limits.flushes and log.flush_due:
             self._group_commit.flush(log)
         if self.parked_fetches:
             for parked in self.parked_fetches:
@@ -425,7 +430,7 @@ class Partition:
 
     def _packed(
         self, records: memoryview | bytearray, header: BatchHeader, config: LogConfig, acks: int
-    ) -> tuple[memoryview | bytearray, list[BatchHeader]]:
+    ) -> tuple[memoryview | bytearray, Sequence[BatchHeader]]:
         """The batch in the topic's codec, and its header."""
         waiting = self._recompressions
         if waiting is not None and waiting.is_busy and not waiting.is_appending and acks != 0:
@@ -525,7 +530,7 @@ class Partition:
             self._syncs_always
             or (acks == ACKS_ALL and self._syncs_alone and len(self.isr) == 1)
             # flush.messages: Kafka flushes before it answers.
-            or (self.log.config.flush_messages != NEVER and self.log.flush_due)
+            or (self.log.produce_limits.flushes and self.log.flush_due)
         )
 
     def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
