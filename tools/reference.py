@@ -348,7 +348,8 @@ def differences() -> str:
         "## Features",
         (
             "The level of each feature in a new cluster. What has none here is not built yet, and clients that look at the level "
-            "do without it."
+            "do without it. `kafka-features.sh upgrade --release-version` names all of them, and is refused: name those that are wanted "
+            "(`--feature group.version=1`)."
         ),
         _table(("Feature", "Here", "Kafka"), _differing_features()),
         "## What the tests do not compare",

@@ -177,6 +177,7 @@ class _Adoption:
     def _look_at_cluster(self, image: MetadataImage) -> None:
         from barnabas.config.topic import TOPIC_KEYS
         from barnabas.metadata.features import (
+            INITIAL_FEATURES,
             METADATA_VERSION_FEATURE,
             METADATA_VERSION_OF_KAFKA_40,
             SUPPORTED_FEATURES,
@@ -197,9 +198,11 @@ class _Adoption:
             elif feature not in SUPPORTED_FEATURES:
                 self.remarks.append(f"{feature} {level} is kept, and not served")
         if image.features.get(METADATA_VERSION_FEATURE, 0) < METADATA_VERSION_OF_KAFKA_40:
+            # Not --release-version: it names features that we have not, and is refused as a whole.
+            levels = " ".join(f"--feature {feature}={level}" for feature, level in INITIAL_FEATURES.items())
             self.remarks.append(
                 "the feature levels stay those of Apache Kafka before 4.0, so that there is a way back; consumer groups of the new "
-                "protocol and the second version of transactions need higher ones (kafka-features.sh upgrade --release-version 4.3)"
+                f"protocol and the second version of transactions need higher ones (kafka-features.sh upgrade {levels})"
             )
         partitions = sum(len(topic.partitions) for topic in image.topics.values())
         internal = sum(topic.is_internal for topic in image.topics.values())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from barnabas import cli
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_broker import KafkaBroker
-from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43
+from tests.oracle.kafka_jars import KAFKA_39, KAFKA_43, run_java
 from tests.oracle.log.kafka_data import At, create_topic, fill_topic, produce, read_all, read_in_group
 from tests.wire_client import WireClient
 
@@ -45,6 +47,28 @@ def transact(broker, count, *, ends=True):
     producer.flush()
     if ends:
         producer.commit_transaction(60)
+
+
+def read_by_new_protocol(broker, count):
+    """Where a consumer group goes on, after which it reads and commits so many records."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "new",
+            "group.protocol": "consumer",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        consumer.subscribe(["events"])
+        messages = []
+        while len(messages) < count:
+            messages += consumer.consume(count - len(messages), 30)
+        consumer.commit(messages[-1], asynchronous=False)
+        return messages[0].offset()
+    finally:
+        consumer.close()
 
 
 @pytest.mark.parametrize("version", [KAFKA_43, KAFKA_39])
@@ -112,6 +136,33 @@ def test_from_kafka_to_barnabas_and_back(tmp_path, version, capsys):
     finally:
         kafka.kill()
         back.kill()
+
+
+def test_the_advice_on_feature_levels_is_good(tmp_path, capsys):
+    """What was made by Kafka 3.9 gets the levels of 4.3 by the command that `adopt` prints; groups of KIP-848 work then, and 4.3 goes on."""
+    kafka = KafkaBroker(tmp_path / "kafka", version=KAFKA_39)
+    ours = BrokerProcess(tmp_path / "ours", settings={"offsets.topic.num.partitions": "1"})
+    next_one = KafkaBroker(tmp_path / "next")
+    ours.data_directory = next_one.data_directory = kafka.data_directory
+    try:
+        kafka.start()
+        create_topic(kafka, "events")
+        produce(kafka, "events", 300)
+        kafka.stop()
+        assert cli.main(["adopt", str(kafka.data_directory)]) == 0
+        (advice,) = re.findall(r"\(kafka-features.sh (.*?)\)", capsys.readouterr().out)
+        with ours:
+            here = At(ours.bootstrap_server)
+            tool = "org.apache.kafka.tools.FeatureCommand"
+            shown = run_java(tool, ["--bootstrap-server", here.bootstrap, *advice.split()]).stdout
+            assert "group.version was upgraded to 1." in shown
+            assert read_by_new_protocol(here, 100) == 0
+            assert ours.stop() == 0
+        next_one.start()
+        assert read_by_new_protocol(next_one, 100) == 100
+    finally:
+        kafka.kill()
+        next_one.kill()
 
 
 def test_two_disks_change_hands(tmp_path):
