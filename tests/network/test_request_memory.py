@@ -66,3 +66,14 @@ def test_without_a_limit_nothing_is_exhausted():
     memory = RequestMemory(-1)
     memory.charge(10**12)
     assert not memory.is_exhausted
+
+
+def test_kept_buffers_go_when_nobody_needs_them():
+    """Between two trims without a long request, what was kept for the next one is given back to the system."""
+    memory = RequestMemory()
+    memory.give(memory.take(1_000_000))
+    memory.trim()
+    assert memory._kept_bytes > 0
+    memory.trim()
+    assert memory._kept == []
+    assert memory._kept_bytes == 0

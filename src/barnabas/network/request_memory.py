@@ -22,8 +22,8 @@ __all__ = ["RequestMemory"]
 MAPPED_FROM_BYTES = 32 * 1024
 """Buffers of this size and above are mappings."""
 
-KEPT_BYTES_MAX = 8 * 1024 * 1024
-"""Mappings kept for the next long requests, in sum."""
+KEPT_BYTES_MAX = 32 * 1024 * 1024
+"""Mappings kept for the next long requests, in sum: one of ten full batches of 1 MB, which takes 16 MB, for each of two producers."""
 
 
 class RequestMemory:
@@ -39,13 +39,14 @@ class RequestMemory:
             connection may handle them.
     """
 
-    __slots__ = ("_kept", "_kept_bytes", "_waiting", "limit_bytes", "used_bytes")
+    __slots__ = ("_kept", "_kept_bytes", "_was_taken", "_waiting", "limit_bytes", "used_bytes")
 
     def __init__(self, limit_bytes: int = -1) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._kept: list[mmap.mmap] = []
         self._kept_bytes = 0
+        self._was_taken = False
         self._waiting: dict[Callable[[], None], None] = {}
 
     @property
@@ -78,6 +79,7 @@ class RequestMemory:
         """A writable buffer of exactly `size` bytes, its content undefined; give it back by `give`."""
         if size < MAPPED_FROM_BYTES:
             return memoryview(bytearray(size))
+        self._was_taken = True
         best = -1
         for index, mapping in enumerate(self._kept):
             if size <= len(mapping) <= 4 * size and (best < 0 or len(mapping) < len(self._kept[best])):
@@ -99,3 +101,10 @@ class RequestMemory:
         if isinstance(mapping, mmap.mmap) and self._kept_bytes + len(mapping) <= KEPT_BYTES_MAX:
             self._kept.append(mapping)
             self._kept_bytes += len(mapping)
+
+    def trim(self) -> None:
+        """Lets go of the mappings that are kept, if nobody needed one since the last call."""
+        if not self._was_taken:
+            self._kept.clear()
+            self._kept_bytes = 0
+        self._was_taken = False

@@ -224,6 +224,7 @@ class SocketServer:
     def _sweep(self) -> None:
         self.close_idle()
         self._notice_ends()
+        self.memory.trim()
         self._start_sweeping()
 
     def _notice_ends(self) -> None:
