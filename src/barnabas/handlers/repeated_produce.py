@@ -11,6 +11,7 @@ and whatever is to be refused, takes the ordinary way (`handlers.produce`), whic
 
 from __future__ import annotations
 
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RepeatedProduces"]
 
-REMEMBERED_MAX = 16
+REMEMBERED_MAX = 128
 """Requests that a connection remembers: partitions to which its client sends, as a rule."""
 
 _FIRST_VERSION = 5  # the first whose answer tells the log start offset
@@ -45,6 +46,12 @@ _unpack_size = Struct(">i").unpack_from
 _pack_numbers = Struct(">qqq").pack
 # Looked for in an encoded answer, to learn where its numbers stand.
 _NUMBERS = (0x0102030405060708, 0x1112131415161718, 0x2122232425262728)
+
+
+@cache
+def _answer_format(beginning_bytes: int, ending_bytes: int) -> Struct:
+    """Of an answer, header and body; one for all that are cut the same way."""
+    return Struct(f">i{beginning_bytes}sqqq{ending_bytes}s")
 
 
 class _Remembered:
@@ -75,7 +82,7 @@ class _Remembered:
         )
         beginning, self.ending = example.split(_pack_numbers(*_NUMBERS))
         self.beginning = beginning[4:]
-        self._pack = Struct(f">i{len(self.beginning)}sqqq{len(self.ending)}s").pack
+        self._pack = _answer_format(len(self.beginning), len(self.ending)).pack
 
     def context(self, version: int, correlation_id: int, connection: ConnectionContext) -> RequestContext:
         """Where the request comes from."""
