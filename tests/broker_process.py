@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["BrokerProcess", "DidNotStart", "free_port", "wait_until"]
 
 _READY = re.compile(r"address=(\S+)")
-_START_DEADLINE_S = 30
-_STOP_DEADLINE_S = 30
-_REFUSAL_DEADLINE_S = 10
+_START_DEADLINE_S = 90
+_STOP_DEADLINE_S = 90
+_REFUSAL_DEADLINE_S = 30
 """How long a broker that will not be ready may take to end."""
 
 

@@ -13,7 +13,7 @@ from barnabas.errors import DecodeError
 from barnabas.handlers.registry import HANDLERS
 from barnabas.wire.apis import APIS
 from barnabas.wire.headers import decode_request_header, decode_response_header
-from tests.fuzz.findings import Finding
+from tests.fuzz.findings import PATIENCE_S, Finding
 
 if TYPE_CHECKING:
     import random
@@ -36,7 +36,6 @@ MAY_END_THE_CONNECTION = {
 
 
 UNSENT_BYTES_MAX = 1 << 20
-LAST_ANSWERS_S = 30
 
 
 class Manner(Enum):
@@ -64,7 +63,7 @@ class Attacker:
     def __init__(
         self, address: tuple[str, int], manner: Manner, frames: Frames, chance: random.Random
     ) -> None:
-        self.socket = socket.create_connection(address, 20)
+        self.socket = socket.create_connection(address, PATIENCE_S)
         self.socket.setblocking(False)
         self.manner = manner
         self._frames = frames
@@ -124,11 +123,11 @@ class Attacker:
         """Sends nothing more, and reads the last answers as a client does that leaves in peace."""
         try:
             self.socket.setblocking(True)
-            self.socket.settimeout(LAST_ANSWERS_S)
+            self.socket.settimeout(PATIENCE_S)
             self.socket.sendall(self._unsent)
             self._unsent.clear()
             self.socket.shutdown(socket.SHUT_WR)
-            end = time.monotonic() + LAST_ANSWERS_S
+            end = time.monotonic() + PATIENCE_S
             while data := self.socket.recv(1 << 16):
                 self._unread += data
                 self._take_answers()

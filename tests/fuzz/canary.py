@@ -19,7 +19,7 @@ from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import wait_until
-from tests.fuzz.findings import Finding
+from tests.fuzz.findings import PATIENCE_S, Finding
 from tests.fuzz.frames import PROTECTED
 from tests.oracle.building import build
 from tests.wire_client import WireClient
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Canary"]
 
-DEADLINE_S = 30
 TOPICS_PER_REQUEST = 500
 
 
@@ -37,24 +36,26 @@ class Canary:
     """A topic and a group of its own."""
 
     def __init__(self, address: str) -> None:
-        self.client = WireClient(address, client_id="canary", timeout_s=DEADLINE_S)
+        self.client = WireClient(address, client_id="canary", timeout_s=PATIENCE_S)
         self.acknowledged = 0
         topic = {"name": PROTECTED, "num_partitions": 1, "replication_factor": 1}
-        self._call(build(CreateTopicsRequest, topics=[topic], timeout_ms=10_000), 5)
+        self._call(build(CreateTopicsRequest, topics=[topic], timeout_ms=60_000), 5)
         self._find_coordinator()
 
     def reconnect(self, address: str) -> None:
         """The broker was started again."""
         self.client.socket.close()
-        self.client = WireClient(address, client_id="canary", timeout_s=DEADLINE_S)
+        self.client = WireClient(address, client_id="canary", timeout_s=PATIENCE_S)
         self._find_coordinator()
 
     def _find_coordinator(self) -> None:
         wait_until(
-            lambda: self._call(FindCoordinatorRequest(key=PROTECTED), 2).error_code == 0, what="a coordinator"
+            lambda: self._call(FindCoordinatorRequest(key=PROTECTED), 2).error_code == 0,
+            PATIENCE_S,
+            "a coordinator",
         )
         if self.acknowledged:
-            wait_until(lambda: self._committed_offset() is not None, what="the committed offset")
+            wait_until(lambda: self._committed_offset() is not None, PATIENCE_S, "the committed offset")
 
     def _call(self, request: Message, version: int):
         try:
@@ -89,13 +90,13 @@ class Canary:
         strangers = [topic.name for topic in topics if not topic.name.startswith((PROTECTED, "__"))]
         for start in range(0, len(strangers), TOPICS_PER_REQUEST):
             names = strangers[start : start + TOPICS_PER_REQUEST]
-            self._call(DeleteTopicsRequest(topic_names=names, timeout_ms=10_000), 5)
+            self._call(DeleteTopicsRequest(topic_names=names, timeout_ms=60_000), 5)
         listed = [group.group_id for group in self._call(ListGroupsRequest(), 4).groups]
         others = [name for name in listed if not name.startswith(PROTECTED)]
         if others:
             self._call(DeleteGroupsRequest(groups_names=others), 1)
         theirs = {"name": "fuzz-a", "num_partitions": 2, "replication_factor": 1}
-        self._call(build(CreateTopicsRequest, topics=[theirs], timeout_ms=10_000), 5)
+        self._call(build(CreateTopicsRequest, topics=[theirs], timeout_ms=60_000), 5)
 
     def _produce(self) -> None:
         value = b"%d" % self.acknowledged
@@ -104,7 +105,7 @@ class Canary:
             ProduceRequest,
             transactional_id=None,
             acks=-1,
-            timeout_ms=10_000,
+            timeout_ms=60_000,
             topic_data=[{"name": PROTECTED, "partition_data": [{"index": 0, "records": batch}]}],
         )
         answer = self._call(request, 9).responses[0].partition_responses[0]

@@ -24,7 +24,7 @@ from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, DidNotStart, wait_until
-from tests.fuzz.findings import Finding, log_flaws, save
+from tests.fuzz.findings import PATIENCE_S, Finding, log_flaws, save
 from tests.oracle.building import build
 from tests.wire_client import WireClient
 
@@ -42,6 +42,7 @@ SETTINGS = {
     "log.segment.bytes": str(1 << 20),
     "offsets.topic.num.partitions": "1",
     "log.index.interval.bytes": "1024",
+    "offsets.commit.timeout.ms": "60000",
 }
 SAYS_NOTHING_OF_RECORDS = (
     *("recovery-point-offset-checkpoint", "replication-offset-checkpoint", "cleaner-offset-checkpoint"),
@@ -121,7 +122,7 @@ def _produce(client: WireClient, partition: Partition, batch: bytes):
         ProduceRequest,
         transactional_id=None,
         acks=-1,
-        timeout_ms=10_000,
+        timeout_ms=60_000,
         topic_data=[{"name": partition.topic, "partition_data": [part]}],
     )
     return client.call(request, 9).responses[0].partition_responses[0]
@@ -132,11 +133,11 @@ def prepare(directory: Path, chance: random.Random) -> tuple[Model, dict[str, Pa
     model = Model()
     partitions = list(model.values)
     with BrokerProcess(directory / "origin", settings=SETTINGS) as broker:
-        with WireClient(broker.bootstrap_server) as client:
+        with WireClient(broker.bootstrap_server, timeout_s=PATIENCE_S) as client:
             topics = [
                 {"name": name, "num_partitions": PARTITIONS, "replication_factor": 1} for name in TOPICS
             ]
-            client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=10_000), 5)
+            client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=60_000), 5)
             for number in range(BATCHES):
                 partition = partitions[number] if number < len(partitions) else chance.choice(partitions)
                 assert model.produce(client, partition, chance) == 0
@@ -153,12 +154,14 @@ def prepare(directory: Path, chance: random.Random) -> tuple[Model, dict[str, Pa
 
 def _commit(client: WireClient) -> None:
     wait_until(
-        lambda: client.call(FindCoordinatorRequest(key=GROUP), 2).error_code == 0, what="a coordinator"
+        lambda: client.call(FindCoordinatorRequest(key=GROUP), 2).error_code == 0, PATIENCE_S, "a coordinator"
     )
     part = {"partition_index": 0, "committed_offset": COMMITTED, "committed_metadata": ""}
     request = build(OffsetCommitRequest, group_id=GROUP, topics=[{"name": "one", "partitions": [part]}])
     wait_until(
-        lambda: client.call(request, 2).topics[0].partitions[0].error_code == 0, what="a committed offset"
+        lambda: client.call(request, 2).topics[0].partitions[0].error_code == 0,
+        PATIENCE_S,
+        "a committed offset",
     )
 
 
@@ -286,7 +289,7 @@ class _Round:
 
     def _read_and_write(self, broker: BrokerProcess, whole: set[str], chance: random.Random) -> None:
         self._read(broker, whole)
-        with WireClient(broker.bootstrap_server, timeout_s=30) as client:
+        with WireClient(broker.bootstrap_server, timeout_s=PATIENCE_S) as client:
             for partition in self._model.values:
                 code = self._model.produce(client, partition, chance)
                 self._figures["refused_produces"] += bool(code)
@@ -298,7 +301,7 @@ class _Round:
             raise Finding(f"exit status {status} after SIGTERM")
 
     def _read(self, broker: BrokerProcess, whole: set[str]) -> None:
-        with WireClient(broker.bootstrap_server, timeout_s=30) as client:
+        with WireClient(broker.bootstrap_server, timeout_s=PATIENCE_S) as client:
             for partition, values in self._model.values.items():
                 end = self._read_partition(client, partition, values)
                 if partition.directory in whole and end != len(values):

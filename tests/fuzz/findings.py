@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Finding", "log_flaws", "save"]
+__all__ = ["PATIENCE_S", "Finding", "log_flaws", "save"]
+
+PATIENCE_S = 120
+"""How long an answer may take while others keep the machine busy. What hangs takes longer."""
 
 _FLAW = re.compile(r"Traceback \(most recent call last\)|level=critical|never awaited|never retrieved")
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz import files, wire
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the watch reads /proc"),
 ]
 

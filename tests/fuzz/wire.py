@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.broker_process import BrokerProcess, wait_until
 from tests.fuzz.attackers import Attackers
 from tests.fuzz.canary import Canary
-from tests.fuzz.findings import Finding, save
+from tests.fuzz.findings import PATIENCE_S, Finding, save
 from tests.fuzz.frames import Frame, Frames
 from tests.fuzz.watch import Watch
 
@@ -28,6 +28,7 @@ SETTINGS = {
     "offsets.topic.num.partitions": "2",
     "log.retention.check.interval.ms": "1000",
     "num.partitions": "1",
+    "offsets.commit.timeout.ms": "60000",
     # The ends of clients whose requests wait are looked for 20 times in this time.
     "connections.max.idle.ms": "120000",
     # With the defaults, so many clients may hold more memory than this watch allows.
@@ -132,7 +133,9 @@ class _Run:
     def _rest(self, attackers: Attackers, canary: Canary, watch: Watch, idle_sockets: int) -> None:
         """Everybody goes: nothing of them may stay."""
         attackers.close()
-        wait_until(lambda: watch.descriptors("socket:") <= idle_sockets, 60, "the end of all connections")
+        wait_until(
+            lambda: watch.descriptors("socket:") <= idle_sockets, 2 * PATIENCE_S, "the end of all connections"
+        )
         canary.tidy_up()
         canary.sing()
         watch.look()
