@@ -40,6 +40,7 @@ from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.sync_group import SyncGroupRequest
 from tests.oracle.building import build
 from tests.oracle.machine_runs import DEADLINE_S, run_machine
+from tests.oracle.resolved_patterns import ResolvedPatterns
 from tests.oracle.test_random_steps import STEPS, two_brokers
 from tests.oracle.two_brokers import Member
 
@@ -48,7 +49,10 @@ __all__ = ["two_brokers"]
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(DEADLINE_S)]
 
 GROUP = 32
-_QUIET_S = 0.5
+REFRESH_MS = 10_000
+"""No sooner than this after the last time are patterns matched."""
+_MARGIN_MS = 300
+_MATCHED_WITHIN_S = 30
 NUMBERS = st.integers(0, 4)
 TOPICS = st.integers(0, 2)
 SUBSCRIPTIONS = st.lists(TOPICS, max_size=3, unique=True)
@@ -86,6 +90,9 @@ class ConsumerGroups(RuleBasedStateMachine):
         self.group = f"{self.prefix}g"
         self.names = [f"{self.prefix}t{number}" for number in range(3)]
         self.alive = set()
+        self.created_ms = 0
+        self.has_patterns = False
+        self.resolved = []
         self.sides = [Side(self.prefix, number) for number in range(5)]
         self.classic = [Member(self.both, number) for number in range(3)]
         for member in self.classic:
@@ -108,6 +115,7 @@ class ConsumerGroups(RuleBasedStateMachine):
         for side in self.both.sides:
             side.client.call(FindCoordinatorRequest(key=self.group), 2)
         self.both.barrier()
+        self.resolved = [ResolvedPatterns(side.client, self.group) for side in self.both.sides]
 
     # ----- topics
 
@@ -116,6 +124,7 @@ class ConsumerGroups(RuleBasedStateMachine):
         self.both.agree(lambda _: build(CreateTopicsRequest, topics=[topic], timeout_ms=10_000), 5)
         self.both.barrier()
         self.alive.add(number)
+        self.created_ms = time.time() * 1000
         for side in self.both.sides:
             side.learn_topic_ids([self.names[number]])
 
@@ -142,6 +151,13 @@ class ConsumerGroups(RuleBasedStateMachine):
 
     def beat(self, member, version=1, owned=None, **fields):
         """One heartbeat to both; what it brings is believed."""
+        if fields.get("subscribed_topic_regex"):
+            self.has_patterns = True
+        if self.has_patterns and fields["member_epoch"] >= 0:
+            return self.with_patterns(lambda: self._beat(member, version, owned, **fields))
+        return self._beat(member, version, owned, **fields)
+
+    def _beat(self, member, version, owned, **fields):
         answers = self.both.agree(
             lambda side: build(
                 ConsumerGroupHeartbeatRequest,
@@ -208,8 +224,6 @@ class ConsumerGroups(RuleBasedStateMachine):
             subscribed_topic_regex=pattern.format(prefix=self.prefix),
             server_assignor="range",
         )
-        if pattern:
-            self._wait_for_patterns()
 
     def _catch_up(self):
         """Has somebody beat, so that the target is computed; says whether there is one for the group's epoch."""
@@ -224,18 +238,41 @@ class ConsumerGroups(RuleBasedStateMachine):
                 return True
         return False
 
-    def _wait_for_patterns(self):
-        """Patterns are matched a moment later, and nobody is told: both are then in the same epoch, and stay there."""
+    def patterns(self):
+        """What members subscribe to."""
         asked = ConsumerGroupDescribeRequest(group_ids=[self.group])
-        end = time.monotonic() + 10
-        quiet_from = time.monotonic()
-        before = None
-        while time.monotonic() - quiet_from < _QUIET_S:
-            time.sleep(0.05)
-            epochs = [side.client.call(asked, 1).groups[0].group_epoch for side in self.both.sides]
-            if epochs[0] != epochs[1] or epochs != before:
-                quiet_from, before = time.monotonic(), epochs
-            assert time.monotonic() < end, f"Kafka is in epoch {epochs[0]}, we are in {epochs[1]}"
+        group = self.both.sides[1].client.call(asked, 1).groups[0]
+        return {member.subscribed_topic_regex for member in group.members} - {"", None}
+
+    def with_patterns(self, ask):
+        """Asks for what may have patterns matched, and waits for that.
+
+        They are matched a moment later, and nobody is told. With both brokers that is due at the same times: as long as nothing
+        is matched, or when ten seconds have passed and there are new topics or patterns.
+        """
+        before = self.patterns()
+        for side in self.resolved:
+            side.read()
+        matched = [max(side.matched_ms.values(), default=0) for side in self.resolved]
+        rounds = [side.rounds for side in self.resolved]
+        now_ms = time.time() * 1000
+        if any(matched) and now_ms > min(matched) + REFRESH_MS - _MARGIN_MS:
+            # When exactly is each broker's own.
+            time.sleep(max(0, max(matched) + REFRESH_MS + _MARGIN_MS - now_ms) / 1000)
+        is_free = not any(matched) or time.time() * 1000 > max(matched) + REFRESH_MS
+        answer = ask()
+        is_good = answer is not None and answer.error_code == ErrorCode.NONE
+        wanted = self.patterns()
+        is_new = wanted - before or len(wanted) != len(self.resolved[1].matched_ms)
+        if is_good and wanted and is_free and (is_new or self.created_ms > min(matched)):
+            end = time.monotonic() + _MATCHED_WITHIN_S
+            while any(side.rounds == count for side, count in zip(self.resolved, rounds, strict=True)):
+                counts = [side.rounds - count for side, count in zip(self.resolved, rounds, strict=True)]
+                assert time.monotonic() < end, f"{wanted} should be matched by both: {counts}"
+                time.sleep(0.01)
+                for side in self.resolved:
+                    side.read()
+        return answer
 
     @rule(number=NUMBERS, tells=st.sampled_from(["nothing", "all", "all", "all", "none", "more"]))
     def heartbeat(self, number, tells):
@@ -343,7 +380,10 @@ class ConsumerGroups(RuleBasedStateMachine):
         member.asked_as = instance
         owned = getattr(member, "owned", {}) if tells else {}
 
+        answers = []
+
         def joined(theirs, ours):
+            answers.append(ours)
             if ours.error_code in (ErrorCode.NONE, ErrorCode.MEMBER_ID_REQUIRED):
                 member.ids = [theirs.member_id, ours.member_id]
             if ours.error_code == ErrorCode.NONE:
@@ -363,10 +403,17 @@ class ConsumerGroups(RuleBasedStateMachine):
                 protocols=[{"name": strategy, "metadata": self.subscription(topics, owned.items())}],
             )
 
-        for _ in range(2):
-            member.ask(make, version, joined)
-            if member.is_parked or member.generation >= 0 or not member.ids[0]:
-                break
+        def ask():
+            for _ in range(2):
+                member.ask(make, version, joined)
+                if member.is_parked or member.generation >= 0 or not member.ids[0]:
+                    break
+            return answers[-1] if answers else None
+
+        if self.has_patterns:
+            self.with_patterns(ask)
+        else:
+            ask()
 
     @rule(number=st.integers(0, 2), version=st.sampled_from([2, 5]), nonsense=st.booleans())
     def sync_classic(self, number, version, nonsense):
