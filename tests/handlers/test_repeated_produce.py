@@ -162,10 +162,10 @@ async def test_batches_of_all_sizes_are_appended_from_memory(loop, tmp_path, ver
 async def test_a_connection_remembers_a_bounded_number(loop, tmp_path):
     """A client of many partitions is remembered for some of them, and answered for all."""
     async with running(tmp_path) as node:
-        topic_id = await _create(node, "wide", partitions=40)
+        topic_id = await _create(node, "wide", partitions=REMEMBERED_MAX + 8)
         context = _context("c")
         for turn in range(3):
-            for index in range(40):
+            for index in range(REMEMBERED_MAX + 8):
                 frame = _frame(9, index, _request("wide", topic_id, index, _batch()))
                 answer, _ = await _answer(node, context, frame)
                 response = ProduceResponse.decode(answer, 9, 5)

@@ -39,7 +39,7 @@ class RequestMemory:
             connection may handle them.
     """
 
-    __slots__ = ("_kept", "_kept_bytes", "_was_taken", "_waiting", "limit_bytes", "used_bytes")
+    __slots__ = ("_kept", "_kept_bytes", "_waiting", "_was_taken", "limit_bytes", "used_bytes")
 
     def __init__(self, limit_bytes: int = -1) -> None:
         self.limit_bytes = limit_bytes
