@@ -298,4 +298,4 @@ async def measure(
             )
     finally:
         await group.close()
-    return settle_s, statistics.mean(joins_s), statistics.mean(stopped)
+    return settle_s, statistics.fmean(joins_s or [0.0]), statistics.fmean(stopped or [0.0])

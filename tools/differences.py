@@ -132,6 +132,18 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "Three seconds of nothing for a single consumer.",
         ),
         Difference(
+            "Members that have been given an id and have not joined yet, when the first generation of an empty group begins",
+            "are left out; the others hear of them by their next heartbeats",
+            "are waited for, half a second at most from when the id was given",
+            "A hundred consumers that start together are done in tenths of a second, and not after the next heartbeats.",
+        ),
+        Difference(
+            "The leader's SyncGroup while somebody has been given an id and has not joined yet",
+            "is answered",
+            "waits for the new member's JoinGroup, half a second at most",
+            "The others would hear of the next rebalance by their next heartbeats, after seconds.",
+        ),
+        Difference(
             "A repeated JoinGroup or SyncGroup of a member",
             "leaves the earlier one without an answer",
             "answers the earlier one with REBALANCE_IN_PROGRESS",

@@ -56,7 +56,7 @@ class NetworkLimits:
     idle_ms_max: int = 600_000
     send_buffer_bytes: int = 102_400
     receive_buffer_bytes: int = -1
-    listen_backlog: int = 50
+    listen_backlog: int = 1024
     poll_us: int = 50
 
     @classmethod

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.coordinators.group.state import GroupState, can_follow
 from barnabas.coordinators.group.subscription import CONSUMER_PROTOCOL_TYPE, subscribed_topics
@@ -27,12 +27,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from barnabas.coordinators.group.member import Member, Protocols
+    from barnabas.wire.messages.sync_group import SyncGroupRequest
 
-__all__ = ["NEVER", "ClassicGroup"]
+__all__ = ["NEVER", "ClassicGroup", "PendingMember"]
 
 logger = logging.getLogger(__name__)
 
 NEVER = math.inf
+
+_ON_THE_WAY_MS = 500
+"""Who was given an id and does not come back with it within this time is not expected any more."""
+
+
+class PendingMember(NamedTuple):
+    """Who was given an id: when, and until when it may join with it (monotonic ms)."""
+
+    given_ms: float
+    deadline_ms: float
 
 
 class ClassicGroup:
@@ -49,7 +60,7 @@ class ClassicGroup:
         leader_id: The member that assigns.
         members: By member id, in the order of joining.
         static_members: Member id by group instance id.
-        pending_members: Members that were given an id and have not joined with it: until when they may (monotonic ms).
+        pending_members: Members that were given an id and have not joined with it, in the order of the ids.
         pending_sync: Members of this generation that have not sent SyncGroup.
         protocol_votes: How many members support a protocol.
         awaiting_join_count: How many members' JoinGroups are parked.
@@ -57,7 +68,9 @@ class ClassicGroup:
         join_deadline_ms: When a rebalance goes on without those who have not rejoined, `NEVER` if none is under way.
         initial_delay_ms: The present round of waiting for more members of an empty group, None outside of one.
         initial_remaining_ms: How much longer such rounds may go on.
+        gathers_until_ms: Until when, at most, an empty group waits for those who are on their way; None if it does not.
         sync_deadline_ms: When members that have not sent SyncGroup are removed.
+        held_sync: The leader's SyncGroup, while somebody is on the way who will rebalance the group again; until `held_until_ms`.
         wanted_ms: No deadline of this group comes earlier than this. The shard asks for a precise one when it is reached.
         armed_ms: The time for which the shard has a timer.
         is_persisted: Whether the log has a record of this group.
@@ -68,8 +81,11 @@ class ClassicGroup:
         "_topics_known",
         "armed_ms",
         "awaiting_join_count",
+        "gathers_until_ms",
         "generation_id",
         "group_id",
+        "held_sync",
+        "held_until_ms",
         "initial_delay_ms",
         "initial_remaining_ms",
         "is_persisted",
@@ -111,7 +127,7 @@ class ClassicGroup:
         self.leader_id = leader_id
         self.members: dict[str, Member] = {}
         self.static_members: dict[str, str] = {}
-        self.pending_members: dict[str, float] = {}
+        self.pending_members: dict[str, PendingMember] = {}
         self.pending_sync: set[str] = set()
         self.protocol_votes: dict[str, int] = {}
         self.awaiting_join_count = 0
@@ -119,7 +135,10 @@ class ClassicGroup:
         self.join_deadline_ms = NEVER
         self.initial_delay_ms: float | None = None
         self.initial_remaining_ms = 0.0
+        self.gathers_until_ms: float | None = None
         self.sync_deadline_ms = NEVER
+        self.held_sync: SyncGroupRequest | None = None
+        self.held_until_ms = NEVER
         self.wanted_ms = NEVER
         self.armed_ms = NEVER
         self.is_persisted = False
@@ -170,9 +189,9 @@ class ClassicGroup:
 
     def next_deadline_ms(self) -> float:
         """The earliest deadline, `NEVER` if there is none. Looks at every member."""
-        deadline_ms = min(self.join_deadline_ms, self.sync_deadline_ms)
-        for pending_ms in self.pending_members.values():
-            deadline_ms = min(deadline_ms, pending_ms)
+        deadline_ms = min(self.join_deadline_ms, self.sync_deadline_ms, self.held_until_ms)
+        for pending in self.pending_members.values():
+            deadline_ms = min(deadline_ms, pending.deadline_ms)
         for member in self.members.values():
             if member.deadline_ms < deadline_ms and member.may_expire:
                 deadline_ms = member.deadline_ms
@@ -276,6 +295,17 @@ class ClassicGroup:
         if member is None:
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
         return member
+
+    @property
+    def expected_until_ms(self) -> float:
+        """Until when somebody who was given an id is expected to join at any moment; a time gone by if nobody is."""
+        newest = next(reversed(self.pending_members.values()), None)
+        return -NEVER if newest is None else newest.given_ms + _ON_THE_WAY_MS
+
+    def drop_held_sync(self) -> None:
+        """The leader's assignment is written, or of no use any more."""
+        self.held_sync = None
+        self.held_until_ms = NEVER
 
     @property
     def all_joined(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from barnabas.coordinators.group.group import PendingMember
 from barnabas.coordinators.group.member import Member, Protocols
 from barnabas.coordinators.group.rebalance import (
     complete_join_if_all_joined,
@@ -146,9 +147,10 @@ def _give_id(group: ClassicGroup, joining: Joining, effects: Effects) -> None:
         )
         effects.refuse_join(joining.waiter, UNKNOWN_MEMBER, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
         return
-    deadline_ms = effects.now.monotonic_ms + joining.request.session_timeout_ms
-    group.pending_members[joining.new_member_id] = deadline_ms
-    group.wake_at(deadline_ms)
+    now_ms = effects.now.monotonic_ms
+    pending = PendingMember(now_ms, now_ms + joining.request.session_timeout_ms)
+    group.pending_members[joining.new_member_id] = pending
+    group.wake_at(pending.deadline_ms)
     effects.refuse_join(joining.waiter, joining.new_member_id, ErrorCode.MEMBER_ID_REQUIRED)
 
 

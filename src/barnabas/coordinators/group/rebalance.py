@@ -22,6 +22,7 @@ __all__ = [
     "complete_join",
     "complete_join_if_all_joined",
     "extend_initial_wait_or_complete",
+    "gather_or_complete",
     "join_members",
     "join_response",
     "prepare_rebalance",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_GATHERING_MS_MAX = 3_000
 
 
 def rebalance_or_complete_join(
@@ -47,11 +50,12 @@ def prepare_rebalance(
 ) -> None:
     """Begins a rebalance: members learn of it by their heartbeats, and have the rebalance timeout to rejoin.
 
-    An empty group waits for more members first, if `group.initial.rebalance.delay.ms` says so.
+    An empty group waits for more members first, if `group.initial.rebalance.delay.ms` says so, or if some are on their way.
     """
     if group.state is GroupState.COMPLETING_REBALANCE:
         reset_assignments(group, effects, ErrorCode.REBALANCE_IN_PROGRESS)
     group.pending_sync.clear()
+    group.drop_held_sync()
     group.sync_deadline_ms = NEVER
     is_initial = group.state is GroupState.EMPTY
     logger.info(
@@ -84,11 +88,27 @@ def _set_join_deadline(group: ClassicGroup, effects: Effects, delay_ms: float) -
 def _wait_for_first_members(group: ClassicGroup, effects: Effects) -> None:
     delay_ms = effects.settings.group_initial_rebalance_delay_ms
     if delay_ms <= 0:
-        complete_join(group, effects)
+        group.gathers_until_ms = effects.now.monotonic_ms + _GATHERING_MS_MAX
+        gather_or_complete(group, effects)
         return
     group.initial_delay_ms = delay_ms
     group.initial_remaining_ms = max(group.rebalance_timeout_ms - delay_ms, 0)
     _set_join_deadline(group, effects, delay_ms)
+
+
+def gather_or_complete(group: ClassicGroup, effects: Effects) -> None:
+    """Without a delay: waits for those who have just been given an id, if there are any, else goes on.
+
+    Consumers that are started together ask for their ids within milliseconds. Whoever is left out of the first generation is waited
+    for by the others' next heartbeats, and that is seconds.
+    """
+    now_ms = effects.now.monotonic_ms
+    assert group.gathers_until_ms is not None
+    until_ms = min(group.expected_until_ms, group.gathers_until_ms)
+    if now_ms < until_ms:
+        _set_join_deadline(group, effects, until_ms - now_ms)
+    else:
+        complete_join(group, effects)
 
 
 def extend_initial_wait_or_complete(group: ClassicGroup, effects: Effects) -> None:
@@ -108,10 +128,10 @@ def extend_initial_wait_or_complete(group: ClassicGroup, effects: Effects) -> No
 
 
 def complete_join_if_all_joined(group: ClassicGroup, effects: Effects) -> None:
-    """Goes on to the next generation if nobody is missing; an empty group's wait for members always runs its time."""
+    """Goes on to the next generation if nobody is missing; the delay of an empty group always runs its time."""
     if (
         group.state is GroupState.PREPARING_REBALANCE
-        and group.previous_state is not GroupState.EMPTY
+        and (group.previous_state is not GroupState.EMPTY or group.gathers_until_ms is not None)
         and group.all_joined
     ):
         complete_join(group, effects)
@@ -126,6 +146,7 @@ def complete_join(group: ClassicGroup, effects: Effects) -> None:
     now = effects.now
     group.join_deadline_ms = NEVER
     group.initial_delay_ms = None
+    group.gathers_until_ms = None
     group.new_member_added = False
     missing = [m for m in group.members.values() if m.join_waiter is None and not m.is_static]
     for member in missing:

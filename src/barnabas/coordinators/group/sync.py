@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from barnabas.coordinators.shard import CoordinatorResult, Now
     from barnabas.wire.messages.sync_group import SyncGroupRequest
 
-__all__ = ["sync"]
+__all__ = ["release_sync", "sync"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,28 @@ def sync(group: ClassicGroup, request: SyncGroupRequest, waiter: Any, effects: E
         effects.refuse_sync(member.sync_waiter, ErrorCode.REBALANCE_IN_PROGRESS)
     member.sync_waiter = waiter
     if group.leader_id == member.member_id:
+        _take_assignment(group, request, effects)
+
+
+def _take_assignment(group: ClassicGroup, request: SyncGroupRequest, effects: Effects) -> None:
+    """Writes the leader's assignment, unless somebody is on the way in.
+
+    Who gets an assignment now would hear of the next rebalance by a heartbeat, in seconds. Who still waits for one hears of it at once.
+    """
+    until_ms = group.expected_until_ms
+    if effects.now.monotonic_ms < until_ms:
+        group.held_sync = request
+        group.held_until_ms = until_ms
+        group.wake_at(until_ms)
+    else:
+        _write_assignment(group, request, effects)
+
+
+def release_sync(group: ClassicGroup, effects: Effects) -> None:
+    """Whoever was on the way has not come in time: the generation gets its assignment."""
+    request = group.held_sync
+    group.drop_held_sync()
+    if request is not None and group.state is GroupState.COMPLETING_REBALANCE:
         _write_assignment(group, request, effects)
 
 

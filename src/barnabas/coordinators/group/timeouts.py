@@ -10,9 +10,11 @@ from barnabas.coordinators.group.leave import remove_member
 from barnabas.coordinators.group.rebalance import (
     complete_join,
     extend_initial_wait_or_complete,
+    gather_or_complete,
     prepare_rebalance,
 )
 from barnabas.coordinators.group.state import GroupState
+from barnabas.coordinators.group.sync import release_sync
 
 if TYPE_CHECKING:
     from barnabas.coordinators.group.effects import Effects
@@ -49,13 +51,15 @@ def on_deadline(group: ClassicGroup, effects: Effects) -> None:
         prepare_rebalance(group, effects, f"session timeout of {names}", ended[0])
     elif state is GroupState.PREPARING_REBALANCE:
         _go_on_joining(group, effects)
+    if group.held_until_ms <= now_ms:
+        release_sync(group, effects)
     if group.sync_deadline_ms <= now_ms:
         _end_pending_sync(group, effects)
 
 
 def _end_pending(group: ClassicGroup, now_ms: float) -> None:
     for member_id in [
-        member_id for member_id, deadline_ms in group.pending_members.items() if deadline_ms <= now_ms
+        member_id for member_id, pending in group.pending_members.items() if pending.deadline_ms <= now_ms
     ]:
         logger.info(
             "member was given an id and did not come back group=%s member=%s", group.group_id, member_id
@@ -65,7 +69,9 @@ def _end_pending(group: ClassicGroup, now_ms: float) -> None:
 
 def _go_on_joining(group: ClassicGroup, effects: Effects) -> None:
     if group.join_deadline_ms <= effects.now.monotonic_ms:
-        if group.initial_delay_ms is not None:
+        if group.gathers_until_ms is not None:
+            gather_or_complete(group, effects)
+        elif group.initial_delay_ms is not None:
             extend_initial_wait_or_complete(group, effects)
         else:
             complete_join(group, effects)
