@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings the real peers that tests talk to: Apache Kafka's jars (Maven), KafkaJS (npm), franz-go (Go).
+# Brings the real peers that tests talk to: Apache Kafka's jars (Maven), KafkaJS (npm), franz-go (Go), Apache ZooKeeper (Maven).
 # A tool that is missing is installed where we may (root on a Debian, CI only); otherwise its tests are skipped and say so.
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,4 +23,5 @@ want npm npm || true
 want go golang-go || true # any: one that is too old for franz-go fetches a newer one, as a Go module
 # The same code that the tests use, so that a fetch here is a fetch saved there.
 .venv/bin/python -m tests.clients.programs
+.venv/bin/python -m tests.zookeeper_process
 exit 0

@@ -84,7 +84,7 @@ def test_the_wheel_describes_itself(wheel):
     )
     assert fields["Requires-Python"] == ">=3.11"
     needed = {re.split(r"[^\w-]", text, maxsplit=1)[0] for text in fields.get_all("Requires-Dist")}
-    assert needed == {"crc32c", "cramjam", "uvloop", "prometheus-client", "confluent-kafka"}
+    assert needed == {"crc32c", "cramjam", "uvloop", "prometheus-client", "confluent-kafka", "kazoo"}
 
 
 def test_the_source_archive_can_be_developed(tmp_path):
