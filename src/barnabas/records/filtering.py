@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from barnabas.records.batch import BatchHeader
 
-__all__ = ["Filtered", "Places", "filter_batch", "scan_keys", "set_delete_horizon"]
+__all__ = [
+    "Filtered",
+    "Places",
+    "filter_batch",
+    "rebuild",
+    "scan_keys",
+    "set_delete_horizon",
+    "timestamp_delta_at",
+]
 
 
 class Places(NamedTuple):
@@ -62,7 +70,7 @@ class Filtered(NamedTuple):
 def scan_keys(payload: bytes, count: int) -> Places:
     """Where the `count` records in `payload` are, and their keys; DecodeError if they do not parse.
 
-    Compaction spends its time here, so that short numbers are decoded in line, and nothing is read that is not needed.
+    For batches that `columns.py` does not read. Short numbers are decoded in line, and nothing is read that is not needed.
     """
     size = len(payload)
     start = 0
@@ -174,25 +182,52 @@ def filter_batch(
             left = [at for at in left if at not in tombstones]
         else:
             has_tombstones = not tombstones.isdisjoint(left)
-    count = len(left)
-    if count == 0:
+    if not left:
         return Filtered(None, 0, keyless)
-    if count == header.record_count:
-        kept: bytes | bytearray | memoryview = batch
-    else:
-        starts = places.starts
-        changed = header._replace(record_count=count)
+    starts = places.starts
+    kept = rebuild(
+        batch,
+        header,
+        [payload[starts[at] : starts[at + 1]] for at in left],
+        max([timestamp_delta_at(payload, starts[at]) for at in left]),
+        delete_horizon_ms=now_ms + delete_retention_ms if has_tombstones else None,
+        limit_bytes=limit_bytes,
+    )
+    return Filtered(kept, len(left), keyless)
+
+
+def rebuild(
+    batch: bytes | memoryview,
+    header: BatchHeader,
+    records: Sequence[bytes],
+    highest_timestamp_delta: int,
+    *,
+    delete_horizon_ms: int | None,
+    limit_bytes: int,
+) -> bytes | bytearray | memoryview:
+    """A batch with some of its records; itself if these are all.
+
+    Args:
+        batch: the whole batch.
+        header: its header.
+        records: those that stay, in order.
+        highest_timestamp_delta: of them.
+        delete_horizon_ms: given if there are tombstones among them: when they may go, unless the batch says so already.
+        limit_bytes: what the batch may decompress to.
+    """
+    kept: bytes | bytearray | memoryview = batch
+    if len(records) != header.record_count:
+        changed = header._replace(record_count=len(records))
         if not header.is_log_append_time:
-            highest = max([_timestamp_delta(payload, starts[at]) for at in left])
-            changed = changed._replace(max_timestamp=header.base_timestamp + highest)
-        records = b"".join([payload[starts[at] : starts[at + 1]] for at in left])
-        kept = recompress(changed, records, header.compression)
-    if has_tombstones and horizon_ms is None:
-        kept = set_delete_horizon(kept, now_ms + delete_retention_ms, limit_bytes=limit_bytes)
-    return Filtered(kept, count, keyless)
+            changed = changed._replace(max_timestamp=header.base_timestamp + highest_timestamp_delta)
+        kept = recompress(changed, b"".join(records), header.compression)
+    if delete_horizon_ms is not None and header.delete_horizon_ms is None:
+        kept = set_delete_horizon(kept, delete_horizon_ms, limit_bytes=limit_bytes)
+    return kept
 
 
-def _timestamp_delta(payload: bytes, start: int) -> int:
+def timestamp_delta_at(payload: bytes, start: int) -> int:
+    """The timestamp delta of the record that begins at `start`, which has been read before."""
     while payload[start] >= 0x80:  # the record's length
         start += 1
     start += 2

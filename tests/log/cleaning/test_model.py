@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from barnabas.log import batch_scan, index_file, recovery, segment
-from barnabas.log.cleaning import assessment
+from barnabas.log.cleaning import assessment, key_reader, sieve
 from barnabas.log.cleaning.log_pass import PassSettings
 from barnabas.log.files import Files
 from barnabas.log.origin import Origin
@@ -33,6 +33,9 @@ SMALL = {
     (batch_scan, "CHUNK_BYTES"): 100,
     (recovery, "BUFFER_BYTES"): 200,
     (assessment, "GROUP_SEGMENTS_MAX"): 3,
+    (key_reader, "FEWEST_RECORDS"): 3,
+    (sieve, "FEWEST_RECORDS"): 3,
+    (sieve, "MOST_RECORDS"): 8,
 }
 PLAIN, IDEMPOTENT, FIRST_TRANSACTIONAL, SECOND_TRANSACTIONAL = range(4)
 

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import time
 from array import array
-from bisect import bisect_left
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import DecodeError
+from barnabas.log.cleaning.key_reader import KeyReader
 from barnabas.log.cleaning.offset_map import OffsetMap
+from barnabas.log.cleaning.sieve import NOTHING, Sieve
 from barnabas.log.cleaning.tasks import Cleaned, Indexed
 from barnabas.log.cleaning.transactions import CleanedTransactions
 from barnabas.log.end_marker import read_end_marker
@@ -38,8 +41,7 @@ from barnabas.log.transaction_index import AbortedTransaction
 from barnabas.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_crc, parse_header
 from barnabas.records.builder import build_empty_batch
 from barnabas.records.compression import DEFAULT_LIMIT_BYTES
-from barnabas.records.filtering import filter_batch, scan_keys, set_delete_horizon
-from barnabas.records.record import uncompressed_records
+from barnabas.records.filtering import Filtered, set_delete_horizon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +53,11 @@ __all__ = ["CleaningPass", "Throttle"]
 
 _SMALLEST_LENGTH = HEADER_SIZE - 12
 _SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX)
+
+
+_HELD_BUFFERS = 4
+"""How many buffers full of records are read at once."""
+_MOST_WAITING = 2000
 
 
 class Throttle:
@@ -99,6 +106,9 @@ class CleaningPass:
         self._map = OffsetMap(task.memory_bytes, task.load_factor)
         self._aborted = [AbortedTransaction(*fields) for fields in task.aborted]
         self._transactions = CleanedTransactions(self._aborted)
+        self._start_offset = task.start_offset
+        self._is_regular = False
+        self._newest: array[int] | None = None
 
     # ----- reading the keys
 
@@ -111,24 +121,34 @@ class CleaningPass:
         """
         transactions = CleanedTransactions(self._aborted)
         directory = Path(task.directory)
+        start_offset = task.start_offset
+        reader = KeyReader(self._map, start_offset, most_bytes=_HELD_BUFFERS * self._buffer_bytes)
         records = read = 0
+        has_room = True
         for source in task.sources:
             position = 0
-            if task.start_offset > source.base_offset:
-                position = self._position_of(directory, source, task.start_offset)
+            if start_offset > source.base_offset:
+                position = self._position_of(directory, source, start_offset)
             for at, header, batch in self._batches(directory, source, position):
                 read += len(batch)
-                try:
-                    is_full, count = self._index_batch(header, batch, task.start_offset, transactions)
-                except DecodeError as error:
-                    raise _located(error, directory, source, at) from error
-                records += count
-                if is_full:
-                    return self._indexed(records, read)
+                records += header.record_count
+                located = partial(_located, directory=directory, source=source, position=at)
+                if header.is_control:
+                    with _locating(located):
+                        transactions.on_control_batch(header, read_end_marker(header, batch))
+                elif (
+                    not transactions.on_batch(header)
+                    and header.record_count
+                    and header.last_offset >= start_offset
+                ):
+                    has_room = reader.add(header, batch, located)
+                    if not has_room:
+                        break
+            has_room = has_room and reader.finish()
+            if not has_room:
+                break
             self._map.latest_offset = source.next_base_offset - 1
-        return self._indexed(records, read)
-
-    def _indexed(self, records: int, read: int) -> Indexed:
+        self._is_regular = reader.is_regular
         return Indexed(self._map.latest_offset, self._map.utilization, records, read)
 
     def _position_of(self, directory: Path, source: Source, offset: int) -> int:
@@ -141,34 +161,6 @@ class CleaningPass:
             return segment.offset_index.lookup(offset)
         finally:
             segment.detach()
-
-    def _index_batch(
-        self,
-        header: BatchHeader,
-        batch: bytes,
-        start_offset: int,
-        transactions: CleanedTransactions,
-    ) -> tuple[bool, int]:
-        """Whether the map is full, and how many records were read."""
-        count = 0
-        if header.is_control:
-            transactions.on_control_batch(header, read_end_marker(header, batch))
-            count = header.record_count
-        elif transactions.on_batch(header):
-            count = header.record_count
-        elif header.record_count and header.last_offset >= start_offset:
-            payload = uncompressed_records(batch, 0, header, limit_bytes=DEFAULT_LIMIT_BYTES)
-            places = scan_keys(payload, header.record_count)
-            keys, offsets = places.keys, places.offsets(header.base_offset)
-            if header.base_offset < start_offset:
-                first = bisect_left(offsets, start_offset)
-                keys, offsets = keys[first:], offsets[first:]
-            if not self._map.put_all(keys, offsets):
-                return True, count
-            count = header.record_count
-        if header.last_offset >= start_offset:
-            self._map.latest_offset = header.last_offset
-        return False, count
 
     # ----- writing the segments anew
 
@@ -183,60 +175,63 @@ class CleaningPass:
         """
         directory = Path(task.directory)
         group = _Group(self._files, directory, task, self._throttle, self._buffer_bytes)
+        sieve = Sieve(
+            self._map,
+            self._start_offset,
+            self._newest_offsets(),
+            now_ms=task.now_ms,
+            delete_retention_ms=task.delete_retention_ms,
+            most_bytes=_HELD_BUFFERS * self._buffer_bytes,
+        )
+        waiting: list[_Waiting] = []
         try:
             for source in task.sources:
                 for at, header, batch in self._batches(directory, source, 0):
-                    try:
-                        self._clean_batch(header, batch, task, group)
-                    except DecodeError as error:
-                        raise _located(error, directory, source, at) from error
+                    located = partial(_located, directory=directory, source=source, position=at)
+                    with _locating(located):
+                        filtered = self._filter(header, batch, task, group, sieve)
+                    waiting.append(_Waiting(header, filtered, located))
+                    if sieve.is_full or len(waiting) >= _MOST_WAITING:
+                        _settle(waiting, sieve, group)
+            _settle(waiting, sieve, group)
             return group.finish()
         except BaseException:
             group.discard()
             raise
 
-    def _clean_batch(self, header: BatchHeader, batch: bytes, task: Clean, group: _Group) -> None:
+    def _newest_offsets(self) -> array[int] | None:
+        """The offsets of the records that stay, if the keys were read in a way that they say all."""
+        if self._newest is None and self._is_regular:
+            self._newest = self._map.all_offsets()
+        return self._newest
+
+    def _filter(
+        self, header: BatchHeader, batch: bytes, task: Clean, group: _Group, sieve: Sieve
+    ) -> Filtered | None:
+        """What stays of a batch; None if the sieve will say."""
         group.records_read += header.record_count
         group.bytes_read += len(batch)
-        horizon_ms = header.delete_horizon_ms
-        marker_is_done = False
-        if header.is_control:
-            marker_is_done = self._transactions.on_control_batch(header, read_end_marker(header, batch))
-            goes = marker_is_done and horizon_ms is not None and horizon_ms <= task.now_ms
-        else:
-            goes = self._transactions.on_batch(header)
-        left: bytes | bytearray | memoryview | None = None
-        count = 0
-        if goes or header.record_count == 0:
-            pass
-        elif header.is_control:
-            count = header.record_count
-            left = batch
-            if marker_is_done and horizon_ms is None:
-                left = set_delete_horizon(
-                    batch, task.now_ms + task.delete_retention_ms, limit_bytes=DEFAULT_LIMIT_BYTES
-                )
-        elif header.base_offset > self._map.latest_offset:
-            left = batch
-            count = header.record_count
-        else:
-            filtered = filter_batch(
-                batch,
-                header,
-                self._map.newest_offsets,
-                now_ms=task.now_ms,
-                delete_retention_ms=task.delete_retention_ms,
-                limit_bytes=DEFAULT_LIMIT_BYTES,
-            )
-            left, count = filtered.batch, filtered.record_count
-            group.keyless += filtered.keyless
-        if left is None and (header.next_offset == task.end_offset or group.is_last_of_producer(header)):
-            left = build_empty_batch(header)
-        if left is not None:
-            group.append(left, count)
+        if not header.is_control:
+            if self._transactions.on_batch(header) or header.record_count == 0:
+                return NOTHING
+            if header.base_offset > self._map.latest_offset:
+                return Filtered(batch, header.record_count, 0)
+            return sieve.add(header, batch)
+        is_done = self._transactions.on_control_batch(header, read_end_marker(header, batch))
         if self._transactions.retained:
             group.retain(self._transactions.retained)
             self._transactions.retained.clear()
+        horizon_ms = header.delete_horizon_ms
+        if header.record_count == 0:
+            return NOTHING
+        if not is_done:
+            return Filtered(batch, header.record_count, 0)
+        if horizon_ms is None:
+            left = set_delete_horizon(
+                batch, task.now_ms + task.delete_retention_ms, limit_bytes=DEFAULT_LIMIT_BYTES
+            )
+            return Filtered(left, header.record_count, 0)
+        return NOTHING if horizon_ms <= task.now_ms else Filtered(batch, header.record_count, 0)
 
     # ----- reading batches
 
@@ -290,6 +285,34 @@ def _check_batch(
         )
 
 
+class _Waiting(NamedTuple):
+    """A batch on its way to the new segment; what stays of it may not be known yet."""
+
+    header: BatchHeader
+    filtered: Filtered | None
+    located: Callable[[DecodeError], DecodeError]
+
+
+def _settle(waiting: list[_Waiting], sieve: Sieve, group: _Group) -> None:
+    """Moves what waits to the segment."""
+    rest = sieve.drain()
+    for header, known, located in waiting:
+        filtered = known
+        if filtered is None:
+            with _locating(located):
+                filtered = next(rest)
+        group.take(header, filtered)
+    waiting.clear()
+
+
+@contextmanager
+def _locating(located: Callable[[DecodeError], DecodeError]) -> Iterator[None]:
+    try:
+        yield
+    except DecodeError as error:
+        raise located(error) from error
+
+
 def _located(error: DecodeError, directory: Path, source: Source, position: int) -> DecodeError:
     path = directory / segment_file_name(source.base_offset, LOG_SUFFIX)
     return DecodeError(f"the batch at position {position} of {path} is damaged: {error}")
@@ -325,7 +348,7 @@ class _Group:
         self.bytes_read = 0
         self.keyless = 0
 
-    def is_last_of_producer(self, header: BatchHeader) -> bool:
+    def _is_last_of_producer(self, header: BatchHeader) -> bool:
         """Whether a producer's sequence number, or epoch, is known by this batch alone."""
         known = self._producers.get(header.producer_id) if header.producer_id >= 0 else None
         if known is None:
@@ -335,8 +358,14 @@ class _Group:
             return header.last_offset == last_offset
         return header.is_control and header.producer_epoch == epoch
 
-    def append(self, batch: bytes | bytearray | memoryview, record_count: int) -> None:
-        """Adds a batch."""
+    def take(self, header: BatchHeader, filtered: Filtered) -> None:
+        """Adds what stays of a batch, or its header if that must stay."""
+        batch, record_count, keyless = filtered
+        self.keyless += keyless
+        if batch is None:
+            if header.next_offset != self._task.end_offset and not self._is_last_of_producer(header):
+                return
+            batch = build_empty_batch(header)
         self._parts.append(batch)
         self._headers.append(parse_header(batch))
         self._size += len(batch)
