@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
     OpenStore = Callable[[BrokerConfig, Clock, asyncio.AbstractEventLoop], MetadataStore]
 
-__all__ = ["Broker", "run"]
+__all__ = ["Broker", "Surroundings", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,24 @@ METADATA_DIRECTORY = "__cluster_metadata-0"
 STOP_TIMEOUT_MS = 10_000
 
 _STARTING, _RECOVERING, _RUNNING, _STOPPING, _FAILING = 1, 2, 3, 6, 127
+
+
+class Surroundings:
+    """What a broker touches of the world besides its clock and its loop: files, threads that sync, sockets."""
+
+    def open_files(self, max_open: int) -> Files:
+        """The file system."""
+        return Files(max_open)
+
+    def open_group_commit(self, loop: asyncio.AbstractEventLoop, threads: int) -> GroupCommit:
+        """What brings logs to the disk."""
+        return GroupCommit(loop, threads, open_kernel_sync=KernelSync.open)
+
+    def open_server(
+        self, loop: asyncio.AbstractEventLoop, clock: Clock, limits: NetworkLimits, metrics: Registry
+    ) -> SocketServer:
+        """What listens; nothing is bound yet, and `dispatch` is set before anybody is served."""
+        return SocketServer(loop=loop, clock=clock, limits=limits, dispatch=_not_yet, metrics=metrics)
 
 
 class Broker:
@@ -100,6 +118,7 @@ class Broker:
         clock: The time.
         shared_store: Makes this node's way to the metadata log of its cluster; without, it is a cluster of its own, whose log
             lies in its directories.
+        surroundings: The world; a simulation hands in its own.
 
     Attributes:
         failed: Done with the reason when the broker cannot go on; None before the start.
@@ -107,9 +126,15 @@ class Broker:
     """
 
     def __init__(
-        self, config: BrokerConfig, *, clock: Clock | None = None, shared_store: OpenStore | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        clock: Clock | None = None,
+        shared_store: OpenStore | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.config = config
+        self._surroundings = surroundings or Surroundings()
         self._shared_store = shared_store
         self.clock: Clock = clock or SystemClock()
         self.metrics = Registry(self.clock)
@@ -295,12 +320,8 @@ class Broker:
         self._advertised = (
             parse_advertised_listeners(advertised, endpoints, protocols).configured if advertised else {}
         )
-        self._server = SocketServer(
-            loop=loop,
-            clock=self.clock,
-            limits=NetworkLimits.from_config(config),
-            dispatch=_not_yet,
-            metrics=self.metrics,
+        self._server = self._surroundings.open_server(
+            loop, self.clock, NetworkLimits.from_config(config), self.metrics
         )
         self._server.open(endpoints)
         self._broker_listener = config["inter.broker.listener.name"] or next(iter(self._server.addresses))
@@ -308,11 +329,9 @@ class Broker:
 
     def _open_directories(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config
-        self._files = Files(config["barnabas.open.files"])
+        self._files = self._surroundings.open_files(config["barnabas.open.files"])
         self._closing.callback(self._files.close)
-        self._group_commit = GroupCommit(
-            loop, config["barnabas.worker.threads"], open_kernel_sync=KernelSync.open
-        )
+        self._group_commit = self._surroundings.open_group_commit(loop, config["barnabas.worker.threads"])
         self._closing.callback(self._group_commit.close)
         self._log_directories = LogDirectories(
             config,
