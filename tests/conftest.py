@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.broker_process import BrokerProcess
+
+# How long an example takes says nothing where other work keeps the machine busy. (In CI, Hypothesis' profile for CI stays below.)
+settings.register_profile(
+    "any speed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any speed")
 
 
 @pytest.fixture

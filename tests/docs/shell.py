@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shell"]
 
-_DEADLINE_S = 30
+_DEADLINE_S = 120
 
 
 class Shell:

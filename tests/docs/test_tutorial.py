@@ -14,7 +14,7 @@ from tests.docs.shell import Shell
 
 pytestmark = [
     pytest.mark.clients,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform == "win32", reason="it is written for a shell of Unix"),
 ]
 

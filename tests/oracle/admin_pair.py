@@ -20,7 +20,7 @@ __all__ = ["BY_NAME", "Both", "two_directories_each"]
 
 SETTINGS = {"auto.create.topics.enable": "false", "num.partitions": "1", "offsets.topic.num.partitions": "1"}
 BY_NAME = {api.name: api for api in APIS.values()}
-CATCH_UP_S = 5
+CATCH_UP_S = 15
 
 
 @contextmanager

@@ -24,7 +24,7 @@ STEPS = steps(25)
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(DEADLINE_S)]
 
-MOVE_DEADLINE_S = 30
+MOVE_DEADLINE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +401,7 @@ class Administration(RuleBasedStateMachine):
         number = len(self.clients)
         client_instance_id = f"{self.prefix}{number}".encode()[-16:].rjust(16, b"i")
         pair = [
-            WireClient(side.address, client_id=f"admin-{number}", timeout_s=10) for side in self.both.sides
+            WireClient(side.address, client_id=f"admin-{number}", timeout_s=60) for side in self.both.sides
         ]
         self.clients += pair
         greeting = build(
