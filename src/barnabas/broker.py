@@ -30,7 +30,6 @@ from barnabas.config.topic import log_config
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.lifecycle import BrokerLifecycle
-from barnabas.controller.requests import ControllerRequests
 from barnabas.controller.store.embedded import EmbeddedStore
 from barnabas.coordinators.group_coordinator import GroupCoordinator
 from barnabas.coordinators.markers import LocalMarkers
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from barnabas.network.metrics_endpoint import MetricsEndpoint
     from barnabas.network.parked import Answer
     from barnabas.wire.message import Message
+    from barnabas.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
 
     OpenStore = Callable[[BrokerConfig, Clock, asyncio.AbstractEventLoop], MetadataStore]
 
@@ -242,6 +242,8 @@ class Broker:
         self._server.start()
         self._closing.push_async_callback(self._server.stop, STOP_TIMEOUT_MS)
         self._closing.push_async_callback(self._leave_cluster)
+        if self._shared_store is not None:
+            self._balance_leaders(loop)
         self._state = _RUNNING
 
     def _reach_controller(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -253,7 +255,12 @@ class Broker:
             client_id=f"broker-{self._node_id}-to-controller",
         )
         self._closing.push_async_callback(self._channel.close)
-        self._controller.requests = ControllerRequests(self._node_id, self._controller, self._channel, loop)
+        if self._shared_store is not None:
+            from barnabas.controller.requests import ControllerRequests
+
+            self._controller.requests = ControllerRequests(
+                self._node_id, self._controller, self._channel, loop
+            )
         self._lifecycle = BrokerLifecycle(
             node_id=self._node_id,
             controller=self._controller,
@@ -264,6 +271,17 @@ class Broker:
         )
         self._controller.add_leader_listener(self._channel.on_change)
         self._controller.add_leader_listener(self._lifecycle.tell)
+
+    def _balance_leaders(self, loop: asyncio.AbstractEventLoop) -> None:
+        from barnabas.controller.balancing import LeaderBalancing
+
+        balancing: LeaderBalancing = LeaderBalancing(self._controller, self.config, loop)
+        balancing.start()
+        self._closing.callback(balancing.stop)
+
+    def _alter_partition(self, request: AlterPartitionRequest) -> asyncio.Future[AlterPartitionResponse]:
+        """The controller's answer to what this broker's partitions propose, for as long as it takes."""
+        return self._channel.send(request, timeout_ms=_ALTER_PARTITION_MS)
 
     def _offline_log_dirs(self) -> list[bytes]:
         return [
@@ -581,6 +599,9 @@ class Broker:
         self._waiting.expire_all()
         await self._closing.aclose()
 
+
+_ALTER_PARTITION_MS = 60_000
+"""So long a proposal of in-sync replicas waits for a controller before it fails."""
 
 _SESSION_EVICTION_MS = 120_000
 """A fetch session that was not used for so long makes room for another (Kafka's constant)."""

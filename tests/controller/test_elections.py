@@ -13,7 +13,7 @@ PREFERRED, UNCLEAN = 0, 1
 
 def elect(image, kind, wanted=(("t", (0,)),)):
     """The image after an election, and its error codes."""
-    records, results = elect_leaders(image, kind, wanted)
+    records, results = elect_leaders(image, rules(image), kind, wanted)
     errors = [election.error and election.error.code.name for _, each in results for election in each]
     return after(image, records).partition("t", 0), errors
 
@@ -27,7 +27,10 @@ def test_the_preferred_leader_comes_back():
     before = image(broker(1), broker(2), replicas=(1, 2), leader=2, leader_epoch=4)
     partition, errors = elect(before, PREFERRED)
     assert (partition.leader, partition.leader_epoch, partition.isr, errors) == (1, 5, (1, 2), [None])
-    assert elect_leaders(before, PREFERRED, None)[1] == elect_leaders(before, PREFERRED, [("t", [0])])[1]
+    assert (
+        elect_leaders(before, rules(before), PREFERRED, None)[1]
+        == elect_leaders(before, rules(before), PREFERRED, [("t", [0])])[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,9 +72,9 @@ def reassign(before, replicas, *, allowed=True, unclean=False):
     """The partition after a move, and what is wrong with it."""
     records, (error,) = alter_partition_reassignments(
         before,
+        rules(before, unclean_leader_election_enable=unclean),
         [Reassignment("t", 0, replicas)],
         allow_replication_factor_change=allowed,
-        allows_unclean_election=lambda _: unclean,
     )
     return after(before, records).partition("t", 0), error and error.code.name
 

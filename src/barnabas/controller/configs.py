@@ -19,6 +19,7 @@ from barnabas.controller.client_metrics import validate_client_metrics
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
 from barnabas.metadata.topic_names import validate_topic_name
+from barnabas.wire.messages.metadata.clear_elr_record import ClearElrRecord
 from barnabas.wire.messages.metadata.config_record import ConfigRecord
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ __all__ = [
     "ConfigReplacement",
     "alter_configs",
     "check_broker_name",
+    "cleared_elr",
     "incremental_alter_configs",
+    "names_another_broker",
 ]
 
 
@@ -64,11 +67,12 @@ class ConfigReplacement(NamedTuple):
 
 
 def incremental_alter_configs(
-    image: MetadataImage, config: BrokerConfig, node_id: int, changes: Sequence[ConfigChange]
+    image: MetadataImage, config: BrokerConfig, node_id: int | None, changes: Sequence[ConfigChange]
 ) -> tuple[list[Any], list[KafkaError | None]]:
     """The records that change these settings, and what is wrong with each change, if anything.
 
-    A change is made as a whole or not at all.
+    A change is made as a whole or not at all. `node_id` is the broker that was asked, None where another one was and has
+    judged already whether it may be.
     """
     plans = []
     for change in changes:
@@ -81,7 +85,7 @@ def incremental_alter_configs(
 
 
 def alter_configs(
-    image: MetadataImage, config: BrokerConfig, node_id: int, replacements: Sequence[ConfigReplacement]
+    image: MetadataImage, config: BrokerConfig, node_id: int | None, replacements: Sequence[ConfigReplacement]
 ) -> tuple[list[Any], list[KafkaError | None]]:
     """The records that give these resources exactly these settings, and what is wrong with each, if anything."""
     plans = []
@@ -104,7 +108,7 @@ class _Plan(NamedTuple):
 
 
 def _alter(
-    image: MetadataImage, config: BrokerConfig, node_id: int, plans: Sequence[_Plan]
+    image: MetadataImage, config: BrokerConfig, node_id: int | None, plans: Sequence[_Plan]
 ) -> tuple[list[Any], list[KafkaError | None]]:
     records: list[Any] = []
     results: list[KafkaError | None] = []
@@ -128,14 +132,14 @@ def _refusal(message: str) -> KafkaError:
     return KafkaError(ErrorCode.INVALID_REQUEST, message)
 
 
-def _settings_after(plan: _Plan, before: Mapping[str, str], node_id: int) -> dict[str, str]:
+def _settings_after(plan: _Plan, before: Mapping[str, str], node_id: int | None) -> dict[str, str]:
     if len(set(plan.names)) < len(plan.names):
         raise _refusal("Error due to duplicate config keys")
     absent = [name for name, value in plan.values if value is None]
     if absent:
         raise _refusal(f"Null value not supported for : {', '.join(absent)}")
     if plan.resource_type == ResourceType.BROKER:
-        if plan.resource_name != DEFAULT_BROKER:
+        if plan.resource_name != DEFAULT_BROKER and node_id is not None:
             check_broker_name(plan.resource_name, node_id)
     elif plan.resource_type not in _KEYS:
         raise _refusal(f"Unknown resource type {plan.resource_type}")
@@ -159,6 +163,11 @@ def check_broker_name(name: str, node_id: int) -> None:
         raise _refusal(f"Node id must be an integer, but it is: {name}") from None
     if number != node_id:
         raise _refusal(f"Unexpected broker id, expected {node_id}, but received {name}")
+
+
+def names_another_broker(node_id: int, resource_type: int, name: str) -> bool:
+    """Whether these are the settings of a broker that this one is not."""
+    return resource_type == ResourceType.BROKER and name not in {DEFAULT_BROKER, str(node_id)}
 
 
 _KEYS: dict[int, Mapping[str, ConfigKey]] = {
@@ -245,3 +254,14 @@ def _records(plan: _Plan, before: Mapping[str, str], after: Mapping[str, str]) -
         for name in (*after, *(name for name in before if name not in after))
         if before.get(name) != after.get(name) or name in again
     ]
+
+
+def cleared_elr(records: Sequence[Any]) -> list[ClearElrRecord]:
+    """The records that forget eligible leader replicas where `min.insync.replicas` changes: they were judged by the old value."""
+    topics = {
+        record.resource_name if record.resource_type == ResourceType.TOPIC else ""
+        for record in records
+        if isinstance(record, ConfigRecord) and record.name == "min.insync.replicas"
+    }
+    # The empty name means all topics.
+    return [ClearElrRecord(topic_name=name) for name in ([""] if "" in topics else sorted(topics))]

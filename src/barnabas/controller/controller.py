@@ -25,6 +25,7 @@ from barnabas.controller import (
     configs,
     elections,
     feature_updates,
+    in_sync_replicas,
     internal_topics,
     liveness,
     partitions,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from barnabas.controller.configs import ConfigChange, ConfigReplacement
     from barnabas.controller.elections import Election
     from barnabas.controller.feature_updates import FeatureUpdate
+    from barnabas.controller.in_sync_replicas import Outcome, Proposal
     from barnabas.controller.liveness import Heartbeat, HeartbeatReply
     from barnabas.controller.partitions import MorePartitions
     from barnabas.controller.producer_ids import ProducerIdBlock
@@ -468,39 +470,63 @@ class Controller:
         Raises:
             KafkaError: INVALID_REQUEST for a kind of election that nobody knows.
         """
-        return self._write(*elections.elect_leaders(self._newest, election_type, wanted))
+        return self._write(*elections.elect_leaders(self._newest, self._rules, election_type, wanted))
+
+    def balance_leaders(self) -> asyncio.Future[int]:
+        """Gives partitions back to their preferred leaders; how many."""
+        self._check_leads()
+        records = elections.balance(self._newest, self._rules)
+        return self._write(records, len(records))
+
+    def elect_unclean_leaders(self) -> asyncio.Future[int]:
+        """Gives leaders to partitions without one, where their topics allow one that may lack records; to how many."""
+        self._check_leads()
+        records = elections.elect_unclean(self._newest, self._rules)
+        return self._write(records, len(records))
 
     def alter_partition_reassignments(
         self, moves: Sequence[Reassignment], *, allow_replication_factor_change: bool
     ) -> asyncio.Future[list[KafkaError | None]]:
         """Moves replicas between brokers; what is wrong with each move, if anything."""
-        image = self._newest
         return self._write(
             *reassignments.alter_partition_reassignments(
-                image,
+                self._newest,
+                self._rules,
                 moves,
                 allow_replication_factor_change=allow_replication_factor_change,
-                allows_unclean_election=TopicRules(image, self._config).allows_unclean_election,
             )
         )
 
     # ----- settings
 
     def incremental_alter_configs(
-        self, changes: Sequence[ConfigChange], *, validate_only: bool = False
+        self, changes: Sequence[ConfigChange], *, validate_only: bool = False, is_forwarded: bool = False
     ) -> asyncio.Future[list[KafkaError | None]]:
-        """Changes settings; what is wrong with each change, if anything, in the order of the request."""
+        """Changes settings; what is wrong with each change, if anything, in the order of the request.
+
+        Those of a broker are changed by that broker only: this one, unless the request comes from another.
+        """
         records, results = configs.incremental_alter_configs(
-            self._newest, self._config, self._node_id, changes
+            self._newest, self._config, None if is_forwarded else self._node_id, changes
         )
-        return self._write([] if validate_only else records, results)
+        return self._write([] if validate_only else self._with_elr(records), results)
+
+    def _with_elr(self, records: list[Any]) -> list[Any]:
+        """Changes of settings, and what they mean for eligible leader replicas."""
+        return records + configs.cleared_elr(records) if self._rules.has_elr else records
 
     def alter_configs(
-        self, replacements: Sequence[ConfigReplacement], *, validate_only: bool = False
+        self,
+        replacements: Sequence[ConfigReplacement],
+        *,
+        validate_only: bool = False,
+        is_forwarded: bool = False,
     ) -> asyncio.Future[list[KafkaError | None]]:
         """Replaces all settings of resources; what is wrong with each, if anything, in the order of the request."""
-        records, results = configs.alter_configs(self._newest, self._config, self._node_id, replacements)
-        return self._write([] if validate_only else records, results)
+        records, results = configs.alter_configs(
+            self._newest, self._config, None if is_forwarded else self._node_id, replacements
+        )
+        return self._write([] if validate_only else self._with_elr(records), results)
 
     # ----- users and their quotas
 
@@ -553,10 +579,27 @@ class Controller:
         records, reply = liveness.heartbeat(self._newest, self._rules, said, self._live or {})
         return self._follow(self._write_in_parts(records), lambda _: reply)
 
+    def alter_in_sync_replicas(
+        self, broker_id: int, broker_epoch: int, proposals: Sequence[Proposal]
+    ) -> asyncio.Future[list[Outcome]]:
+        """A leader's proposals of who is in sync; what became of each.
+
+        Raises:
+            KafkaError: STALE_BROKER_EPOCH.
+        """
+        self._check_leads()
+        records, outcomes = in_sync_replicas.alter_in_sync_replicas(
+            self._newest, self._rules, broker_id, broker_epoch, proposals
+        )
+        if not records:  # what is refused may be so because of what is still on its way into the log
+            return self._follow(self._caught_up(), lambda _: outcomes)
+        return self._write(records, outcomes)
+
     def assign_directories(
         self, broker_id: int, placed: Mapping[tuple[bytes, int], bytes]
     ) -> asyncio.Future[None]:
         """Notes in which log directories a broker keeps its replicas: the directory's id by topic id and partition."""
+        self._check_leads()
         records = partitions.assign_directories(self._newest, broker_id, placed)
         # What is noted already may still be on its way into the log.
         return self._write_in_parts(records) if records else self._follow(self._caught_up(), lambda _: None)

@@ -205,17 +205,25 @@ class _Draft:
 
     def _elect(self) -> None:
         leader, is_unclean = self._choose()
-        if leader == self.partition.leader:
-            return
         record = self.record
+        if leader == self.partition.leader:
+            if leader != NO_LEADER and leader not in self.isr:
+                self._take_in(leader)
+            return
         record.leader = leader
         if is_unclean:
             record.isr = [leader]
             if not self.partition.recovering:
                 record.leader_recovery_state = _RECOVERING
         elif leader in self.elr:
-            self.isr = [leader]
-            self.elr = [replica for replica in self.elr if replica != leader]
+            self._take_in(leader)
+
+    def _take_in(self, leader: int) -> None:
+        """An eligible replica leads: it is in sync with itself."""
+        self.isr = [leader]
+        # Where one is enough to commit, the others will lack something soon.
+        others = [replica for replica in self.elr if replica != leader]
+        self.elr = others if self.min_insync_replicas > 1 else []
 
     def _choose(self) -> tuple[int, bool]:
         """The leader, and whether it may lack records."""

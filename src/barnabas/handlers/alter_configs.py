@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from barnabas.controller.configs import ConfigReplacement
+from barnabas.controller.configs import ConfigReplacement, names_another_broker
 from barnabas.errors import KafkaError
+from barnabas.handlers.forwarding import forward
 from barnabas.handlers.replies import after, codes
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
     from barnabas.handlers.services import BrokerServices, RequestContext
 
@@ -29,6 +30,38 @@ def handle(
     broker: BrokerServices, context: RequestContext, request: AlterConfigsRequest
 ) -> Awaitable[AlterConfigsResponse]:
     """Answers once all changes that can be made are."""
+    if broker.asks_another_controller:
+        return _through_controller(broker, context, request)
+    return _handle_here(broker, context, request)
+
+
+async def _through_controller(
+    broker: BrokerServices, context: RequestContext, request: AlterConfigsRequest
+) -> AlterConfigsResponse:
+    """What names another broker is refused here; the controller does the rest."""
+    order = [
+        names_another_broker(broker.node_id, resource.resource_type, resource.resource_name)
+        for resource in request.resources
+    ]
+
+    def part(*, here: bool) -> AlterConfigsRequest:
+        resources = [
+            resource for resource, is_here in zip(request.resources, order, strict=True) if is_here == here
+        ]
+        return AlterConfigsRequest(resources=resources, validate_only=request.validate_only)
+
+    answers: dict[bool, Iterator[AlterConfigsResponse.AlterConfigsResourceResponse]] = {}
+    if True in order:
+        answers[True] = iter((await _handle_here(broker, context, part(here=True))).responses)
+    if False in order:
+        response = await forward(broker, context, part(here=False), _handle_here)
+        answers[False] = iter(response.responses)
+    return AlterConfigsResponse(responses=[next(answers[is_here]) for is_here in order])
+
+
+def _handle_here(
+    broker: BrokerServices, context: RequestContext, request: AlterConfigsRequest
+) -> Awaitable[AlterConfigsResponse]:
     replacements = [
         ConfigReplacement(
             resource.resource_type,
@@ -57,6 +90,8 @@ def handle(
 
     return after(
         broker,
-        lambda: broker.controller.alter_configs(replacements, validate_only=request.validate_only),
+        lambda: broker.controller.alter_configs(
+            replacements, validate_only=request.validate_only, is_forwarded=context.is_forwarded
+        ),
         answer,
     )

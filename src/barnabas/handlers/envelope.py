@@ -28,6 +28,9 @@ __all__ = ["API_KEY", "handle"]
 
 API_KEY = 58
 
+_PARTLY_FORWARDED = frozenset((33, 44))
+"""AlterConfigs and IncrementalAlterConfigs: their handlers forward them."""
+
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: EnvelopeRequest
@@ -41,7 +44,7 @@ def handle(
         entry = HANDLERS.get(header.api_key)
         if (
             entry is None
-            or not entry.is_forwarded
+            or not (entry.is_forwarded or header.api_key in _PARTLY_FORWARDED)
             or not entry.min_version <= header.api_version <= entry.max_version
         ):
             return EnvelopeResponse(error_code=ErrorCode.INVALID_REQUEST)
@@ -61,6 +64,7 @@ def handle(
             listener_name=context.connection.listener_name,
             principal=principal,
         ),
+        is_forwarded=True,
     )
     module = importlib.import_module(f"barnabas.handlers.{entry.module}")
     answer = module.handle(broker, inner_context, inner)

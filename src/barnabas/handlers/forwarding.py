@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Handle = Callable[[BrokerServices, RequestContext, Any], Any]
 
-__all__ = ["forwarded"]
+__all__ = ["forward", "forwarded"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,15 @@ def forwarded(handle: Handle) -> Handle:
     """The handler for all brokers, from that of the controller."""
 
     def either(broker: BrokerServices, context: RequestContext, request: Any) -> Any:
-        if broker.controller.is_leader:
+        if not broker.asks_another_controller:
             return handle(broker, context, request)
-        return _forward(broker, context, request, handle)
+        return forward(broker, context, request, handle)
 
     return either
 
 
-async def _forward(broker: BrokerServices, context: RequestContext, request: Any, handle: Handle) -> Any:
+async def forward(broker: BrokerServices, context: RequestContext, request: Any, handle: Handle) -> Any:
+    """The controller's answer; that of `handle` where there is none."""
     key, version = context.api_key, context.api_version
     header = encode_request_header(RequestHeader(key, version, context.correlation_id, context.client_id))
     envelope = EnvelopeRequest(

@@ -90,7 +90,7 @@ HANDLERS: dict[int, HandlerEntry] = {
     30: HandlerEntry("create_acls", 0, 3),
     31: HandlerEntry("delete_acls", 0, 3),
     32: HandlerEntry("describe_configs", 0, 4),
-    33: HandlerEntry("alter_configs", 0, 2, is_forwarded=True),
+    33: HandlerEntry("alter_configs", 0, 2),
     34: HandlerEntry("alter_replica_log_dirs", 0, 2),
     35: HandlerEntry("describe_log_dirs", 0, 5),
     36: HandlerEntry("sasl_authenticate", 0, 2),
@@ -101,7 +101,7 @@ HANDLERS: dict[int, HandlerEntry] = {
     41: HandlerEntry("describe_delegation_token", 0, 3),
     42: HandlerEntry("delete_groups", 0, 2),
     43: HandlerEntry("elect_leaders", 0, 2, is_forwarded=True),
-    44: HandlerEntry("incremental_alter_configs", 0, 1, is_forwarded=True),
+    44: HandlerEntry("incremental_alter_configs", 0, 1),
     45: HandlerEntry("alter_partition_reassignments", 0, 1, is_forwarded=True),
     46: HandlerEntry("list_partition_reassignments", 0, 0),
     47: HandlerEntry("offset_delete", 0, 0),
@@ -128,8 +128,11 @@ HANDLERS: dict[int, HandlerEntry] = {
 """API key -> what serves it. An API that is not here is absent from ApiVersions too."""
 
 BETWEEN_BROKERS: dict[int, HandlerEntry] = {
+    56: HandlerEntry("alter_partition", 2, 3),
     58: HandlerEntry("envelope", 0, 0),
     63: HandlerEntry("broker_heartbeat", 0, 2),
+    67: HandlerEntry("allocate_producer_ids", 0, 0),
+    73: HandlerEntry("assign_replicas_to_dirs", 0, 0),
 }
 """What brokers of a cluster ask of each other, on their listener (`inter.broker.listener.name`). Clients are not told of it."""
 

@@ -92,6 +92,11 @@ class BrokerServices:
         """What this broker knows of the cluster now; never changes once read, a later read may give a newer one."""
         return self.controller.image
 
+    @property
+    def asks_another_controller(self) -> bool:
+        """Whether changes of metadata have to go to another broker."""
+        return self.broker_listener is not None and not self.controller.is_leader
+
     def serves_brokers(self, connection: ConnectionContext) -> bool:
         """Whether other brokers may be at the other end of a connection."""
         return self.broker_listener is not None and connection.listener_name == self.broker_listener
@@ -111,6 +116,7 @@ class RequestContext:
         correlation_id: The client's number for this request.
         client_id: The name that the client gives itself, if any.
         connection: Who is at the other end, and by which address this broker was reached.
+        is_forwarded: Whether another broker took the request, and judged what concerns it alone.
     """
 
     api_key: int
@@ -118,3 +124,4 @@ class RequestContext:
     correlation_id: int
     client_id: str | None
     connection: ConnectionContext
+    is_forwarded: bool = False

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from barnabas.wire.messages.metadata.unregister_broker_record import UnregisterBrokerRecord
     from barnabas.wire.messages.metadata.user_scram_credential_record import UserScramCredentialRecord
 
-__all__ = ["MetadataDelta", "apply"]
+__all__ = ["MetadataDelta", "apply", "changed_partition"]
 
 logger = logging.getLogger(__name__)
 
@@ -276,23 +276,7 @@ class MetadataDelta:
                 f"the metadata log is damaged: it changes partition {record.partition_id} of topic id "
                 f"{record.topic_id.hex()}, which is unknown"
             )
-        elected = record.leader != _NO_LEADER_CHANGE
-        partitions[record.partition_id] = Partition(
-            index=before.index,
-            leader=record.leader if elected else before.leader,
-            leader_epoch=before.leader_epoch + 1 if elected else before.leader_epoch,
-            replicas=_changed(record.replicas, before.replicas),
-            isr=_changed(record.isr, before.isr),
-            partition_epoch=before.partition_epoch + 1,
-            directories=_changed(record.directories, before.directories),
-            adding_replicas=_changed(record.adding_replicas, before.adding_replicas),
-            removing_replicas=_changed(record.removing_replicas, before.removing_replicas),
-            elr=_changed(record.eligible_leader_replicas, before.elr),
-            last_known_elr=_changed(record.last_known_elr, before.last_known_elr),
-            recovering=before.recovering
-            if record.leader_recovery_state < 0
-            else record.leader_recovery_state == 1,
-        )
+        partitions[record.partition_id] = changed_partition(before, record)
 
     def _remove_topic(self, record: RemoveTopicRecord) -> None:
         draft = self._topic(record.topic_id)
@@ -467,6 +451,27 @@ class MetadataDelta:
         27: _keep_controller,
         28: _clear_elr,
     }
+
+
+def changed_partition(before: Partition, record: PartitionChangeRecord) -> Partition:
+    """A partition after a change."""
+    elected = record.leader != _NO_LEADER_CHANGE
+    return Partition(
+        index=before.index,
+        leader=record.leader if elected else before.leader,
+        leader_epoch=before.leader_epoch + 1 if elected else before.leader_epoch,
+        replicas=_changed(record.replicas, before.replicas),
+        isr=_changed(record.isr, before.isr),
+        partition_epoch=before.partition_epoch + 1,
+        directories=_changed(record.directories, before.directories),
+        adding_replicas=_changed(record.adding_replicas, before.adding_replicas),
+        removing_replicas=_changed(record.removing_replicas, before.removing_replicas),
+        elr=_changed(record.eligible_leader_replicas, before.elr),
+        last_known_elr=_changed(record.last_known_elr, before.last_known_elr),
+        recovering=before.recovering
+        if record.leader_recovery_state < 0
+        else record.leader_recovery_state == 1,
+    )
 
 
 def _changed(after: Any, before: tuple[Any, ...]) -> tuple[Any, ...]:
