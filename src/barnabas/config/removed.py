@@ -14,37 +14,21 @@ class Removed(NamedTuple):
     remedy: str
 
 
-_NO_ZOOKEEPER = Removed(
-    True, "a single node keeps its metadata in its own data directory and needs no ZooKeeper; remove the key."
+_NO_REVOCATION = Removed(
+    True, "whether ZooKeeper's certificates are revoked is not looked up; remove the key."
 )
-_NO_MIGRATION = Removed(True, "there is no ZooKeeper metadata to migrate from; remove the key.")
+_NO_MIGRATION = Removed(True, "what Apache Kafka keeps in ZooKeeper is not taken over; remove the key.")
 _NO_ENCODER = Removed(False, "secrets are not stored in the cluster metadata, so nothing needs encoding.")
 
 REMOVED: dict[str, Removed] = {
+    **dict.fromkeys(("zookeeper.ssl.crl.enable", "zookeeper.ssl.ocsp.enable"), _NO_REVOCATION),
     **dict.fromkeys(
-        (
-            "zookeeper.connect",
-            "zookeeper.session.timeout.ms",
-            "zookeeper.connection.timeout.ms",
-            "zookeeper.set.acl",
-            "zookeeper.max.in.flight.requests",
-            "zookeeper.ssl.client.enable",
-            "zookeeper.clientCnxnSocket",
-            "zookeeper.ssl.keystore.location",
-            "zookeeper.ssl.keystore.password",
-            "zookeeper.ssl.keystore.type",
-            "zookeeper.ssl.truststore.location",
-            "zookeeper.ssl.truststore.password",
-            "zookeeper.ssl.truststore.type",
-            "zookeeper.ssl.protocol",
-            "zookeeper.ssl.enabled.protocols",
-            "zookeeper.ssl.cipher.suites",
-            "zookeeper.ssl.endpoint.identification.algorithm",
-            "zookeeper.ssl.crl.enable",
-            "zookeeper.ssl.ocsp.enable",
-        ),
-        _NO_ZOOKEEPER,
+        ("zookeeper.ssl.protocol", "zookeeper.ssl.enabled.protocols", "zookeeper.ssl.cipher.suites"),
+        Removed(False, "TLS to ZooKeeper is that of the system's OpenSSL."),
     ),
+    "zookeeper.ssl.truststore.password": Removed(False, "certificates in PEM have no password."),
+    "zookeeper.clientCnxnSocket": Removed(False, "zookeeper.ssl.client.enable is all that TLS needs."),
+    "zookeeper.max.in.flight.requests": Removed(False, "requests to ZooKeeper have no limit of their own."),
     "zookeeper.metadata.migration.enable": _NO_MIGRATION,
     "zookeeper.metadata.migration.min.batch.size": _NO_MIGRATION,
     "broker.id.generation.enable": Removed(False, "node ids are not generated; set node.id."),

@@ -2,7 +2,7 @@
 
 Facts (names, types, defaults, ranges, what may change while the broker runs) are those of Apache Kafka 4.3.0's
 `AbstractKafkaConfig`, `DynamicConfig` and `DynamicBrokerConfig`; a test compares them with the jars. The keys that
-begin with `barnabas.` are ours (`own.py`).
+begin with `barnabas.` are ours (`own.py`, `zookeeper.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from barnabas.config.keys import (
     security,
     tiered,
     transaction,
+    zookeeper,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ BROKER_KEYS: dict[str, ConfigKey] = {
         security.KEYS,
         quota.KEYS,
         tiered.KEYS,
+        zookeeper.KEYS,
     )
     for key in table
 }
