@@ -42,6 +42,18 @@ async def test_an_answer_waits_until_the_records_are_committed(loop, tmp_path):
         assert topic.partition.log.recovery_point == 1
 
 
+async def test_an_answer_that_waits_for_nothing_is_no_reason_to_sync(loop, tmp_path):
+    """What is written next takes it along: both are on the disk then."""
+    async with internal_topic(tmp_path, loop, durability=Durability.FSYNC_WHEN_ALONE) as topic:
+        topic.lead()
+        records = [(b"a", b"1")]
+        assert topic.hosted.write(lambda *_: CoordinatorResult("put a", records, is_awaited=False)) == "put a"
+        assert topic.hosted.shard.notes == {b"a": b"1"}
+        assert topic.partition.log.recovery_point == 0
+        assert await topic.hosted.write(put("b", b"2")) == "put b"
+        assert topic.partition.log.recovery_point == 2
+
+
 async def test_readers_can_wait_for_what_they_saw(loop, tmp_path):
     """What a reader is told can not be lost afterwards."""
     async with internal_topic(tmp_path, loop, durability=Durability.FSYNC_WHEN_ALONE) as topic:

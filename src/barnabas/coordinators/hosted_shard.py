@@ -308,6 +308,9 @@ class HostedShard(Generic[S]):
             self._arm()
             raise error from cause
         self._after_append(result)
+        if not result.is_awaited:
+            self._arm()
+            return result.response
         future: asyncio.Future[R] = self._loop.create_future()
         self._wait(last_offset, ((future, result.response),), () if completion is None else (completion,))
         self._arm()

@@ -85,6 +85,8 @@ class CoordinatorResult(Generic[R]):
         appended: Called once the records are appended (and replayed), before anything else happens to the shard. Not called if
             they could not be.
         background: What is to be computed elsewhere.
+        is_awaited: Whether the response, and `completion`, wait until the records are committed. Without it nothing is synced for them:
+            they are safe before anything that is written after them is.
     """
 
     response: R
@@ -95,6 +97,7 @@ class CoordinatorResult(Generic[R]):
     completion: Completion | None = None
     appended: Callable[[Now], None] | None = None
     background: Sequence[Background] = ()
+    is_awaited: bool = True
 
 
 class Shard(Protocol):

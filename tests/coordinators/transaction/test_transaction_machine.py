@@ -276,6 +276,44 @@ class Transactions(RuleBasedStateMachine):
             assert not any(partition.open.values()), "records that nobody decides about"
 
 
+def test_the_next_transaction_need_not_wait_for_the_end_of_the_last_to_be_committed():
+    """It is committed after it; and where both are lost, the markers are written once more."""
+    world = World()
+    told = []
+    world.ask(lambda shard, new, now: shard.init_producer_id("x", 60_000, None, new, now), told.append)
+    world.commit()
+    producer = told.pop()
+    world.ask(
+        lambda shard, _, now: shard.add_partitions("x", producer, frozenset({("t", 0)}), 2, now), told.append
+    )
+    world.commit()
+    world.ask(
+        lambda shard, new, now: shard.end(
+            "x", producer, committed=True, client_version=2, new_producer_id=new, now=now
+        ),
+        told.append,
+    )
+    world.commit()
+    producer = told.pop()
+    waiting = []
+    assert world.shard.wait_until_idle("x", waiting.append)
+    world.deliver()
+    assert not waiting
+    world.deliver()
+    assert waiting == [None]
+    assert not world.writes
+    assert world.shard.transactions["x"].state is TransactionState.COMPLETE_COMMIT
+    world.ask(
+        lambda shard, _, now: shard.add_partitions("x", producer, frozenset({("t", 1)}), 2, now), told.append
+    )
+    world.crash(lost=2)
+    assert world.shard.transactions["x"].state is TransactionState.PREPARE_COMMIT
+    assert len(world.outbox) == 1
+    world.settle()
+    assert world.shard.transactions["x"].state is TransactionState.COMPLETE_COMMIT
+    assert world.shard.transactions["x"].pending is None
+
+
 def _unwritten(world):
     """What records of version 0 do not hold."""
     if world.settings.version:

@@ -154,6 +154,13 @@ class World:
             return
         assert not result.replay
         self.log += result.records
+        if result.appended is not None:
+            result.appended(self.now())
+        if not result.is_awaited:
+            assert result.completion is None
+            if answer is not None:
+                answer(result.response)
+            return
         self.writes.append(_Write(len(self.log), result.completion, result.response, answer))
 
     def commit(self):

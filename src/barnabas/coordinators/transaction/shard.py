@@ -191,7 +191,11 @@ class TransactionShard:
     # ----- markers
 
     def complete(self, markers: EndMarkers, now: Now) -> CoordinatorResult[None]:
-        """The markers are in all partitions. Nothing happens if they are not those that the id waits for any more."""
+        """The markers are in all partitions. Nothing happens if they are not those that the id waits for any more.
+
+        The id is free as soon as that is appended: whatever its producer does next is committed after it, and if it is lost with
+        nothing behind it, the markers are written once more.
+        """
         transaction = self.transactions.get(markers.transactional_id)
         if (
             transaction is None
@@ -203,7 +207,11 @@ class TransactionShard:
             return CoordinatorResult(None)
         transaction.has_failed_fence = False
         snapshot = complete(transaction, now.wall_ms)
-        return self._result(transaction, snapshot, None, _Completed(self, transaction, snapshot))
+        result = self._result(transaction, snapshot, None, None)
+        result.is_awaited = False
+        result.appended = lambda now: self.took_effect(transaction, snapshot, now)
+        result.answers = self._released(transaction)
+        return result
 
     # ----- administration
 
@@ -353,26 +361,30 @@ class TransactionShard:
         record = transaction_record(transaction.transactional_id, snapshot, self.settings.version)
         return CoordinatorResult(response, [record], replay=False, completion=completion)
 
-    def took_effect(self, transaction: Transaction, snapshot: Snapshot, now: Now) -> CoordinatorResult[None]:
-        """A change is committed."""
+    def took_effect(self, transaction: Transaction, snapshot: Snapshot, now: Now) -> None:
+        """A change is safe."""
         transaction.current = snapshot
         if snapshot.state in PREPARED:
             self._send_markers(transaction)
-            return CoordinatorResult(None)
+            return
+        transaction.pending = None
         if snapshot.state is TransactionState.ONGOING and self._abort_ms == NEVER:
             self._abort_ms = now.monotonic_ms + self.settings.abort_interval_ms
         if self._expiry_ms == NEVER:
             self._expiry_ms = now.monotonic_ms + self.settings.expiry_interval_ms
-        return self.is_idle(transaction)
 
     def is_idle(self, *transactions: Transaction) -> CoordinatorResult[None]:
         """A change is over, with or without success."""
         answers: list[Answer] = []
         for transaction in transactions:
             transaction.pending = None
-            answers += [(waiter, None) for waiter in transaction.waiters]
-            transaction.waiters.clear()
+            answers += self._released(transaction)
         return CoordinatorResult(None, answers=answers)
+
+    def _released(self, transaction: Transaction) -> list[Answer]:
+        answers = [(waiter, None) for waiter in transaction.waiters]
+        transaction.waiters.clear()
+        return answers
 
     def _send_markers(self, transaction: Transaction) -> None:
         transaction.pending = complete(transaction, 0).state
@@ -387,8 +399,10 @@ class _Written(NamedTuple):
     snapshot: Snapshot
     is_fence: bool = False
 
-    def committed(self, now: Now) -> CoordinatorResult[None]:
-        return self.shard.took_effect(self.transaction, self.snapshot, now)
+    def committed(self, now: Now) -> CoordinatorResult[None] | None:
+        self.shard.took_effect(self.transaction, self.snapshot, now)
+        # Who waits for the end of a decided transaction waits for its markers, too.
+        return None if self.transaction.pending is not None else self.shard.is_idle(self.transaction)
 
     def failed(self, error: KafkaError, now: Now) -> CoordinatorResult[None]:
         del error, now
@@ -399,20 +413,6 @@ class _Written(NamedTuple):
         if transaction.current.producer_epoch == NO_PRODUCER_EPOCH:
             self.shard.transactions.pop(transaction.transactional_id, None)
         return self.shard.is_idle(transaction)
-
-
-class _Completed(NamedTuple):
-    """What comes of the last record of a transaction: it is tried again by whoever has the markers."""
-
-    shard: TransactionShard
-    transaction: Transaction
-    snapshot: Snapshot
-
-    def committed(self, now: Now) -> CoordinatorResult[None]:
-        return self.shard.took_effect(self.transaction, self.snapshot, now)
-
-    def failed(self, error: KafkaError, now: Now) -> None:
-        del error, now
 
 
 class _Expired(NamedTuple):
