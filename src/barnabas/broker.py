@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from barnabas.network.context import Address, ConnectionContext
     from barnabas.network.metrics_endpoint import MetricsEndpoint
     from barnabas.network.parked import Answer
+    from barnabas.replication.replication import Replication
     from barnabas.wire.message import Message
     from barnabas.wire.messages.alter_partition import AlterPartitionRequest, AlterPartitionResponse
 
@@ -144,6 +145,7 @@ class Broker:
         self._state = _STARTING
         self._lost_logs = 0
         self._node_id: int = config["node.id"]
+        self._replication: Replication | None = None
 
     @property
     def addresses(self) -> dict[str, Address]:
@@ -194,6 +196,7 @@ class Broker:
         self._reach_controller(loop)
         self._log_directories.set_aside_strays(self._belongs_here)
         misplaced = self._adopt_directories()
+        self._replicate(loop)
         assignments = DirectoryAssignments(loop, self._controller.place_replicas)
         self._replicas = Replicas(
             node_id=self._node_id,
@@ -204,6 +207,7 @@ class Broker:
             loop=loop,
             metrics=self.metrics,
             on_placement=assignments.note,
+            duties=None if self._replication is None else self._replication.duties,
         )
         self._directory_moves = DirectoryMoves(
             log_directories=self._log_directories,
@@ -222,6 +226,8 @@ class Broker:
         self._closing.push_async_callback(self._group_coordinator.close)
         self._replicas.add_leadership_listener(self._group_coordinator.on_leadership)
         self._coordinate_transactions(loop)
+        if self._replication is not None:
+            self._replicas.add_leadership_listener(self._replication.fetchers.on_leadership)
         for topic in self._controller.image.topics.values():
             self._replicas.apply_topic(topic, is_new=False)
         self._client_telemetry = ClientTelemetry(self.clock, config)
@@ -229,6 +235,8 @@ class Broker:
         self._controller.add_listener(self._follow)
         self._controller.add_listener(self._group_coordinator.on_metadata)
         self._controller.add_listener(self._transaction_coordinator.on_metadata)
+        if self._replication is not None:
+            self._controller.add_listener(self._replication.on_metadata)
         self._controller.release_snapshots()
         config.add_listener(self._reconfigure)
         self._serve(loop)
@@ -282,6 +290,23 @@ class Broker:
     def _alter_partition(self, request: AlterPartitionRequest) -> asyncio.Future[AlterPartitionResponse]:
         """The controller's answer to what this broker's partitions propose, for as long as it takes."""
         return self._channel.send(request, timeout_ms=_ALTER_PARTITION_MS)
+
+    def _replicate(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leaders and followers of the cluster's partitions; a node of its own has neither."""
+        if self._shared_store is None:
+            return
+        from barnabas.replication.replication import Replication
+
+        self._replication = Replication(
+            node_id=self._node_id,
+            config=self.config,
+            image=lambda: self._controller.image,
+            listener=self._broker_listener,
+            alter_partition=self._alter_partition,
+            clock=self.clock,
+            loop=loop,
+        )
+        self._closing.push_async_callback(self._replication.close)
 
     def _offline_log_dirs(self) -> list[bytes]:
         return [
@@ -568,6 +593,8 @@ class Broker:
         metrics = self.metrics
         metrics.gauge_function("kafka_server_kafkaserver_brokerstate", lambda: self._state)
         self._replicas.register_metrics()
+        if self._replication is not None:
+            self._replication.register_metrics(metrics)
         self._waiting.register_metrics(metrics)
         self._controller.register_metrics(metrics)
         self._services.fetch_sessions.register_metrics(metrics)

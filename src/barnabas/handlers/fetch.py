@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.handlers.current_leaders import MOVED, current_leader, nodes_of
 from barnabas.log.files import ColdRead
 from barnabas.replication.sessions import NO_SESSION, FetchContext, FetchedPartition
 from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
@@ -39,6 +40,7 @@ _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
 _UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 _WARM_ROUNDS_MAX = 16
+_LEADERS_FROM = 16
 
 _Read = list[tuple[FetchedPartition, FetchResponse.PartitionData]]
 
@@ -52,6 +54,11 @@ def handle(
     except KafkaError as error:
         broker.log_refusal(context, f"session {request.session_id}", error)
         return FetchResponse(error_code=error.code, session_id=NO_SESSION, responses=[])
+    state = request.replica_state
+    if request.replica_id >= 0 or (state is not None and state.replica_id >= 0):
+        from barnabas.handlers import replica_fetch
+
+        return replica_fetch.handle(broker, context, request, fetch)
     attempt = _Attempt(broker, context, request, fetch)
     force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
     try:
@@ -84,7 +91,7 @@ async def _when_warm(
 class _Attempt:
     """Reads all partitions of one fetch; called again whenever one of them may have more."""
 
-    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_request", "partitions")
+    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_moved", "_request", "partitions")
 
     def __init__(
         self, broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
@@ -94,6 +101,7 @@ class _Attempt:
         self._request = request
         self._fetch = fetch
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
+        self._moved: list[int] = []
         self.partitions: list[Partition] = []
 
     def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
@@ -111,9 +119,6 @@ class _Attempt:
         read: _Read = []
         regions: list[FileRegion] = []
         partitions: list[Partition] = []
-        replica_id = request.replica_id
-        if version >= 15:
-            replica_id = -1 if request.replica_state is None else request.replica_state.replica_id
         senders: list[Partition] = []
         for fetched in self._fetch.partitions():
             try:
@@ -125,8 +130,6 @@ class _Attempt:
                     partition = replicas.leader(
                         fetched.topic, fetched.partition, fetched.current_leader_epoch
                     )
-                if replica_id >= 0:
-                    partition.check_replica(replica_id)
                 partitions.append(partition)
                 found = partition.read(
                     fetched.fetch_offset,
@@ -195,13 +198,21 @@ class _Attempt:
                 current = _TopicResponse(topic=fetched.topic, topic_id=fetched.topic_id, partitions=[])
                 topics.append(current)
             current.partitions.append(answer)
-        return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
+        response = FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
+        if self._moved:
+            response.node_endpoints = [
+                FetchResponse.NodeEndpoint(
+                    node_id=node.node_id, host=node.host, port=node.port, rack=node.rack
+                )
+                for node in nodes_of(self._broker, self._context, self._moved)
+            ]
+        return response
 
     def _refused(self, fetched: FetchedPartition, error: KafkaError) -> FetchResponse.PartitionData:
         self._broker.log_refusal(
             self._context, f"{fetched.topic or fetched.topic_id.hex()}-{fetched.partition}", error
         )
-        return _PartitionData(
+        refused = _PartitionData(
             partition_index=fetched.partition,
             error_code=error.code,
             high_watermark=-1,
@@ -209,6 +220,13 @@ class _Attempt:
             aborted_transactions=[] if error.code in _UNKNOWN else None,
             records=_NO_RECORDS,
         )
+        if error.code in MOVED and self._context.api_version >= _LEADERS_FROM:
+            leader = current_leader(self._broker, fetched.topic, fetched.topic_id, fetched.partition)
+            refused.current_leader = FetchResponse.LeaderIdAndEpoch(
+                leader_id=leader.leader_id, leader_epoch=leader.leader_epoch
+            )
+            self._moved.append(leader.leader_id)
+        return refused
 
 
 def _release(regions: list[FileRegion]) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
 from barnabas.handlers import transactional_produce
+from barnabas.handlers.current_leaders import current_leader, nodes_of
 from barnabas.replication.recompression import NeedsTimeError
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
@@ -39,6 +40,8 @@ API_KEY = 0
 
 _TopicResponse = ProduceResponse.TopicProduceResponse
 _PartitionResponse = ProduceResponse.PartitionProduceResponse
+
+_LEADERS_FROM = 10
 
 # Kafka's tools that write internal topics give themselves this name (AdminUtils.ADMIN_CLIENT_ID).
 _ADMIN_CLIENT_ID = "__admin_client"
@@ -140,9 +143,28 @@ def handle(
             raise CloseConnection(f"a produce request with acks=0 failed: {failed}")
         return None
     answer = ProduceResponse(responses=responses)
+    if failed is not None and version >= _LEADERS_FROM:
+        _tell_leaders(broker, context, answer)
     if not waits:
         return answer
     return Acknowledgement(broker, answer, waits, request.timeout_ms).future
+
+
+def _tell_leaders(broker: BrokerServices, context: RequestContext, answer: ProduceResponse) -> None:
+    """Where the partitions are that are led by others (KIP-951)."""
+    leaders = []
+    for topic in answer.responses:
+        for partition in topic.partition_responses:
+            if partition.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                leader = current_leader(broker, topic.name, topic.topic_id, partition.index)
+                partition.current_leader = ProduceResponse.LeaderIdAndEpoch(
+                    leader_id=leader.leader_id, leader_epoch=leader.leader_epoch
+                )
+                leaders.append(leader.leader_id)
+    answer.node_endpoints = [
+        ProduceResponse.NodeEndpoint(node_id=node.node_id, host=node.host, port=node.port, rack=node.rack)
+        for node in nodes_of(broker, context, leaders)
+    ]
 
 
 def _append_later(

@@ -16,6 +16,7 @@ from barnabas.log.origin import Origin
 from barnabas.records.batch import TRANSACTIONAL_FLAG, iterate_headers, parse_header
 from barnabas.records.control import build_end_marker
 from barnabas.records.validation import MalformedRecordsError, accept_produced, validate_produced
+from barnabas.replication.leading import Leading
 from barnabas.replication.recompression import NeedsTimeError, Recompressions, pack
 from barnabas.replication.topic_metrics import TopicMetrics
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from barnabas.log.producer_entry import VerificationGuard
     from barnabas.metadata.image import Partition as PartitionImage
     from barnabas.records.batch import BatchHeader
+    from barnabas.replication.follower_progress import FollowerProgress
+    from barnabas.replication.leader_duties import LeaderDuties
     from barnabas.replication.waiting import ParkedFetch
     from barnabas.wire.chunks import FileRegion
 
@@ -70,10 +73,6 @@ class Durability:
     PAGE_CACHE = "page-cache"
     FSYNC_WHEN_ALONE = "fsync-when-alone"
     FSYNC_ALWAYS = "fsync-always"
-
-
-_NO_FOLLOWERS: dict[int, int] = {}
-"""Of all partitions without another replica; nobody adds to it."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -154,7 +153,8 @@ class Partition:
     """A replica of a partition on this broker."""
 
     __slots__ = (
-        "_follower_end_offsets",
+        "_acks_all_waits",
+        "_duties",
         "_group_commit",
         "_log",
         "_node_id",
@@ -168,6 +168,7 @@ class Partition:
         "isr",
         "leader_epoch",
         "leader_id",
+        "leading",
         "metrics",
         "parked_fetches",
         "topic",
@@ -185,6 +186,7 @@ class Partition:
         group_commit: GroupCommit,
         durability: str,
         metrics: TopicMetrics | None = None,
+        duties: LeaderDuties | None = None,
     ) -> None:
         self.topic = topic
         self.index = index
@@ -202,7 +204,9 @@ class Partition:
         self._group_commit = group_commit
         self._syncs_always = durability == Durability.FSYNC_ALWAYS
         self._syncs_alone = durability == Durability.FSYNC_WHEN_ALONE
-        self._follower_end_offsets: dict[int, int] = _NO_FOLLOWERS
+        self._acks_all_waits = self._syncs_alone
+        self._duties = duties
+        self.leading: Leading | None = None
         self._state: PartitionImage | None = None
 
     def __repr__(self) -> str:
@@ -234,8 +238,11 @@ class Partition:
         log = self._open_log(self.topic, self.index, self.topic_id)
         self._log = log
         self.high_watermark = log.log_start_offset if log.high_watermark is None else log.high_watermark
-        if self.is_leader and not log.is_offline:
-            self._lead(log, is_new_epoch=True)
+        if not log.is_offline:
+            if self.leading is not None or not self.is_leader:
+                log.on_high_watermark(self.high_watermark)
+            if self.is_leader:
+                self._lead(log, is_new_epoch=True)
         return log
 
     # ----- leadership
@@ -269,27 +276,54 @@ class Partition:
         """Takes over leader, epoch and in-sync replicas as the controller decided them."""
         if state is self._state:
             return
+        is_same_leader = state.leader == self.leader_id and state.leader_epoch == self.leader_epoch
+        leading = self.leading
+        if leading is not None and is_same_leader and not leading.update(state):
+            return
         self._state = state
-        became_leader = state.leader == self._node_id and (
-            self.leader_id != self._node_id or state.leader_epoch != self.leader_epoch
-        )
         self.leader_id = state.leader
         self.leader_epoch = state.leader_epoch
-        self.isr = _isr_set(state.isr)
-        if became_leader:
-            self._follower_end_offsets = (
-                _NO_FOLLOWERS
-                if len(state.replicas) == 1
-                else {replica: UNKNOWN_OFFSET for replica in state.replicas if replica != self._node_id}
-            )
+        self.set_isr(state.isr)
+        if leading is not None and not is_same_leader:
+            leading.resign()
+            self.leading = leading = None
+        if leading is None and self.is_leader and len(state.replicas) > 1 and self._duties is not None:
+            self.leading = Leading(self, self._duties, state)
+        self._acks_all_waits = self._syncs_alone or self.leading is not None
         log = self._log
-        if log is not None and self.is_leader and not log.is_offline:
-            self._lead(log, is_new_epoch=became_leader)
+        if log is not None and not log.is_offline:
+            if self.is_leader:
+                self._lead(log, is_new_epoch=not is_same_leader or self.leading is not leading)
+            else:
+                log.on_high_watermark(self.high_watermark)
+        if not is_same_leader and self.parked_fetches:
+            self.wake_parked()
+
+    def retire(self) -> None:
+        """This broker hosts the partition no more."""
+        self.leader_id = -1
+        leading, self.leading = self.leading, None
+        if leading is not None:
+            leading.resign()
+        self.wake_parked()
+
+    def set_isr(self, isr: tuple[int, ...]) -> None:
+        """The in-sync replicas are these now."""
+        was_alone = len(self.isr) == 1
+        self.isr = _isr_set(isr)
+        if len(isr) == 1 and not was_alone and self.leading is not None:
+            self.sync_ahead()
 
     def _lead(self, log: PartitionLog, *, is_new_epoch: bool) -> None:
         if is_new_epoch:
             log.assign_leader_epoch(self.leader_epoch, log.log_end_offset)
-        self._advance_high_watermark(log)
+        leading = self.leading
+        if leading is None:
+            self._commit_all(log)
+        elif is_new_epoch:
+            leading.begin(log)
+        else:
+            leading.advance(log)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Refuses a client that knows another leader epoch (KIP-320).
@@ -309,17 +343,18 @@ class Partition:
             f"the leader epoch of {self.topic}-{self.index} is {self.leader_epoch}, older than {current_leader_epoch}",
         )
 
-    def check_replica(self, replica_id: int) -> None:
-        """Refuses a fetch in the name of a broker that holds no replica of this partition.
+    def follower(self, replica_id: int) -> FollowerProgress:
+        """A follower as its leader sees it.
 
         Raises:
             KafkaError: NOT_LEADER_OR_FOLLOWER, as Kafka answers a replica that the leader does not know.
         """
-        if replica_id not in self._follower_end_offsets:
+        if self.leading is None:
             raise KafkaError(
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
                 f"broker {replica_id} holds no replica of {self.topic}-{self.index}",
             )
+        return self.leading.follower(replica_id)
 
     # ----- offsets
 
@@ -338,12 +373,9 @@ class Partition:
         """What read_committed readers may read up to: the first undecided transaction or the high watermark."""
         return self.log.last_stable_offset(self.high_watermark)
 
-    def _advance_high_watermark(self, log: PartitionLog) -> None:
+    def _commit_all(self, log: PartitionLog) -> None:
+        """Alone: what is appended is committed."""
         end = log.log_end_offset
-        if len(self.isr) > 1:
-            for replica, end_offset in self._follower_end_offsets.items():
-                if replica in self.isr and end_offset < end:
-                    end = end_offset
         if end > self.high_watermark:
             self.high_watermark = end
             log.on_high_watermark(end)
@@ -413,19 +445,20 @@ class Partition:
             if error.code not in _REFUSED_BEFORE_THE_LOG and not isinstance(error, MalformedRecordsError):
                 error.log_start_offset = log.log_start_offset
             raise
-        if len(self.isr) == 1:
-            # Alone: what is appended is committed. The common case on one node, kept short.
+        leading = self.leading
+        if leading is None:
+            # Without followers: what is appended is committed. The common case on one node, kept short.
             end = log.log_end_offset
             if end > self.high_watermark:
                 self.high_watermark = end
                 log.on_high_watermark(end)
-        else:
-            self._advance_high_watermark(log)
+            if self.parked_fetches:
+                for parked in self.parked_fetches:
+                    parked.wake()
+        elif not result.duplicate:
+            leading.on_append(log, result.first_offset)
         if limits.flushes and log.flush_due:
             self._group_commit.flush(log)
-        if self.parked_fetches:
-            for parked in self.parked_fetches:
-                parked.wake()
         return result
 
     def _packed(
@@ -525,10 +558,10 @@ class Partition:
             )
 
     def has_to_wait(self, acks: int) -> bool:
-        """Whether an acknowledgement of what was just appended has to wait for something."""
+        """Whether an acknowledgement of what was just appended may have to wait for something."""
         return (
             self._syncs_always
-            or (acks == ACKS_ALL and self._syncs_alone and len(self.isr) == 1)
+            or (acks == ACKS_ALL and self._acks_all_waits)
             # flush.messages: Kafka flushes before it answers.
             or (self.log.produce_limits.flushes and self.log.flush_due)
         )
@@ -536,14 +569,17 @@ class Partition:
     def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
         """What an acknowledgement of everything up to `last_offset` has to wait for; None where nothing is left.
 
-        The future fails with StorageError when the log directory does.
+        The future fails with StorageError when the log directory does, and with KafkaError NOT_LEADER_OR_FOLLOWER when this broker
+        does not lead any more.
         """
-        if self.has_to_wait(acks):
+        if not self.has_to_wait(acks):
+            return None
+        if self.leading is None or acks != ACKS_ALL:
             return self._group_commit.request(self.log, last_offset + 1)
-        return None
+        return self.leading.wait_committed(last_offset)
 
     def call_when_committed(
-        self, last_offset: int, on_committed: Callable[[KafkaError | StorageError | None], None]
+        self, last_offset: int, acks: int, on_committed: Callable[[KafkaError | StorageError | None], None]
     ) -> bool:
         """The same without a future, where `has_to_wait`: `on_committed` is called later, with None or what failed.
 
@@ -553,7 +589,34 @@ class Partition:
         Raises:
             StorageError: the log directory failed.
         """
-        return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed)
+        if self.leading is None or acks != ACKS_ALL:
+            return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed)
+        return self.leading.call_when_committed(last_offset, on_committed)
+
+    def call_when_safe_here(
+        self, last_offset: int, on_committed: Callable[[KafkaError | StorageError | None], None]
+    ) -> bool:
+        """Calls back once this broker's disk has what it is to have by itself; False if nothing is left to wait for.
+
+        What other replicas hold too need not be on the disk, unless `barnabas.durability` says so.
+
+        Raises:
+            StorageError: the log directory failed.
+        """
+        log = self.log
+        if self._syncs_always or (self._syncs_alone and len(self.isr) == 1) or log.flush_due:
+            return self._group_commit.call_when_synced(log, last_offset + 1, on_committed)
+        return False
+
+    def sync_ahead(self) -> None:
+        """Begins to sync what will have to be, or what has no other in-sync copy any more."""
+        log = self._log
+        if (
+            log is not None
+            and not log.is_offline
+            and (self._syncs_always or (self._syncs_alone and len(self.isr) == 1))
+        ):
+            self._group_commit.flush(log)
 
     # ----- reading
 
@@ -586,21 +649,11 @@ class Partition:
         last_stable_offset = log.last_stable_offset(high_watermark)
         read = PartitionRead(high_watermark, last_stable_offset, log.log_start_offset)
         if last_fetched_epoch != UNKNOWN_EPOCH:
-            epoch, end_offset = log.epoch_end_offset(last_fetched_epoch, self.leader_epoch)
-            if epoch == UNKNOWN_EPOCH or end_offset == UNKNOWN_OFFSET:
-                raise KafkaError(
-                    ErrorCode.OFFSET_OUT_OF_RANGE,
-                    f"no epoch of {self.topic}-{self.index} is known up to {last_fetched_epoch}",
-                )
-            if epoch < last_fetched_epoch or end_offset < fetch_offset:
-                read.diverging = (epoch, end_offset)
+            read.diverging = self.divergence(log, fetch_offset, last_fetched_epoch)
+            if read.diverging is not None:
                 return read
         up_to = last_stable_offset if isolation_level == READ_COMMITTED else high_watermark
-        if fetch_offset < log.log_start_offset or fetch_offset > log.log_end_offset:
-            raise KafkaError(
-                ErrorCode.OFFSET_OUT_OF_RANGE,
-                f"offset {fetch_offset} is not in {log.log_start_offset}..{log.log_end_offset} of {self.topic}-{self.index}",
-            )
+        self.check_offset(log, fetch_offset)
         if fetch_offset >= up_to:
             return read
         if max_bytes <= 0 and not min_one_batch:
@@ -615,6 +668,39 @@ class Partition:
             if isolation_level == READ_COMMITTED and log.has_aborted_transactions:
                 read.aborted_transactions = log.aborted_transactions(fetch_offset, found.end_offset, up_to)
         return read
+
+    def divergence(
+        self, log: PartitionLog, fetch_offset: int, last_fetched_epoch: int
+    ) -> tuple[int, int] | None:
+        """(epoch, end offset) up to where a log may agree whose record before `fetch_offset` is of `last_fetched_epoch`.
+
+        None if it agrees with ours up to `fetch_offset`. Source: KIP-595.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE.
+        """
+        epoch, end_offset = log.epoch_end_offset(last_fetched_epoch, self.leader_epoch)
+        if epoch == UNKNOWN_EPOCH or end_offset == UNKNOWN_OFFSET:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"no epoch of {self.topic}-{self.index} is known up to {last_fetched_epoch}",
+            )
+        if fetch_offset < log.log_start_offset:
+            self._refuse_offset(log, fetch_offset)
+        if epoch < last_fetched_epoch or end_offset < fetch_offset:
+            return epoch, end_offset
+        return None
+
+    def check_offset(self, log: PartitionLog, offset: int) -> None:
+        """Raises KafkaError OFFSET_OUT_OF_RANGE for an offset below the log start or above the log end."""
+        if offset < log.log_start_offset or offset > log.log_end_offset:
+            self._refuse_offset(log, offset)
+
+    def _refuse_offset(self, log: PartitionLog, offset: int) -> NoReturn:
+        raise KafkaError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"offset {offset} is not in {log.log_start_offset}..{log.log_end_offset} of {self.topic}-{self.index}",
+        )
 
     def list_offset(
         self, timestamp_ms: int, isolation_level: int | None, *, may_block: bool = True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from barnabas.log.partition_log import PartitionLog
     from barnabas.metadata.image import Topic
     from barnabas.metrics import Registry
+    from barnabas.replication.leader_duties import LeaderDuties
 
 __all__ = ["Replicas"]
 
@@ -50,12 +51,14 @@ class Replicas:
         loop: Where new logs are begun, a few in each turn.
         metrics: Where topics are counted.
         on_placement: Called with topic id, partition and directory id when a log lies elsewhere than the metadata says.
+        duties: Of the leaders of partitions with followers; None on a single node.
     """
 
     __slots__ = (
         "_by_id",
         "_by_name",
         "_durability",
+        "_duties",
         "_group_commit",
         "_leadership_listeners",
         "_log_config",
@@ -66,6 +69,8 @@ class Replicas:
         "_on_placement",
         "_opener",
         "_topic_metrics",
+        "_topics",
+        "_topics_by_id",
         "_unbegun",
     )
 
@@ -80,8 +85,10 @@ class Replicas:
         loop: asyncio.AbstractEventLoop,
         metrics: Registry,
         on_placement: Callable[[bytes, int, bytes], None] = lambda _topic_id, _index, _directory_id: None,
+        duties: LeaderDuties | None = None,
     ) -> None:
         self._node_id = node_id
+        self._duties = duties
         self._on_placement = on_placement
         self._opener = self._open_log  # one for all partitions
         self._log_directories = log_directories
@@ -90,6 +97,8 @@ class Replicas:
         self._log_config = log_config
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[bytes, dict[int, Partition]] = {}
+        self._topics: dict[str, Topic] = {}
+        self._topics_by_id: dict[bytes, Topic] = {}
         self._loop = loop
         self._metrics = metrics
         self._topic_metrics: dict[str, TopicMetrics] = {}
@@ -157,7 +166,7 @@ class Replicas:
         partitions = self._by_name.get(topic)
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            raise self._not_here(self._topics.get(topic), index)
         if current_leader_epoch == -1 and partition.leader_id == self._node_id:
             return partition  # nearly always; `_checked` would say the same
         return self._checked(partition, current_leader_epoch)
@@ -169,8 +178,16 @@ class Replicas:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
         partition = partitions.get(index)
         if partition is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            raise self._not_here(self._topics_by_id.get(topic_id), index)
         return self._checked(partition, current_leader_epoch)
+
+    @staticmethod
+    def _not_here(topic: Topic | None, index: int) -> KafkaError:
+        """Of a partition that others host, or of one that there is not."""
+        exists = topic is not None and 0 <= index < len(topic.partitions)
+        return KafkaError(
+            ErrorCode.NOT_LEADER_OR_FOLLOWER if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        )
 
     def _checked(self, partition: Partition, current_leader_epoch: int) -> Partition:
         if current_leader_epoch not in (-1, partition.leader_epoch):
@@ -193,10 +210,13 @@ class Replicas:
         """
         by_name = self._by_name.setdefault(topic.name, {})
         self._by_id[topic.id] = by_name
+        self._topics[topic.name] = self._topics_by_id[topic.id] = topic
         for state in topic.partitions:
-            if self._node_id not in state.replicas:
-                continue
             partition = by_name.get(state.index)
+            if self._node_id not in state.replicas:
+                if partition is not None:
+                    self._remove(by_name.pop(state.index))
+                continue
             if partition is None:
                 partition = self._partition(topic, state.index)
                 by_name[state.index] = partition
@@ -265,6 +285,7 @@ class Replicas:
             group_commit=self._group_commit,
             durability=self._durability,
             metrics=self._metrics_of(topic.name),
+            duties=self._duties,
         )
 
     def _metrics_of(self, topic: str) -> TopicMetrics:
@@ -276,19 +297,25 @@ class Replicas:
     def remove_topic(self, name: str, topic_id: bytes) -> None:
         """Forgets a deleted topic; its logs are removed in the background."""
         partitions = self._by_id.pop(topic_id, {})
+        self._topics_by_id.pop(topic_id, None)
         if self._by_name.get(name) is partitions:
             del self._by_name[name]
+            del self._topics[name]
             self._topic_metrics.pop(name, None)
             self._metrics.forget(topic=name)
         for partition in partitions.values():
-            partition.leader_id = -1
-            self._leadership_changed(partition)
-            partition.wake_parked()
-            self._unbegun.pop((name, partition.index), None)
-            try:
-                self._log_directories.delete(name, partition.index)
-            except StorageError as error:
-                logger.warning("log is not deleted log=%s-%d reason=%s", name, partition.index, error)
+            self._remove(partition)
+
+    def _remove(self, partition: Partition) -> None:
+        """This broker hosts it no more: its topic is deleted, or its replica has gone elsewhere."""
+        name, index = partition.topic, partition.index
+        partition.retire()
+        self._leadership_changed(partition)
+        self._unbegun.pop((name, index), None)
+        try:
+            self._log_directories.delete(name, index)
+        except StorageError as error:
+            logger.warning("log is not deleted log=%s-%d reason=%s", name, index, error)
 
     def configure_topics(self, names: Collection[str]) -> None:
         """Takes over the settings of these topics, at once; a log that is not open gets them when it is opened.

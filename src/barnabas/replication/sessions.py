@@ -14,13 +14,22 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metrics import Counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from barnabas.clock import Clock
     from barnabas.metrics import Registry
+    from barnabas.replication.replica_session import ReplicaSession
     from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
-__all__ = ["FINAL_EPOCH", "INITIAL_EPOCH", "NO_SESSION", "FetchContext", "FetchSessions", "FetchedPartition"]
+__all__ = [
+    "FINAL_EPOCH",
+    "INITIAL_EPOCH",
+    "NO_SESSION",
+    "FetchContext",
+    "FetchSessions",
+    "FetchedPartition",
+    "is_from_replica",
+]
 
 NO_SESSION = 0
 INITIAL_EPOCH = 0
@@ -39,6 +48,7 @@ class FetchedPartition:
     __slots__ = (
         "current_leader_epoch",
         "fetch_offset",
+        "key",
         "last_fetched_epoch",
         "log_start_offset",
         "max_bytes",
@@ -53,6 +63,7 @@ class FetchedPartition:
         self.topic = topic
         self.topic_id = topic_id
         self.partition = asked.partition
+        self.key: _Key = (topic or topic_id, asked.partition)
         self.told_high_watermark = -1
         self.told_log_start_offset = -1
         self.ask(asked)
@@ -64,6 +75,15 @@ class FetchedPartition:
         self.current_leader_epoch = asked.current_leader_epoch
         self.last_fetched_epoch = asked.last_fetched_epoch
         self.log_start_offset = asked.log_start_offset
+
+    def has_news(self, answer: FetchResponse.PartitionData) -> bool:
+        """Whether `must_tell` would say so of an answer without records."""
+        return (
+            self.told_high_watermark != answer.high_watermark
+            or self.told_log_start_offset != answer.log_start_offset
+            or answer.error_code != 0
+            or answer.diverging_epoch is not None
+        )
 
     def must_tell(self, answer: FetchResponse.PartitionData) -> bool:
         """Whether an incremental answer has to mention this partition; remembers what it then tells."""
@@ -84,7 +104,16 @@ class FetchedPartition:
 
 
 class _Session:
-    __slots__ = ("created_ms", "epoch", "id", "last_used_ms", "partitions", "privileged", "uses_topic_ids")
+    __slots__ = (
+        "created_ms",
+        "epoch",
+        "id",
+        "last_used_ms",
+        "partitions",
+        "privileged",
+        "replica",
+        "uses_topic_ids",
+    )
 
     def __init__(
         self,
@@ -102,6 +131,7 @@ class _Session:
         self.last_used_ms = now_ms
         self.privileged = privileged
         self.uses_topic_ids = uses_topic_ids
+        self.replica: ReplicaSession | None = None
 
 
 class FetchContext:
@@ -124,6 +154,17 @@ class FetchContext:
 
     def __len__(self) -> int:
         return len(self._partitions)
+
+    def replica_session(
+        self, new: Callable[[dict[_Key, FetchedPartition]], ReplicaSession]
+    ) -> ReplicaSession | None:
+        """What a leader keeps of a follower's session; made by `new` when it is first asked for. None without a session."""
+        session = self._session
+        if session is None:
+            return None
+        if session.replica is None:
+            session.replica = new(session.partitions)
+        return session.replica
 
     def partitions(self) -> Iterator[FetchedPartition]:
         """The partitions in the order in which they are to be read."""
@@ -199,7 +240,7 @@ class FetchSessions:
             if version < 7 or epoch == FINAL_EPOCH:
                 return FetchContext(partitions, NO_SESSION)
             session = self._create(
-                partitions, privileged=request.replica_id >= 0, uses_topic_ids=uses_topic_ids
+                partitions, privileged=is_from_replica(request), uses_topic_ids=uses_topic_ids
             )
             return FetchContext(partitions, session.id if session else NO_SESSION, session)
         return self._continue(request, uses_topic_ids=uses_topic_ids)
@@ -277,6 +318,12 @@ class FetchSessions:
         del sessions[smallest.id]
         self._evictions.value += 1
         return True
+
+
+def is_from_replica(request: FetchRequest) -> bool:
+    """Whether a broker fetches, not a consumer; the field depends on the version."""
+    state = request.replica_state
+    return request.replica_id >= 0 or (state is not None and state.replica_id >= 0)
 
 
 def _has_records(answer: FetchResponse.PartitionData) -> bool:

@@ -231,6 +231,12 @@ class Waiting:
         self.deadlines.add(max_wait_ms, parked.future, parked.expire)
         return parked.future
 
+    def wake(self, future: asyncio.Future[Any]) -> None:
+        """Makes a parked fetch look again, later in this turn; nothing if it is none or is answered."""
+        parked = self._fetches.get(future)
+        if parked is not None:
+            parked.wake()
+
     def cut_short(self, future: asyncio.Future[Any]) -> None:
         """Answers a parked fetch now with what there is; nothing if it is none or is answered."""
         parked = self._fetches.get(future)

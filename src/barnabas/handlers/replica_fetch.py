@@ -1,0 +1,272 @@
+"""Fetch by a follower, for `handlers.fetch`: what it says it holds moves the high watermark on.
+
+Behaviour: as for a consumer, but up to the log end, and each partition's fetch offset counts as an acknowledgement of all below, once the
+follower's log is known to agree with ours up to there. Of a session's partitions only those are looked at that there is something to
+tell of, so that a follower of thousands costs what happens in them. When a follower has more to say it does not wait for the answer:
+a request that comes while another of its session is parked has that one answered at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.log.files import ColdRead
+from barnabas.replication.replica_session import ReplicaSession
+from barnabas.wire.messages.fetch import FetchResponse
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable
+
+    from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.replication.sessions import FetchContext, FetchedPartition
+    from barnabas.wire.chunks import FileRegion
+    from barnabas.wire.messages.fetch import FetchRequest
+
+__all__ = ["handle"]
+
+_TopicResponse = FetchResponse.FetchableTopicResponse
+_PartitionData = FetchResponse.PartitionData
+_NO_RECORDS = b""
+_WARM_ROUNDS_MAX = 16
+_TOPIC_IDS_FROM = 13
+
+_Key = tuple[str | bytes, int]
+_Read = list[tuple["FetchedPartition", FetchResponse.PartitionData]]
+
+
+def handle(
+    broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
+) -> FetchResponse | Awaitable[FetchResponse]:
+    """Notes what the follower holds, and answers or parks."""
+    attempt = _Attempt(broker, context, request, fetch)
+    force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
+    try:
+        response = attempt(force, may_block=False)
+    except ColdRead as cold:
+        return _when_warm(broker, attempt, request.max_wait_ms, cold, force=force)
+    return response if response is not None else attempt.park(request.max_wait_ms)
+
+
+async def _when_warm(
+    broker: BrokerServices, attempt: _Attempt, max_wait_ms: int, cold: ColdRead, *, force: bool
+) -> FetchResponse:
+    """Goes on once a worker thread has read what the search needs from the disk, so that the loop never waits for it."""
+    for round_number in range(_WARM_ROUNDS_MAX):
+        await broker.loop.run_in_executor(None, cold.warm)
+        try:
+            response = attempt(force, may_block=round_number == _WARM_ROUNDS_MAX - 1)
+        except ColdRead as another:
+            cold = another
+            continue
+        if response is not None:
+            return response
+        break
+    return await attempt.park(max_wait_ms)
+
+
+class _Attempt:
+    """Looks at the partitions of one fetch; called again whenever there is news of one of them."""
+
+    __slots__ = (
+        "_asked",
+        "_broker",
+        "_broker_epoch",
+        "_context",
+        "_fetch",
+        "_now_ms",
+        "_replica_id",
+        "_request",
+        "_session",
+    )
+
+    def __init__(
+        self, broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
+    ) -> None:
+        self._broker = broker
+        self._context = context
+        self._request = request
+        self._fetch = fetch
+        self._now_ms = broker.clock.monotonic_ms()
+        state = request.replica_state
+        self._replica_id = request.replica_id if state is None else state.replica_id
+        self._broker_epoch = -1 if state is None else state.replica_epoch
+        self._asked: dict[_Key, None] = {}
+        by_id = context.api_version >= _TOPIC_IDS_FROM
+        for topic in request.topics:
+            name = topic.topic_id if by_id else topic.topic
+            for asked in topic.partitions:
+                self._asked[name, asked.partition] = None
+        session = self._session = fetch.replica_session(ReplicaSession)
+        if session is not None:
+            session.last_fetch_ms = self._now_ms
+            if session.cut_short is not None:
+                session.cut_short()
+            for forgotten in request.forgotten_topics_data:
+                name = forgotten.topic_id if by_id else forgotten.topic
+                for index in forgotten.partitions:
+                    session.detach((name, index))
+            if session.broker_epoch != self._broker_epoch:
+                # Registered anew: for the controller it is another broker, whatever it said of its partitions before.
+                session.broker_epoch = self._broker_epoch
+                self._asked.update(dict.fromkeys(session.partitions))
+            session.ready.update(self._asked)
+
+    def park(self, max_wait_ms: int) -> asyncio.Future[FetchResponse]:
+        """Waits for news, or the end of the time."""
+        waiting = self._broker.waiting
+        future: asyncio.Future[FetchResponse] = waiting.park_fetch([], max_wait_ms, self)
+        session = self._session
+        if session is not None:
+            session.park(
+                functools.partial(waiting.wake, future), functools.partial(waiting.cut_short, future)
+            )
+        return future
+
+    def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
+        """The answer, or None while there is nothing to tell now and `force` is false.
+
+        Raises:
+            ColdRead: `may_block` is False, and the search needs something that is not in the page cache.
+        """
+        session = self._session
+        if session is None:
+            partitions = {fetched.key: fetched for fetched in self._fetch.partitions()}
+            keys = list(partitions)
+        else:
+            partitions = session.partitions
+            keys = list(session.ready)
+        request = self._request
+        remaining = min(request.max_bytes, self._broker.fetch_max_bytes)
+        size_bytes = 0
+        tell_now = force
+        read: _Read = []
+        regions: list[FileRegion] = []
+        for key in keys:
+            fetched = partitions.get(key)
+            if fetched is not None:
+                try:
+                    answer, region = self._read(
+                        key,
+                        fetched,
+                        min(fetched.max_bytes, remaining),
+                        min_one_batch=size_bytes == 0,
+                        may_block=may_block,
+                    )
+                except ColdRead:
+                    _release(regions)
+                    raise
+                if region is not None:
+                    regions.append(region)
+                    size_bytes += region.size
+                    remaining = max(remaining - region.size, 0)
+                elif answer.error_code or answer.diverging_epoch is not None:
+                    tell_now = True
+                if session is None or region is not None or fetched.has_news(answer):
+                    read.append((fetched, answer))
+                    continue
+            if session is not None:
+                session.ready.pop(key, None)
+        if not tell_now and size_bytes < request.min_bytes:
+            _release(regions)
+            return None
+        return self._answer(read)
+
+    def _read(
+        self, key: _Key, fetched: FetchedPartition, max_bytes: int, *, min_one_batch: bool, may_block: bool
+    ) -> tuple[FetchResponse.PartitionData, FileRegion | None]:
+        replicas = self._broker.replicas
+        try:
+            if self._context.api_version >= _TOPIC_IDS_FROM:
+                partition = replicas.leader_by_id(
+                    fetched.topic_id, fetched.partition, fetched.current_leader_epoch
+                )
+            else:
+                partition = replicas.leader(fetched.topic, fetched.partition, fetched.current_leader_epoch)
+            progress = partition.follower(self._replica_id)
+            log = partition.log
+            log.check_online()
+            answer = _PartitionData(
+                partition_index=fetched.partition,
+                high_watermark=partition.high_watermark,
+                last_stable_offset=partition.last_stable_offset,
+                log_start_offset=log.log_start_offset,
+                aborted_transactions=None,
+                records=_NO_RECORDS,
+            )
+            if fetched.last_fetched_epoch >= 0:
+                diverging = partition.divergence(log, fetched.fetch_offset, fetched.last_fetched_epoch)
+                if diverging is not None:
+                    answer.diverging_epoch = FetchResponse.EpochEndOffset(
+                        epoch=diverging[0], end_offset=diverging[1]
+                    )
+                    return answer, None
+            partition.check_offset(log, fetched.fetch_offset)
+            if key in self._asked:
+                del self._asked[key]
+                leading = partition.leading
+                assert leading is not None
+                leading.on_fetch(
+                    progress,
+                    log,
+                    fetch_offset=fetched.fetch_offset,
+                    log_start_offset=fetched.log_start_offset,
+                    broker_epoch=self._broker_epoch,
+                    now_ms=self._now_ms,
+                )
+                answer.high_watermark = partition.high_watermark
+                answer.last_stable_offset = partition.last_stable_offset
+                if self._session is not None:
+                    self._session.attach(key, progress)
+            end = log.log_end_offset
+            if fetched.fetch_offset == end or (max_bytes <= 0 and not min_one_batch):
+                return answer, None
+            found = log.read(
+                fetched.fetch_offset,
+                max_bytes,
+                up_to_offset=end,
+                min_one_batch=min_one_batch,
+                may_block=may_block,
+            )
+            if found.region is not None:
+                answer.records = found.region
+        except KafkaError as error:
+            return self._refused(fetched, error), None
+        except StorageError as error:
+            return self._refused(fetched, KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))), None
+        return answer, found.region
+
+    def _refused(self, fetched: FetchedPartition, error: KafkaError) -> FetchResponse.PartitionData:
+        self._broker.log_refusal(
+            self._context, f"{fetched.topic or fetched.topic_id.hex()}-{fetched.partition}", error
+        )
+        return _PartitionData(
+            partition_index=fetched.partition,
+            error_code=error.code,
+            high_watermark=-1,
+            aborted_transactions=None,
+            records=_NO_RECORDS,
+        )
+
+    def _answer(self, read: _Read) -> FetchResponse:
+        topics: list[FetchResponse.FetchableTopicResponse] = []
+        current: FetchResponse.FetchableTopicResponse | None = None
+        session = self._session
+        for fetched, answer in self._fetch.select(read):
+            if current is None or current.topic != fetched.topic or current.topic_id != fetched.topic_id:
+                current = _TopicResponse(topic=fetched.topic, topic_id=fetched.topic_id, partitions=[])
+                topics.append(current)
+            current.partitions.append(answer)
+            if session is not None:
+                # What has got records stands last in the line, and stays in it until the follower says that it has them.
+                session.ready.pop(fetched.key, None)
+                if answer.records or answer.error_code:
+                    session.ready[fetched.key] = None
+        return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
+
+
+def _release(regions: list[FileRegion]) -> None:
+    for region in regions:
+        region.release()

@@ -1,0 +1,225 @@
+"""Records on several brokers: replicated, acknowledged, taken over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from barnabas.records.batch import iterate_headers
+from barnabas.records.builder import build_batch
+from barnabas.records.record import iterate_records
+from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.produce import ProduceRequest
+from tests.event_loops import eventually
+
+QUICK = {"replica_lag_time_max_ms": 1000, "replica_fetch_backoff_ms": 100}
+NOT_LEADER_OR_FOLLOWER = 6
+NOT_ENOUGH_REPLICAS = 19
+
+
+def produce_request(topic_id, index, *values, acks=-1, timeout_ms=10_000):
+    """One batch for one partition."""
+    batch = build_batch([(0, int(time.time() * 1000), None, value, ()) for value in values])
+    return ProduceRequest(
+        acks=acks,
+        timeout_ms=timeout_ms,
+        topic_data=[
+            ProduceRequest.TopicProduceData(
+                topic_id=topic_id,
+                partition_data=[ProduceRequest.PartitionProduceData(index=index, records=memoryview(batch))],
+            )
+        ],
+    )
+
+
+async def produce(cluster, topic, index, *values, node_id=None, **options):
+    """The answer for one batch, from the leader unless another broker is named."""
+    topic_id = cluster.image().topics[topic].id
+    node_id = cluster.leader(topic, index) if node_id is None else node_id
+    answer = await cluster.call(node_id, produce_request(topic_id, index, *values, **options))
+    return answer, answer.responses[0].partition_responses[0]
+
+
+async def fetch(cluster, topic, index, node_id, *, offset=0, rack="", version=None, max_wait_ms=100):
+    """The answer of a broker to a consumer."""
+    answer = await cluster.call(
+        node_id,
+        FetchRequest(
+            max_wait_ms=max_wait_ms,
+            min_bytes=1,
+            max_bytes=1 << 20,
+            isolation_level=0,
+            session_id=0,
+            session_epoch=-1,
+            rack_id=rack,
+            topics=[
+                FetchRequest.FetchTopic(
+                    topic_id=cluster.image().topics[topic].id,
+                    partitions=[
+                        FetchRequest.FetchPartition(
+                            partition=index,
+                            current_leader_epoch=-1,
+                            fetch_offset=offset,
+                            last_fetched_epoch=-1,
+                            partition_max_bytes=1 << 20,
+                        )
+                    ],
+                )
+            ],
+        ),
+        version,
+    )
+    return answer, answer.responses[0].partitions[0]
+
+
+def values_of(records):
+    """The values of fetched batches."""
+    found = []
+    for position, header in iterate_headers(records or b""):
+        found += [
+            bytes(record.value)
+            for record in iterate_records(records[position : position + header.size_bytes])
+        ]
+    return found
+
+
+def log_values(cluster, node_id, topic, index):
+    """What a broker's replica holds."""
+    log = cluster.replica(node_id, topic, index).log
+    offset, found = log.log_start_offset, []
+    while offset < log.log_end_offset:
+        read = log.read(offset, 1 << 20, up_to_offset=log.log_end_offset)
+        data = read.region.read()
+        read.region.release()
+        found += values_of(data)
+        offset = max(header.next_offset for _, header in iterate_headers(data))
+    return found
+
+
+async def test_what_is_acknowledged_by_all_is_on_all(loop, cluster):
+    """acks=all is answered when every in-sync replica has the records, and consumers may read them then."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 2, 3, min_insync_replicas=2)
+        for number in range(20):
+            _, answer = await produce(brokers, "orders", number % 2, b"%d" % number)
+            assert (answer.error_code, answer.base_offset) == (0, number // 2)
+            for node_id in brokers.node_ids:
+                assert brokers.replica(node_id, "orders", number % 2).log_end_offset > answer.base_offset
+        expected = [b"%d" % number for number in range(0, 20, 2)]
+        _, read = await fetch(brokers, "orders", 0, brokers.leader("orders", 0))
+        assert values_of(read.records) == expected
+        for node_id in brokers.node_ids:
+            assert log_values(brokers, node_id, "orders", 0) == expected
+        await eventually(
+            lambda: all(
+                brokers.replica(node_id, "orders", 0).high_watermark == 10 for node_id in brokers.node_ids
+            ),
+            what="the high watermark on all",
+        )
+
+
+async def test_another_leads_when_the_leader_dies(loop, cluster):
+    """Nothing that was acknowledged is lost, the others go on, and who comes back takes over what it missed."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        values = []
+        for number in range(5):
+            _, answer = await produce(brokers, "orders", 0, b"%d" % number)
+            assert answer.error_code == 0
+            values.append(b"%d" % number)
+        first = brokers.leader("orders", 0)
+        await brokers.kill(first)
+        await brokers.agree(
+            lambda image: image.partition("orders", 0).leader not in (first, -1), "a new leader"
+        )
+        for number in range(5, 10):
+            _, answer = await produce(brokers, "orders", 0, b"%d" % number)
+            assert answer.error_code == 0
+            values.append(b"%d" % number)
+        await brokers.start(first)
+        await eventually(lambda: log_values(brokers, first, "orders", 0) == values, what="what was missed")
+        await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
+
+
+async def test_a_follower_refuses_and_names_the_leader(loop, cluster):
+    """NOT_LEADER_OR_FOLLOWER comes with the leader and where to find it, so that no metadata has to be asked for."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 2)
+        leader = brokers.leader("orders", 0)
+        for other in brokers.node_ids:
+            if other == leader:
+                continue
+            answer, refused = await produce(brokers, "orders", 0, b"v", node_id=other)
+            assert refused.error_code == NOT_LEADER_OR_FOLLOWER
+            assert refused.current_leader.leader_id == leader
+            (node,) = answer.node_endpoints
+            assert (node.node_id, (node.host, node.port)) == (
+                leader,
+                brokers.brokers[leader].addresses["PLAINTEXT"],
+            )
+
+
+async def test_too_few_in_sync(loop, cluster):
+    """With less than min.insync.replicas, acks=all is refused; it goes on when enough are back."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=3)
+        _, answer = await produce(brokers, "orders", 0, b"a")
+        assert answer.error_code == 0
+        follower = next(each for each in brokers.node_ids if each != brokers.leader("orders", 0))
+        await brokers.kill(follower)
+        await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 2, "one less in sync")
+        _, answer = await produce(brokers, "orders", 0, b"b")
+        assert answer.error_code == NOT_ENOUGH_REPLICAS
+        _, answer = await produce(brokers, "orders", 0, b"c", acks=1)
+        assert answer.error_code == 0
+        leader = brokers.leader("orders", 0)
+        _, read = await fetch(brokers, "orders", 0, leader)
+        assert values_of(read.records) == [b"a"], "the high watermark stands still"
+        await brokers.start(follower)
+        await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
+        _, answer = await produce(brokers, "orders", 0, b"d")
+        assert answer.error_code == 0
+        _, read = await fetch(brokers, "orders", 0, leader)
+        assert values_of(read.records) == [b"a", b"c", b"d"]
+
+
+async def test_a_replica_that_hangs_leaves_the_in_sync_ones(loop, cluster):
+    """A follower that fetches no more is dropped after replica.lag.time.max.ms, and acks=all goes on without it."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        _, answer = await produce(brokers, "orders", 0, b"a")
+        leader = brokers.leader("orders", 0)
+        hanging = next(each for each in brokers.node_ids if each != leader)
+        await brokers.brokers[hanging]._replication.fetchers.close()
+        started = time.monotonic()
+        _, answer = await produce(brokers, "orders", 0, b"b")
+        assert answer.error_code == 0
+        assert time.monotonic() - started > 0.2, "it was waited for"
+        await brokers.agree(lambda image: hanging not in image.partition("orders", 0).isr, "it is dropped")
+
+
+@pytest.mark.parametrize("count", [50])
+async def test_pipelined_acknowledgements_keep_their_order(loop, cluster, count):
+    """Many acks=all on one connection are replicated together and answered in order."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        topic_id = brokers.image().topics["orders"].id
+        connections = [await brokers.connect(brokers.leader("orders", 0)) for _ in range(4)]
+        answers = await asyncio.gather(*(_many(connection, topic_id, count) for connection in connections))
+        for offsets in answers:
+            assert offsets == sorted(offsets)
+        assert sorted(offset for offsets in answers for offset in offsets) == list(range(4 * count))
+        for connection in connections:
+            await connection.close()
+
+
+async def _many(connection, topic_id, count):
+    offsets = []
+    for _ in range(count):
+        answer = await connection.call(produce_request(topic_id, 0, b"v"))
+        partition = answer.responses[0].partition_responses[0]
+        assert partition.error_code == 0
+        offsets.append(partition.base_offset)
+    return offsets
