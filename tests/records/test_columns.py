@@ -12,6 +12,7 @@ from barnabas.records.builder import build_batch
 from barnabas.records.columns import (
     UnusualError,
     check_offsets,
+    cut_records,
     find_starts,
     find_tombstones,
     read_heads,
@@ -40,6 +41,7 @@ def read(payload, count):
     """The columns that `scan_keys` gives, and the timestamps."""
     starts = find_starts(payload, count)
     records = records_between(payload, starts)
+    assert cut_records(payload, count) == records
     heads = read_heads(records)
     keys = read_keys(records, heads)
     return starts, keys, find_tombstones(records, heads.key_ends), read_timestamps(heads), heads
@@ -142,3 +144,10 @@ def test_odd_records_are_left_to_others(odd):
     assert_same(usual, 1)
     with pytest.raises(UnusualError):
         check_offsets(read(usual + odd, 2)[-1], [2])
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\x0e", b"\xff\xff", record(b"\0\0\0\2k\2v\0") + b"\0"])
+def test_what_is_not_filled_by_its_records_is_unusual(payload):
+    """Nothing, half a record, and more than one."""
+    with pytest.raises(UnusualError):
+        cut_records(payload, 1)

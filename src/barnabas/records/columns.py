@@ -23,6 +23,7 @@ __all__ = [
     "Heads",
     "UnusualError",
     "check_offsets",
+    "cut_records",
     "find_starts",
     "find_tombstones",
     "read_heads",
@@ -67,6 +68,13 @@ def find_starts(payload: bytes, count: int) -> list[int]:
 def records_between(payload: bytes, starts: list[int]) -> list[bytes]:
     """The records that begin at `starts`, but for the last, where the last one ends."""
     return [payload[start:end] for start, end in pairwise(starts)]
+
+
+def cut_records(payload: bytes, count: int) -> list[bytes]:
+    """The `count` records of `payload`. UnusualError if they do not fill it."""
+    if count == 1 and len(payload) > 1 and _SIZES[_length_at(payload, 0)[0]] == len(payload):
+        return [payload]
+    return records_between(payload, find_starts(payload, count))
 
 
 # ----- varints in columns
@@ -130,12 +138,20 @@ class Heads(NamedTuple):
     Attributes:
         timestamps, offsets: the varints of the differences from the batch's, in columns.
         key_starts, key_ends: from where to where the key is, counted from the record's beginning.
+        key_sizes: the bytes of each.
+        longest_key: no key is longer.
     """
 
     timestamps: list[int]
     offsets: list[int]
     key_starts: bytes
     key_ends: bytes | list[int]
+    key_sizes: bytes | list[int]
+    longest_key: int
+
+
+_LONGEST_USUAL = 24
+_USUAL_SIZES = bytes(range(_LONGEST_USUAL + 1))
 
 
 def read_heads(records: list[bytes]) -> Heads:
@@ -159,16 +175,16 @@ def _heads_in(columns: list[int], count: int) -> Heads:
     if low & ones or len(sizes.columns) > 2:
         raise UnusualError  # no key, or one of 8 KiB
     key_starts = starts.to_bytes(count, "little")
-    key_ends: bytes | list[int]
     if len(sizes.columns) == 1:
+        key_sizes = (low >> 1).to_bytes(count, "little")
         key_ends = (starts + (low >> 1)).to_bytes(count, "little")
-    else:
-        halves = ((low & ones * 0x7F) >> 1).to_bytes(count, "little")
-        highs = sizes.columns[1].to_bytes(count, "little")
-        key_ends = [
-            start + half + (high << 6) for start, half, high in zip(key_starts, halves, highs, strict=True)
-        ]
-    return Heads(timestamps.columns, offsets.columns, key_starts, key_ends)
+        longest = 63 if key_sizes.translate(None, _USUAL_SIZES) else _LONGEST_USUAL
+        return Heads(timestamps.columns, offsets.columns, key_starts, key_ends, key_sizes, longest)
+    halves = ((low & ones * 0x7F) >> 1).to_bytes(count, "little")
+    highs = sizes.columns[1].to_bytes(count, "little")
+    large_sizes = [half + (high << 6) for half, high in zip(halves, highs, strict=True)]
+    large_ends = [start + size for start, size in zip(key_starts, large_sizes, strict=True)]
+    return Heads(timestamps.columns, offsets.columns, key_starts, large_ends, large_sizes, max(large_sizes))
 
 
 # ----- keys
@@ -176,13 +192,13 @@ def _heads_in(columns: list[int], count: int) -> Heads:
 
 def read_keys(records: list[bytes], heads: Heads) -> list[bytes]:
     """The keys of some records. UnusualError if one is empty, or does not end within its record."""
-    _, _, starts, ends = heads
+    starts, ends, sizes = heads.key_starts, heads.key_ends, heads.key_sizes
     if starts.count(starts[0]) == len(starts) and ends.count(ends[0]) == len(ends):
         keys = list(map(itemgetter(slice(starts[0], ends[0])), records))
     else:
         keys = [record[start:end] for record, start, end in zip(records, starts, ends, strict=True)]
     # What goes beyond its record was cut short, which shows unless it is empty anyway.
-    if len(b"".join(keys)) != sum(ends) - sum(starts) or b"" in keys:
+    if len(b"".join(keys)) != sum(sizes) or sizes.count(0):
         raise UnusualError
     return keys
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barnabas.log.cleaning.cleaner import Throttle
+from barnabas.log.cleaning.batch_reader import Throttle
 from barnabas.log.cleaning.offset_map import BYTES_PER_KEY, OffsetMap
 
 
@@ -23,7 +23,7 @@ def test_the_newest_offset_of_a_key_counts(keys):
     assert len(found) == len(newest)
     assert list(found.newest_offsets(keys)) == [newest[key] for key in keys]
     assert list(found.newest_offsets([b"not there" * 9])) == [-1]
-    assert list(found.has([*keys, b"not there" * 9])) == [*[True] * len(keys), False]
+    assert list(found.has([*keys, b"not there" * 9], 81)) == [*[True] * len(keys), False]
     assert list(found.all_offsets()) == sorted(newest.values())
 
 

@@ -79,7 +79,7 @@ def test_the_same_as_each_batch_on_its_own(fewest, has_odd, drawn, first, most_b
         keys = OffsetMap(BYTES_PER_KEY * room, 1.0)
         reader = KeyReader(keys, start_offset, most_bytes=most_bytes)
         dirty = [(header, batch) for header, batch in batches if header.last_offset >= start_offset]
-        has_room = all(reader.add(header, batch, lambda error: error) for header, batch in dirty)
+        has_room = all(reader.add(header, b"before" + batch + b"behind", 6) for header, batch in dirty)
         has_room = has_room and reader.finish()
         newest = {
             key: offset
@@ -101,7 +101,7 @@ def test_the_same_as_each_batch_on_its_own(fewest, has_odd, drawn, first, most_b
         )
         results, waiting = [], []
         for header, batch in batches:
-            waiting.append(found.add(header, batch))
+            waiting.append(found.add(header, b"before" + batch + b"behind", 6))
             if found.is_full:
                 results += drained(found, waiting)
                 waiting = []

@@ -14,14 +14,12 @@ Nothing here knows of logs or of the event loop: files in, files out, in any thr
 
 from __future__ import annotations
 
-import time
 from array import array
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from barnabas.errors import DecodeError
+from barnabas.log.cleaning.batch_reader import BatchReader, Throttle
 from barnabas.log.cleaning.key_reader import KeyReader
 from barnabas.log.cleaning.offset_map import OffsetMap
 from barnabas.log.cleaning.sieve import NOTHING, Sieve
@@ -38,57 +36,24 @@ from barnabas.log.file_names import (
 )
 from barnabas.log.segment import Segment
 from barnabas.log.transaction_index import AbortedTransaction
-from barnabas.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_crc, parse_header
+from barnabas.records.batch import CONTROL_FLAG, HEADER_SIZE, LENGTH_END, parse_header
 from barnabas.records.builder import build_empty_batch
 from barnabas.records.compression import DEFAULT_LIMIT_BYTES
 from barnabas.records.filtering import Filtered, set_delete_horizon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from barnabas.log.cleaning.tasks import Clean, Index, Source
     from barnabas.log.files import Files
+    from barnabas.records.batch import BatchHeader
 
-__all__ = ["CleaningPass", "Throttle"]
+__all__ = ["CleaningPass"]
 
-_SMALLEST_LENGTH = HEADER_SIZE - 12
 _SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX)
 
 
 _HELD_BUFFERS = 4
 """How many buffers full of records are read at once."""
 _MOST_WAITING = 2000
-
-
-class Throttle:
-    """Keeps reads and writes to so many bytes a second on average, by sleeping.
-
-    Args:
-        bytes_per_second: the limit.
-        now: a clock in seconds.
-        sleep: waits for so many seconds.
-    """
-
-    def __init__(
-        self,
-        bytes_per_second: float,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._seconds_per_byte = 1 / max(bytes_per_second, 1e-9)
-        self._now = now
-        self._sleep = sleep
-        self._free_at = now()
-
-    def spend(self, count: int) -> None:
-        """So many bytes were read or written."""
-        now = self._now()
-        self._free_at = max(self._free_at, now) + count * self._seconds_per_byte
-        if self._free_at - now > _SHORTEST_SLEEP_S:
-            self._sleep(self._free_at - now)
-
-
-_SHORTEST_SLEEP_S = 0.001
 
 
 class CleaningPass:
@@ -120,36 +85,44 @@ class CleaningPass:
             OSError: the disk failed.
         """
         transactions = CleanedTransactions(self._aborted)
-        directory = Path(task.directory)
         start_offset = task.start_offset
+        directory = Path(task.directory)
+        batches = self._reader(directory)
         reader = KeyReader(self._map, start_offset, most_bytes=_HELD_BUFFERS * self._buffer_bytes)
         records = read = 0
-        has_room = True
         for source in task.sources:
-            position = 0
+            first = 0
             if start_offset > source.base_offset:
-                position = self._position_of(directory, source, start_offset)
-            for at, header, batch in self._batches(directory, source, position):
-                read += len(batch)
-                records += header.record_count
-                located = partial(_located, directory=directory, source=source, position=at)
-                if header.is_control:
-                    with _locating(located):
-                        transactions.on_control_batch(header, read_end_marker(header, batch))
-                elif (
-                    not transactions.on_batch(header)
-                    and header.record_count
-                    and header.last_offset >= start_offset
-                ):
-                    has_room = reader.add(header, batch, located)
-                    if not has_room:
-                        break
-            has_room = has_room and reader.finish()
+                first = self._position_of(directory, source, start_offset)
+            try:
+                has_room = True
+                for position, header, buffer, at in batches.read(source, first):
+                    reader.position = position
+                    read += header.batch_length + LENGTH_END
+                    records += header.record_count
+                    if header.attributes & CONTROL_FLAG:
+                        transactions.on_control_batch(
+                            header, read_end_marker(header, _cut(header, buffer, at))
+                        )
+                    elif (
+                        not transactions.on_batch(header)
+                        and header.record_count
+                        and header.last_offset >= start_offset
+                    ):
+                        has_room = reader.add(header, buffer, at)
+                        if not has_room:
+                            break
+                has_room = has_room and reader.finish()
+            except DecodeError as error:
+                raise batches.damaged(source, reader.position, error) from error
             if not has_room:
                 break
             self._map.latest_offset = source.next_base_offset - 1
         self._is_regular = reader.is_regular
         return Indexed(self._map.latest_offset, self._map.utilization, records, read)
+
+    def _reader(self, directory: Path) -> BatchReader:
+        return BatchReader(self._files, directory, self._buffer_bytes, self._throttle)
 
     def _position_of(self, directory: Path, source: Source, offset: int) -> int:
         """Where to begin to read for what is at `offset` or later."""
@@ -183,17 +156,17 @@ class CleaningPass:
             delete_retention_ms=task.delete_retention_ms,
             most_bytes=_HELD_BUFFERS * self._buffer_bytes,
         )
-        waiting: list[_Waiting] = []
+        batches = self._reader(directory)
+        waiting = _Waiting(sieve, group)
         try:
             for source in task.sources:
-                for at, header, batch in self._batches(directory, source, 0):
-                    located = partial(_located, directory=directory, source=source, position=at)
-                    with _locating(located):
-                        filtered = self._filter(header, batch, task, group, sieve)
-                    waiting.append(_Waiting(header, filtered, located))
-                    if sieve.is_full or len(waiting) >= _MOST_WAITING:
-                        _settle(waiting, sieve, group)
-            _settle(waiting, sieve, group)
+                try:
+                    for position, header, buffer, at in batches.read(source, 0):
+                        waiting.position = position
+                        waiting.add(header, self._filter(header, buffer, at, task, group, sieve))
+                    waiting.settle()
+                except DecodeError as error:
+                    raise batches.damaged(source, waiting.position, error) from error
             return group.finish()
         except BaseException:
             group.discard()
@@ -206,116 +179,75 @@ class CleaningPass:
         return self._newest
 
     def _filter(
-        self, header: BatchHeader, batch: bytes, task: Clean, group: _Group, sieve: Sieve
+        self, header: BatchHeader, buffer: bytes, at: int, task: Clean, group: _Group, sieve: Sieve
     ) -> Filtered | None:
         """What stays of a batch; None if the sieve will say."""
-        group.records_read += header.record_count
-        group.bytes_read += len(batch)
-        if not header.is_control:
-            if self._transactions.on_batch(header) or header.record_count == 0:
+        count = header.record_count
+        group.records_read += count
+        group.bytes_read += header.batch_length + LENGTH_END
+        if not header.attributes & CONTROL_FLAG:
+            if self._transactions.on_batch(header) or not count:
                 return NOTHING
             if header.base_offset > self._map.latest_offset:
-                return Filtered(batch, header.record_count, 0)
-            return sieve.add(header, batch)
+                return Filtered(_cut(header, buffer, at), count, 0)
+            return sieve.add(header, buffer, at)
+        batch = _cut(header, buffer, at)
         is_done = self._transactions.on_control_batch(header, read_end_marker(header, batch))
         if self._transactions.retained:
             group.retain(self._transactions.retained)
             self._transactions.retained.clear()
         horizon_ms = header.delete_horizon_ms
-        if header.record_count == 0:
+        if not count:
             return NOTHING
         if not is_done:
-            return Filtered(batch, header.record_count, 0)
+            return Filtered(batch, count, 0)
         if horizon_ms is None:
             left = set_delete_horizon(
                 batch, task.now_ms + task.delete_retention_ms, limit_bytes=DEFAULT_LIMIT_BYTES
             )
-            return Filtered(left, header.record_count, 0)
-        return NOTHING if horizon_ms <= task.now_ms else Filtered(batch, header.record_count, 0)
-
-    # ----- reading batches
-
-    def _batches(
-        self, directory: Path, source: Source, position: int
-    ) -> Iterator[tuple[int, BatchHeader, bytes]]:
-        """Position, header and bytes of each batch of a segment; DecodeError where there is none, or a damaged one."""
-        path = directory / segment_file_name(source.base_offset, LOG_SUFFIX)
-        size = source.size
-        next_offset = source.base_offset
-        with self._files.opened(path) as file:
-            while position < size:
-                chunk = self._files.read_at(file, position, min(self._buffer_bytes, size - position))
-                self._throttle.spend(len(chunk))
-                at = 0
-                while len(chunk) - at >= HEADER_SIZE:
-                    header = parse_header(chunk, at)
-                    if header.magic != MAGIC or header.batch_length < _SMALLEST_LENGTH:
-                        raise DecodeError(f"{path} has no record batch at position {position + at}")
-                    end = at + header.size_bytes
-                    if end > len(chunk):
-                        break
-                    batch = chunk[at:end]
-                    _check_batch(path, position + at, header, batch, next_offset, source.next_base_offset)
-                    next_offset = header.next_offset
-                    yield position + at, header, batch
-                    at = end
-                if at == 0:
-                    if len(chunk) < HEADER_SIZE or position + header.size_bytes > size:
-                        raise DecodeError(f"{path} ends within the record batch at position {position}")
-                    # A batch larger than the buffer is read on its own.
-                    batch = self._files.read_at(file, position, header.size_bytes)
-                    self._throttle.spend(len(batch))
-                    _check_batch(path, position, header, batch, next_offset, source.next_base_offset)
-                    next_offset = header.next_offset
-                    yield position, header, batch
-                    at = len(batch)
-                position += at
+            return Filtered(left, count, 0)
+        return NOTHING if horizon_ms <= task.now_ms else Filtered(batch, count, 0)
 
 
-def _check_batch(
-    path: Path, position: int, header: BatchHeader, batch: bytes, next_offset: int, end_offset: int
-) -> None:
-    """Raises DecodeError for what is not the batch that was written; the checksum does not cover its offset."""
-    if not check_crc(batch):
-        raise DecodeError(f"the batch at position {position} of {path} fails its checksum")
-    if not (next_offset <= header.base_offset <= header.last_offset < end_offset):
-        raise DecodeError(
-            f"the batch at position {position} of {path} has the offsets {header.base_offset} to {header.last_offset}, "
-            f"which are not within {next_offset} and {end_offset}"
-        )
+def _cut(header: BatchHeader, buffer: bytes, at: int) -> bytes:
+    return buffer[at : at + LENGTH_END + header.batch_length]
 
 
-class _Waiting(NamedTuple):
-    """A batch on its way to the new segment; what stays of it may not be known yet."""
+class _Waiting:
+    """Batches on their way to the new segment; what stays of some is not known yet.
 
-    header: BatchHeader
-    filtered: Filtered | None
-    located: Callable[[DecodeError], DecodeError]
+    Attributes:
+        position: of the batch that is looked at, for errors.
+    """
 
+    def __init__(self, sieve: Sieve, group: _Group) -> None:
+        self._sieve = sieve
+        self._group = group
+        self._batches: list[tuple[int, BatchHeader, Filtered | None]] = []
+        self.position = 0
 
-def _settle(waiting: list[_Waiting], sieve: Sieve, group: _Group) -> None:
-    """Moves what waits to the segment."""
-    rest = sieve.drain()
-    for header, known, located in waiting:
-        filtered = known
+    def add(self, header: BatchHeader, filtered: Filtered | None) -> None:
+        """The batch at `position`, and what stays of it; None if the sieve will say."""
+        batches = self._batches
         if filtered is None:
-            with _locating(located):
-                filtered = next(rest)
-        group.take(header, filtered)
-    waiting.clear()
+            batches.append((self.position, header, None))
+            if self._sieve.is_full or len(batches) >= _MOST_WAITING:
+                self.settle()
+        elif batches:
+            batches.append((self.position, header, filtered))
+        else:
+            self._group.take(header, filtered)
 
-
-@contextmanager
-def _locating(located: Callable[[DecodeError], DecodeError]) -> Iterator[None]:
-    try:
-        yield
-    except DecodeError as error:
-        raise located(error) from error
-
-
-def _located(error: DecodeError, directory: Path, source: Source, position: int) -> DecodeError:
-    path = directory / segment_file_name(source.base_offset, LOG_SUFFIX)
-    return DecodeError(f"the batch at position {position} of {path} is damaged: {error}")
+    def settle(self) -> None:
+        """Moves all to the segment."""
+        rest = self._sieve.drain()
+        for position, header, filtered in self._batches:
+            if filtered is None:
+                self.position = position
+                self._group.take(header, next(rest))
+            else:
+                self._group.take(header, filtered)
+        self._batches.clear()
 
 
 class _Group:
@@ -367,7 +299,8 @@ class _Group:
                 return
             batch = build_empty_batch(header)
         self._parts.append(batch)
-        self._headers.append(parse_header(batch))
+        # A batch that is as it was comes as bytes, one that was made anew as a bytearray.
+        self._headers.append(header if isinstance(batch, bytes) else parse_header(batch))
         self._size += len(batch)
         self.records_written += record_count
         if self._size >= self._buffer_bytes:

@@ -9,21 +9,20 @@ from bisect import bisect_left
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError
+from barnabas.records.batch import CODEC_MASK, HEADER_SIZE, LENGTH_END
 from barnabas.records.columns import (
     UnusualError,
     check_offsets,
-    find_starts,
+    cut_records,
     read_heads,
     read_keys,
-    records_between,
 )
 from barnabas.records.compression import DEFAULT_LIMIT_BYTES
 from barnabas.records.filtering import scan_keys
 from barnabas.records.record import uncompressed_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from barnabas.log.cleaning.offset_map import OffsetMap
     from barnabas.records.batch import BatchHeader
@@ -44,6 +43,7 @@ class KeyReader:
         most_bytes: of records, after which those that are held are read.
 
     Attributes:
+        position: of the batch that is added next, for errors.
         is_regular: whether all records had keys, and offsets as their batches' headers say.
     """
 
@@ -51,26 +51,27 @@ class KeyReader:
         self._keys = keys
         self._start_offset = start_offset
         self._most_bytes = most_bytes
-        self._held: list[tuple[BatchHeader, bytes, Callable[[DecodeError], DecodeError]]] = []
+        self._held: list[tuple[BatchHeader, bytes, int]] = []
         self._held_bytes = self._held_records = 0
         self.is_regular = True
+        self.position = 0
 
-    def add(self, header: BatchHeader, batch: bytes, located: Callable[[DecodeError], DecodeError]) -> bool:
+    def add(self, header: BatchHeader, buffer: bytes, at: int) -> bool:
         """Takes the next batch; False if the map is full, which then holds as many records as it has room for.
 
         Args:
-            header: the batch's.
-            batch: the whole batch, its CRC checked.
-            located: tells in an error where the batch is.
+            header: the batch's, which is at `position` in its segment.
+            buffer: the batch is in there, its CRC checked.
+            at: where it begins.
 
         Raises:
-            DecodeError: the records of this batch, or of one that came before, do not parse.
+            DecodeError: the records of a batch do not parse; `position` is now its position.
         """
-        try:
-            payload = uncompressed_records(batch, 0, header, limit_bytes=DEFAULT_LIMIT_BYTES)
-        except DecodeError as error:
-            raise located(error) from error
-        self._held.append((header, payload, located))
+        if header.attributes & CODEC_MASK:
+            payload = uncompressed_records(buffer, at, header, limit_bytes=DEFAULT_LIMIT_BYTES)
+        else:
+            payload = buffer[at + HEADER_SIZE : at + LENGTH_END + header.batch_length]
+        self._held.append((header, payload, self.position))
         self._held_bytes += len(payload)
         self._held_records += header.record_count
         if self._held_records >= MOST_RECORDS or self._held_bytes >= self._most_bytes:
@@ -86,27 +87,29 @@ class KeyReader:
             return True
         if records >= FEWEST_RECORDS and held[0][0].base_offset >= self._start_offset:
             try:
-                keys = _keys_of([(header, payload) for header, payload, _ in held])
+                keys, longest = _keys_of(held)
             except UnusualError:
                 pass
             else:
                 offsets = [range(header.base_offset, header.next_offset) for header, _, _ in held]
-                return self._put(held[-1][0], keys, chain.from_iterable(offsets))
+                return self._put(held[-1][0], keys, chain.from_iterable(offsets), longest)
         return all(self._read(*each) for each in held)
 
-    def _put(self, header: BatchHeader, keys: Sequence[bytes | None], offsets: Iterable[int]) -> bool:
-        if not self._keys.put_all(keys, offsets):
+    def _put(
+        self,
+        header: BatchHeader,
+        keys: Sequence[bytes | None],
+        offsets: Iterable[int],
+        longest: int | None = None,
+    ) -> bool:
+        if not self._keys.put_all(keys, offsets, longest):
             return False
         self._keys.latest_offset = header.last_offset
         return True
 
-    def _read(
-        self, header: BatchHeader, payload: bytes, located: Callable[[DecodeError], DecodeError]
-    ) -> bool:
-        try:
-            places = scan_keys(payload, header.record_count)
-        except DecodeError as error:
-            raise located(error) from error
+    def _read(self, header: BatchHeader, payload: bytes, position: int) -> bool:
+        self.position = position
+        places = scan_keys(payload, header.record_count)
         keys, deltas = places.keys, places.offset_deltas
         count = header.record_count
         if None in keys or (header.last_offset_delta + 1 == count and deltas != list(range(count))):
@@ -118,15 +121,16 @@ class KeyReader:
         return self._put(header, keys, offsets)
 
 
-def _keys_of(batches: list[tuple[BatchHeader, bytes]]) -> list[bytes]:
+def _keys_of(batches: list[tuple[BatchHeader, bytes, int]]) -> tuple[list[bytes], int]:
+    """The keys, and how long they are at most."""
     records = []
     counts = []
-    for header, payload in batches:
+    for header, payload, _ in batches:
         count = header.record_count
         if header.last_offset_delta != count - 1:
             raise UnusualError
-        records += records_between(payload, find_starts(payload, count))
+        records += cut_records(payload, count)
         counts.append(count)
     heads = read_heads(records)
     check_offsets(heads, counts)
-    return read_keys(records, heads)
+    return read_keys(records, heads), heads.longest_key

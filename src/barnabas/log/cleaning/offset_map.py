@@ -33,6 +33,10 @@ def _cost(key_bytes: int) -> int:
     return BYTES_PER_KEY + max(key_bytes - _COUNTED_BYTES, 0)
 
 
+def _longest(keys: Sequence[bytes]) -> int:
+    return len(max(keys, key=len, default=b""))
+
+
 class OffsetMap:
     """Key -> newest offset; full after a number of keys.
 
@@ -62,15 +66,21 @@ class OffsetMap:
         """The share of the room that is taken."""
         return min(self._used_bytes / self._memory_bytes, 1.0)
 
-    def put_all(self, keys: Sequence[bytes | None], offsets: Iterable[int]) -> bool:
+    def put_all(
+        self, keys: Sequence[bytes | None], offsets: Iterable[int], longest: int | None = None
+    ) -> bool:
         """Notes the newest offsets of keys, in rising order; False, and as many are noted as there is room for, if the map is full.
 
-        None stands for no key, which is passed over.
+        Args:
+            keys: None stands for no key, which is passed over.
+            offsets: of each.
+            longest: given if it is known that none is None and none longer.
         """
         known = self._offsets
-        if None not in keys:
+        if longest is not None or None not in keys:
             with_key = cast("Sequence[bytes]", keys)
-            longest = len(max(with_key, key=len, default=b""))
+            if longest is None:
+                longest = _longest(with_key)
             cost = _cost(min(longest, _LONGEST_KEY))
             if self._used_bytes + len(keys) * cost <= self._room_bytes:
                 before = len(known)
@@ -93,11 +103,11 @@ class OffsetMap:
 
     def newest_offsets(self, keys: Sequence[bytes]) -> Iterable[int]:
         """The newest offset of each key, -1 for one that is not known."""
-        return map(self._offsets.get, self._names(keys, len(max(keys, key=len, default=b""))), repeat(-1))
+        return map(self._offsets.get, self._names(keys, _longest(keys)), repeat(-1))
 
-    def has(self, keys: Sequence[bytes]) -> Iterable[bool]:
-        """Whether each key is known."""
-        return map(self._offsets.__contains__, self._names(keys, len(max(keys, key=len, default=b""))))
+    def has(self, keys: Sequence[bytes], longest: int) -> Iterable[bool]:
+        """Whether each key is known; none is longer than `longest`."""
+        return map(self._offsets.__contains__, self._names(keys, longest))
 
     def all_offsets(self) -> array[int]:
         """All newest offsets, in rising order."""

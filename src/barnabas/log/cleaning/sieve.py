@@ -12,14 +12,15 @@ from itertools import compress, groupby
 from operator import not_
 from typing import TYPE_CHECKING
 
+from barnabas.records.batch import CODEC_MASK, HEADER_SIZE, LENGTH_END, TRANSACTIONAL_FLAG, BatchHeader
 from barnabas.records.columns import (
     UnusualError,
+    cut_records,
     find_starts,
     find_tombstones,
     read_heads,
     read_keys,
     read_timestamps,
-    records_between,
 )
 from barnabas.records.compression import DEFAULT_LIMIT_BYTES
 from barnabas.records.filtering import Filtered, filter_batch, rebuild, scan_keys, timestamp_delta_at
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from barnabas.log.cleaning.offset_map import OffsetMap
-    from barnabas.records.batch import BatchHeader
 
 __all__ = ["NOTHING", "Sieve"]
 
@@ -41,15 +41,8 @@ FEWEST_RECORDS = 24
 MOST_RECORDS = 2000
 
 
-class _Held:
-    """A batch that waits: its records, or those of them that are the newest of their keys."""
-
-    __slots__ = ("batch", "header", "records")
-
-    def __init__(self, header: BatchHeader, batch: bytes, records: list[bytes]) -> None:
-        self.header = header
-        self.batch = batch
-        self.records = records
+_Held = tuple[BatchHeader, bytes, list[bytes]]
+"""A batch that waits: its header, itself if all of it may stay, and its records, or those that are the newest of their keys."""
 
 
 class Sieve:
@@ -88,45 +81,62 @@ class Sieve:
         """Whether it is time to `drain`."""
         return self._held_records >= MOST_RECORDS or self._held_bytes >= self._most_bytes
 
-    def add(self, header: BatchHeader, batch: bytes) -> Filtered | None:
-        """Takes the next batch; gives what stays of it, or None if `drain` will. DecodeError if its records do not parse."""
+    def add(self, header: BatchHeader, buffer: bytes, at: int) -> Filtered | None:
+        """Takes the next batch; gives what stays of it, or None if `drain` will.
+
+        Args:
+            header: the batch's.
+            buffer: the batch is in there, its CRC checked.
+            at: where it begins.
+
+        Raises:
+            DecodeError: its records do not parse.
+        """
+        count = header.record_count
+        end = at + LENGTH_END + header.batch_length
         newest = self._newest_in(header)
-        if newest is None and header.last_offset >= self._start_offset:
-            return self._filter(header, batch)
-        if newest is not None and not newest:
+        if newest is None:
+            if header.last_offset >= self._start_offset:
+                return self._filter(header, buffer[at:end])
+        elif not newest:
             return NOTHING
-        payload = uncompressed_records(batch, 0, header, limit_bytes=DEFAULT_LIMIT_BYTES)
-        try:
-            starts = find_starts(payload, header.record_count)
-        except UnusualError:
-            return self._filter(header, batch)
-        if newest is None or len(newest) == header.record_count:
-            records = records_between(payload, starts)
-            self._held_bytes += len(batch) + len(payload)
+        if header.attributes & CODEC_MASK:
+            payload = uncompressed_records(buffer, at, header, limit_bytes=DEFAULT_LIMIT_BYTES)
         else:
-            base_offset = header.base_offset
-            records = [
-                payload[starts[offset - base_offset] : starts[offset - base_offset + 1]] for offset in newest
-            ]
-            self._held_bytes += len(payload) * len(records) // header.record_count
-            batch = b""
-        self._held.append(_Held(header, batch, records))
+            payload = buffer[at + HEADER_SIZE : end]
+        batch = b""
+        try:
+            if newest is None or len(newest) == count:
+                batch = buffer[at:end]
+                records = cut_records(payload, count)
+            else:
+                starts = find_starts(payload, count)
+                base_offset = header.base_offset
+                records = [
+                    payload[starts[offset - base_offset] : starts[offset - base_offset + 1]]
+                    for offset in newest
+                ]
+        except UnusualError:
+            return self._filter(header, buffer[at:end])
+        self._held.append((header, batch, records))
+        self._held_bytes += len(batch) + len(payload) * len(records) // count
         self._held_records += len(records)
         return None
 
     def _newest_in(self, header: BatchHeader) -> Sequence[int] | None:
         """The offsets of those records that stay, as far as keys say; None if only their keys can tell."""
         all_newest = self._all_newest
+        base_offset, _, _, _, _, attributes, last_delta, *_, count = header
         if (
             all_newest is None
-            or header.base_offset < self._start_offset
-            or header.last_offset > self._keys.latest_offset
-            or header.last_offset_delta + 1 != header.record_count
-            or header.is_transactional
+            or base_offset < self._start_offset
+            or base_offset + last_delta > self._keys.latest_offset
+            or last_delta + 1 != count
+            or attributes & TRANSACTIONAL_FLAG
         ):
             return None
-        first = bisect_left(all_newest, header.base_offset)
-        return all_newest[first : bisect_left(all_newest, header.next_offset, first)]
+        first = bisect_left(all_newest, base_offset)
+        return all_newest[first : bisect_left(all_newest, base_offset + count, first)]
 
     def drain(self) -> Iterator[Filtered]:
         """What stays of the batches for which `add` gave nothing, in order. DecodeError if the records of one do not parse."""
@@ -142,7 +152,7 @@ class Sieve:
             yield from found
 
     def _was_clean(self, held: _Held) -> bool:
-        return held.header.base_offset < self._start_offset
+        return held[0].base_offset < self._start_offset
 
     def _filter(self, header: BatchHeader, batch: bytes) -> Filtered:
         return filter_batch(
@@ -155,16 +165,16 @@ class Sieve:
         )
 
     def _sift(self, held: list[_Held], *, was_clean: bool) -> list[Filtered]:
-        records = [record for each in held for record in each.records]
+        records = [record for _, _, some in held for record in some]
         if len(records) < FEWEST_RECORDS:
             raise UnusualError
         heads = read_heads(records)
         key_ends: Sequence[int] = heads.key_ends
         timestamps = read_timestamps(heads)
-        counts = [len(each.records) for each in held]
+        counts = [len(some) for _, _, some in held]
         if was_clean:
             # What is in the map is newer than they.
-            stays = list(map(not_, self._keys.has(read_keys(records, heads))))
+            stays = list(map(not_, self._keys.has(read_keys(records, heads), heads.longest_key)))
             records = list(compress(records, stays))
             key_ends = list(compress(key_ends, stays))
             timestamps = list(compress(timestamps, stays))
@@ -175,32 +185,35 @@ class Sieve:
         tombstones = find_tombstones(records, key_ends)
         found = []
         at = 0
-        for each, count in zip(held, counts, strict=True):
+        for (header, batch, _), count in zip(held, counts, strict=True):
             end = at + count
-            found.append(
-                self._rest(
-                    each,
-                    records[at:end],
-                    timestamps[at:end],
-                    _between(tombstones, at, end) if tombstones else (),
-                )
-            )
+            if tombstones and (gone := _between(tombstones, at, end)):
+                found.append(self._rest(header, batch, records[at:end], timestamps[at:end], gone))
+            elif count == header.record_count:
+                found.append(Filtered(batch, count, 0))
+            else:
+                found.append(self._rest(header, batch, records[at:end], timestamps[at:end], ()))
             at = end
         return found
 
     def _sift_slowly(self, held: _Held, *, was_clean: bool) -> Filtered:
         """The same for a batch, a record after the other."""
+        header, batch, records = held
         if was_clean:
-            return self._filter(held.header, held.batch)
-        payload = b"".join(held.records)
-        places = scan_keys(payload, len(held.records))
+            return self._filter(header, batch)
+        payload = b"".join(records)
+        places = scan_keys(payload, len(records))
         timestamps = [timestamp_delta_at(payload, start) for start in places.starts[:-1]]
-        return self._rest(held, held.records, timestamps, places.without_value)
+        return self._rest(header, batch, records, timestamps, places.without_value)
 
     def _rest(
-        self, held: _Held, records: list[bytes], timestamps: list[int], tombstones: Sequence[int]
+        self,
+        header: BatchHeader,
+        batch: bytes,
+        records: list[bytes],
+        timestamps: list[int],
+        tombstones: Sequence[int],
     ) -> Filtered:
-        header = held.header
         horizon_ms = header.delete_horizon_ms
         if tombstones and horizon_ms is not None and self._now_ms >= horizon_ms:
             gone = set(tombstones)
@@ -210,15 +223,15 @@ class Sieve:
             tombstones = ()
         if not records:
             return NOTHING
-        batch = rebuild(
-            held.batch,
+        kept = rebuild(
+            batch,
             header,
             records,
             max(timestamps),
             delete_horizon_ms=self._now_ms + self._delete_retention_ms if tombstones else None,
             limit_bytes=DEFAULT_LIMIT_BYTES,
         )
-        return Filtered(batch, len(records), 0)
+        return Filtered(kept, len(records), 0)
 
 
 def _between(places: Sequence[int], first: int, end: int) -> list[int]:
