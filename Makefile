@@ -1,7 +1,7 @@
 # `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
 # The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
 .POSIX:
-.PHONY: help broker test check format suite differential exactly-once fuzz soak kill-nine peers lock codegen reference bench clean setup setup-run
+.PHONY: help broker test check format suite differential exactly-once fuzz soak simulate kill-nine peers lock codegen reference bench clean setup setup-run
 
 RUN = .venv-run
 DEV = .venv
@@ -16,6 +16,7 @@ help:
 	@echo "make exactly-once  read, process, write with each client under kill -9 (ROUNDS=50)"
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
 	@echo "make soak        mixed load, watched for losses and leaks (SECONDS=3600 SEED=...)"
+	@echo "make simulate    a whole cluster on simulated clock, network and disks (SEED=... or COUNT=1000)"
 	@echo "make kill-nine   kill -9 under load (ROUNDS=100)"
 	@echo "make bench       side by side with Apache Kafka in one run"
 	@echo "make format      format the code"
@@ -58,6 +59,9 @@ fuzz: setup
 soak: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
 	exec $(BIN)/python -m tests.soak --seconds $${SECONDS:-600} --seed $$seed $(ARGS)
+
+simulate: setup
+	@exec $(BIN)/python -m tests.simulation $(SEED) --count $${COUNT:-1} $(ARGS)
 
 kill-nine: setup
 	BARNABAS_KILL_ROUNDS=$${ROUNDS:-100} $(BIN)/python -m pytest tests/durability/test_kill_nine.py -s -p no:randomly --durations=1 $(ARGS)
