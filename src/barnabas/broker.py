@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from barnabas.config.topic import LogConfig
     from barnabas.controller.store import MetadataStore
     from barnabas.coordinators.markers import MarkerWriter
+    from barnabas.coordinators.remote_transactions import RemoteTransactions
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import MetadataImage
     from barnabas.network.context import Address, ConnectionContext
@@ -146,6 +147,7 @@ class Broker:
         self._lost_logs = 0
         self._node_id: int = config["node.id"]
         self._replication: Replication | None = None
+        self._remote_transactions: RemoteTransactions | None = None
 
     @property
     def addresses(self) -> dict[str, Address]:
@@ -307,6 +309,16 @@ class Broker:
             loop=loop,
         )
         self._closing.push_async_callback(self._replication.close)
+        from barnabas.client.peers import Peers
+        from barnabas.coordinators.remote_transactions import RemoteTransactions
+
+        peers: Peers = Peers(
+            loop=loop, endpoint=self._replication.endpoint_of, client_id=f"broker-{self._node_id}"
+        )
+        self._closing.push_async_callback(peers.close)
+        self._remote_transactions = RemoteTransactions(
+            peers, loop, timeout_ms=self.config["request.timeout.ms"]
+        )
 
     def _offline_log_dirs(self) -> list[bytes]:
         return [
@@ -339,7 +351,12 @@ class Broker:
         )
         self._closing.push_async_callback(self._transaction_coordinator.close)
         self._transaction_verifier = TransactionVerifier(
-            self._transaction_coordinator, self.config, loop, self.metrics
+            self._transaction_coordinator,
+            self.config,
+            loop,
+            self.metrics,
+            node_id=self._node_id,
+            remote=self._remote_transactions,
         )
         self._transactional_offsets = TransactionalOffsets(
             self._group_coordinator, self._transaction_verifier, loop
@@ -347,7 +364,13 @@ class Broker:
         self._replicas.add_leadership_listener(self._transaction_coordinator.on_leadership)
 
     def _marker_writer(self, node_id: int) -> MarkerWriter | None:
-        return self._local_markers if node_id == self._node_id else None
+        if node_id == self._node_id:
+            return self._local_markers
+        if self._remote_transactions is None or node_id not in self._controller.image.brokers:
+            return None
+        from barnabas.coordinators.remote_transactions import RemoteMarkers
+
+        return RemoteMarkers(self._remote_transactions, node_id)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self.config

@@ -67,6 +67,11 @@ class CoordinatorTopic:
             return self._leader_of(key)
         return self._created(key)
 
+    def leader_of(self, key: str) -> int | None:
+        """The broker that leads a key's partition; None while nobody does, or there is no topic."""
+        partition = self._controller.image.partition(self.name, self.partition_for(key))
+        return None if partition is None or partition.leader < 0 else partition.leader
+
     def _leader_of(self, key: str) -> int:
         image = self._controller.image
         self.follow(image)

@@ -139,6 +139,10 @@ class TransactionCoordinator:
         """
         return self._topic.coordinator_of(transactional_id)
 
+    def leader_of(self, transactional_id: str) -> int | None:
+        """The same without creating anything; None if there is no such broker now."""
+        return self._topic.leader_of(transactional_id)
+
     # ----- what producers ask for
 
     def init_producer_id(

@@ -3,7 +3,7 @@
 Producers of transaction version 1 have added the partition themselves: it is only asked (KIP-890, part 1). Those of version 2
 have not: the broker that is written to adds it for them (part 2).
 
-On one node the coordinator is in this process; an answer that has to wait for a commit is a future.
+The coordinator may be in this process or on another broker; an answer that has to wait for it, or for a commit, is a future.
 
 Source: Kafka's `AddPartitionsToTxnManager`.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from barnabas.config.broker import BrokerConfig
+    from barnabas.coordinators.remote_transactions import RemoteTransactions
     from barnabas.coordinators.transaction.initialize import ProducerIdentity
     from barnabas.coordinators.transaction.transaction import TopicPartition
     from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
@@ -58,11 +59,19 @@ class Enlistment(Enum):
 class TransactionVerifier:
     """See the module.
 
+    Args:
+        coordinator: Of the transactions of this broker.
+        config: `transaction.partition.verification.enable`.
+        loop: The event loop.
+        metrics: Where refusals are counted.
+        node_id: This broker.
+        remote: The way to other coordinators; None on a single node.
+
     Attributes:
         tails: The last write of each producer id that still waits for its coordinator: later ones go after it.
     """
 
-    __slots__ = ("_config", "_coordinator", "_failures", "_loop", "_tasks", "tails")
+    __slots__ = ("_config", "_coordinator", "_failures", "_loop", "_node_id", "_remote", "_tasks", "tails")
 
     def __init__(
         self,
@@ -70,7 +79,12 @@ class TransactionVerifier:
         config: BrokerConfig,
         loop: asyncio.AbstractEventLoop,
         metrics: Registry | None = None,
+        *,
+        node_id: int = -1,
+        remote: RemoteTransactions | None = None,
     ) -> None:
+        self._node_id = node_id
+        self._remote = remote
         self._coordinator = coordinator
         self._config = config
         self._loop = loop
@@ -99,6 +113,20 @@ class TransactionVerifier:
         enlistment: Enlistment,
     ) -> dict[TopicPartition, ErrorCode] | asyncio.Future[dict[TopicPartition, ErrorCode]]:
         """Verifies or adds partitions; gives the refusals, as the client of that request knows them."""
+        remote = self._remote
+        if remote is not None:
+            node_id = self._coordinator.leader_of(transactional_id)
+            if node_id is not None and node_id != self._node_id:
+                return self._enlisted(
+                    remote.enlist(
+                        node_id,
+                        transactional_id,
+                        producer,
+                        partitions,
+                        verify_only=enlistment is not Enlistment.ADD,
+                    ),
+                    enlistment,
+                )
         try:
             if enlistment is not Enlistment.ADD:
                 codes = self._coordinator.verify_partitions(transactional_id, producer, partitions)
@@ -112,6 +140,16 @@ class TransactionVerifier:
             then=lambda _: {},
             refuse=lambda error: self._refusals(dict.fromkeys(partitions, error.code), enlistment),
         )
+
+    async def _told(
+        self, asked: asyncio.Future[dict[TopicPartition, ErrorCode]], enlistment: Enlistment
+    ) -> dict[TopicPartition, ErrorCode]:
+        return self._refusals(await asked, enlistment)
+
+    def _enlisted(
+        self, asked: asyncio.Future[dict[TopicPartition, ErrorCode]], enlistment: Enlistment
+    ) -> asyncio.Future[dict[TopicPartition, ErrorCode]]:
+        return self._loop.create_task(self._told(asked, enlistment), name="what another coordinator says")
 
     def _refusals(
         self, codes: dict[TopicPartition, ErrorCode], enlistment: Enlistment

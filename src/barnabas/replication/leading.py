@@ -126,6 +126,12 @@ class Leading:
         self.epoch_start_offset = log.log_end_offset
         self.advance(log)
 
+    def take_over(self, before: Leading) -> None:
+        """This broker leads on in a new epoch: its log stays as it is, and who waited waits on."""
+        self._waiters, before._waiters = before._waiters, []
+        self._sequence = before._sequence
+        self._start_waiters, before._start_waiters = before._start_waiters, []
+
     def resign(self) -> None:
         """This broker leads no more, or in another epoch: who waits is told so."""
         self._duties.remove(self)

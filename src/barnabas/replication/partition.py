@@ -284,11 +284,15 @@ class Partition:
         self.leader_id = state.leader
         self.leader_epoch = state.leader_epoch
         self.set_isr(state.isr)
+        before = leading
         if leading is not None and not is_same_leader:
-            leading.resign()
             self.leading = leading = None
         if leading is None and self.is_leader and len(state.replicas) > 1 and self._duties is not None:
             self.leading = Leading(self, self._duties, state)
+            if before is not None:
+                self.leading.take_over(before)
+        if before is not None and before is not self.leading:
+            before.resign()
         self._acks_all_waits = self._syncs_alone or self.leading is not None
         log = self._log
         if log is not None and not log.is_offline:

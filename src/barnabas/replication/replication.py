@@ -107,17 +107,19 @@ class Replication:
         broker = self._image().brokers.get(node_id)
         return broker.epoch if broker is not None and broker.is_active else None
 
-    async def _connect(self, node_id: int) -> BrokerConnection:
+    def endpoint_of(self, node_id: int) -> tuple[str, int] | None:
+        """Where another broker is reached; None if that is not known."""
         broker = self._image().brokers.get(node_id)
-        endpoint = None if broker is None else broker.endpoints.get(self._listener)
+        return None if broker is None else broker.endpoints.get(self._listener)
+
+    async def _connect(self, node_id: int) -> BrokerConnection:
+        endpoint = self.endpoint_of(node_id)
         if endpoint is None:
             raise KafkaError(
                 ErrorCode.BROKER_NOT_AVAILABLE, f"broker {node_id} has no listener {self._listener}"
             )
-        host, port = endpoint
         return await connect(
-            host,
-            port,
+            *endpoint,
             client_id=f"broker-{self._node_id}-fetcher",
             limits=ClientLimits(connect_timeout_ms=5_000),
         )

@@ -1,0 +1,141 @@
+"""Groups and transactions on several brokers, with a real client (confluent-kafka)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+
+import pytest
+
+from tests.event_loops import eventually
+
+confluent_kafka = pytest.importorskip("confluent_kafka")
+
+# Real clients, real seconds: on one of the two loops.
+pytestmark = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
+
+SETTINGS = {
+    "replica_lag_time_max_ms": 2000,
+    "replica_fetch_backoff_ms": 100,
+    "offsets_topic_replication_factor": 3,
+    "transaction_state_log_replication_factor": 3,
+    "transaction_state_log_min_isr": 2,
+    "group_initial_rebalance_delay_ms": 0,
+}
+
+
+async def in_thread(function, *arguments, **options):
+    """The client blocks; the brokers run on this loop."""
+    return await asyncio.get_running_loop().run_in_executor(
+        None, functools.partial(function, *arguments, **options)
+    )
+
+
+def consume(consumer, count, deadline_s=40.0):
+    """Values of `count` records."""
+    values = []
+    end = time.monotonic() + deadline_s
+    while len(values) < count and time.monotonic() < end:
+        message = consumer.poll(0.5)
+        if message is not None and message.error() is None:
+            values.append(message.value())
+    return values
+
+
+def new_consumer(brokers, group, **options):
+    return confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": brokers.bootstrap(),
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "session.timeout.ms": 10_000,
+            **options,
+        }
+    )
+
+
+def coordinator_of(brokers, topic, coordinator, key):
+    """The broker that leads a key's partition of an internal topic."""
+    any_broker = next(iter(brokers.brokers.values()))
+    partition = getattr(any_broker, coordinator).runtime.partition_for(key)
+    return brokers.leader(topic, partition)
+
+
+async def test_a_group_goes_on_when_its_coordinator_dies(loop, cluster):
+    """The new leader of the group's partition replays it: committed offsets are there, and members stay."""
+    async with cluster(3, **SETTINGS) as brokers:
+        await brokers.create_topic("orders", 3, 3, min_insync_replicas=2)
+        producer = confluent_kafka.Producer({"bootstrap.servers": brokers.bootstrap(), "acks": "all"})
+        for number in range(30):
+            producer.produce("orders", b"%d" % number, partition=number % 3)
+        assert await in_thread(producer.flush, 30) == 0
+        consumer = new_consumer(brokers, "billing")
+        consumer.subscribe(["orders"])
+        assert sorted(map(int, await in_thread(consume, consumer, 30))) == list(range(30))
+        await in_thread(consumer.commit, asynchronous=False)
+        dying = coordinator_of(brokers, "__consumer_offsets", "_group_coordinator", "billing")
+        await brokers.kill(dying)
+        for number in range(30, 60):
+            producer.produce("orders", b"%d" % number, partition=number % 3)
+        assert await in_thread(producer.flush, 30) == 0
+        assert sorted(map(int, await in_thread(consume, consumer, 30))) == list(range(30, 60))
+        await in_thread(consumer.commit, asynchronous=False)
+        positions = await in_thread(
+            consumer.committed, [confluent_kafka.TopicPartition("orders", index) for index in range(3)], 20
+        )
+        assert [each.offset for each in positions] == [20, 20, 20]
+        await in_thread(consumer.close)
+
+
+async def test_transactions_across_brokers(loop, cluster):
+    """Partitions, offsets and coordinator lie on different brokers; a transaction is atomic over all of them."""
+    async with cluster(3, **SETTINGS) as brokers:
+        await brokers.create_topic("orders", 6, 3, min_insync_replicas=2)
+        assert {brokers.leader("orders", index) for index in range(6)} == {1, 2, 3}
+        producer = confluent_kafka.Producer(
+            {"bootstrap.servers": brokers.bootstrap(), "transactional.id": "till-1"}
+        )
+        await in_thread(producer.init_transactions, 30)
+        for round_number in range(4):
+            producer.begin_transaction()
+            for index in range(6):
+                producer.produce("orders", b"%d-%d" % (round_number, index), partition=index)
+            if round_number % 2:
+                await in_thread(producer.abort_transaction, 30)
+            else:
+                await in_thread(producer.commit_transaction, 30)
+        consumer = new_consumer(brokers, "readers", **{"isolation.level": "read_committed"})
+        consumer.subscribe(["orders"])
+        values = await in_thread(consume, consumer, 12)
+        assert sorted(values) == sorted(b"%d-%d" % (each, index) for each in (0, 2) for index in range(6))
+        await in_thread(consumer.close)
+
+
+async def test_a_transaction_goes_on_when_its_coordinator_dies(loop, cluster):
+    """The next coordinator knows the transaction that is under way, and ends it."""
+    async with cluster(3, **SETTINGS) as brokers:
+        await brokers.create_topic("orders", 3, 3, min_insync_replicas=2)
+        producer = confluent_kafka.Producer(
+            {"bootstrap.servers": brokers.bootstrap(), "transactional.id": "till-1"}
+        )
+        await in_thread(producer.init_transactions, 30)
+        producer.begin_transaction()
+        for index in range(3):
+            producer.produce("orders", b"%d" % index, partition=index)
+        assert await in_thread(producer.flush, 30) == 0
+        dying = coordinator_of(brokers, "__transaction_state", "_transaction_coordinator", "till-1")
+        await brokers.kill(dying)
+        await in_thread(producer.commit_transaction, 40)
+        consumer = new_consumer(brokers, "readers", **{"isolation.level": "read_committed"})
+        consumer.subscribe(["orders"])
+        assert sorted(await in_thread(consume, consumer, 3)) == [b"0", b"1", b"2"]
+        await in_thread(consumer.close)
+        await eventually(
+            lambda: all(
+                brokers.replica(brokers.leader("orders", index), "orders", index).last_stable_offset == 2
+                for index in range(3)
+            ),
+            what="the end of all markers",
+        )
