@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -38,3 +39,19 @@ def test_without_the_package_the_table_is_used(monkeypatch):
     """Wherever Python runs, checksums work."""
     monkeypatch.setitem(sys.modules, "crc32c", None)
     assert checksum._fastest() is checksum.crc32c_by_table
+
+
+def test_the_package_is_not_imported_as_a_whole():
+    """Only its compiled part, since the rest reads metadata at every start; and both give the same numbers."""
+    script = """
+import sys
+from barnabas.records import checksum
+assert "importlib.metadata" not in sys.modules
+light = checksum.crc32c
+assert light is not checksum.crc32c_by_table
+import crc32c
+assert checksum._fastest() is crc32c.crc32c
+assert light(b"123456789") == crc32c.crc32c(b"123456789") == 0xE3069283
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

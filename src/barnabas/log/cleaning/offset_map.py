@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from array import array
-from hashlib import blake2b
 from itertools import repeat
 from typing import TYPE_CHECKING, cast
 
@@ -122,4 +121,6 @@ class OffsetMap:
 
     def _digest(self, key: bytes) -> int:
         """A number, so that it is never taken for a key."""
+        from hashlib import blake2b
+
         return int.from_bytes(blake2b(key, digest_size=_DIGEST_BYTES, salt=self._salt).digest(), "little")

@@ -18,7 +18,6 @@ import contextlib
 import marshal
 import os
 import struct
-import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -27,6 +26,7 @@ from barnabas.errors import DecodeError, DiskFullError, StorageError
 from barnabas.log.cleaning.tasks import Clean, Cleaned, Index, Indexed, Source
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
     from barnabas.log.cleaning.cleaner import CleaningPass
@@ -137,6 +137,9 @@ class ProcessWorker:
         raise WorkerFailedError(content)
 
     def _started(self) -> subprocess.Popen[bytes]:
+        # Here, since the process itself needs none.
+        import subprocess
+
         with self._lock:
             if self._process is None:
                 self._process = subprocess.Popen(
@@ -148,6 +151,8 @@ class ProcessWorker:
 
     def rest(self) -> None:
         """Ends the process."""
+        import subprocess
+
         with self._lock:
             process, self._process = self._process, None
         if process is None:
