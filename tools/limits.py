@@ -228,6 +228,24 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "New ones are closed.",
             "network.metrics_endpoint:MetricsEndpoint._scrapes",
         ),
+        Limit(
+            "clients that push metrics",
+            ("handlers.client_telemetry:INSTANCES_MAX",),
+            "The one that was silent longest is forgotten.",
+            "handlers.client_telemetry:ClientTelemetry._instances",
+        ),
+        Limit(
+            "numbers pushed by clients",
+            ("barnabas.client.metrics.max.series",),
+            "More are dropped, and counted.",
+            "handlers.client_metrics_store:ClientMetricsStore._count",
+        ),
+        Limit(
+            "fields in one push of metrics, of which one is read at a time",
+            ("wire.otlp:FIELDS_MAX",),
+            "It is refused with INVALID_RECORD.",
+            "handlers.client_telemetry:ClientTelemetry.decoding",
+        ),
     ),
 }
 """By concern."""

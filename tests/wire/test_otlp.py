@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -143,3 +144,40 @@ def test_any_bytes_are_metrics_or_refused(data):
     """Nothing else happens."""
     with contextlib.suppress(DecodeError):
         decode_metrics(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(metrics(metric("g", GAUGE, b"\x0a\x00" * (8 << 20))), id="points"),
+        pytest.param(metrics(metric("g", HISTOGRAM, b"\x0a\x00" * (8 << 20))), id="histograms"),
+        pytest.param(nested(1, b"\x12\x00" * (8 << 20)), id="scopes"),
+        pytest.param(nested(1, nested(2, b"\x12\x00" * (8 << 20))), id="metrics"),
+        pytest.param(metrics(text(1, "g") + b"\x2a\x00" * (8 << 20)), id="data"),
+        pytest.param(
+            metrics(metric("g", GAUGE, b"\x0a\x00" * (4 << 20)), resource=b"\x0a\x00" * (4 << 20)),
+            id="labels",
+        ),
+        pytest.param(b"\x0a\x00" * (8 << 20), id="resources"),
+    ],
+)
+def test_what_unpacks_to_millions_costs_little(data, monkeypatch):
+    """Sixteen megabytes of nothing much: refused or cut off, with next to no memory."""
+    monkeypatch.setattr("barnabas.wire.otlp.FIELDS_MAX", 10_000)
+    tracemalloc.start()
+    try:
+        assert len(decode_metrics(data, 3_000)) == 3_000
+    except DecodeError as error:
+        assert "too many fields" in str(error)  # noqa: PT017 - either will do
+    finally:
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak_bytes < 2 << 20
+
+
+def test_labels_beyond_twenty_are_left_out():
+    """Of the client and of a number."""
+    many = [label(1, f"k{number}", "v") for number in range(30)]
+    own = [label(7, f"o{number}", "v") for number in range(30)]
+    (point,) = decode_metrics(metrics(metric("g", GAUGE, nested(1, *own)), resource=b"".join(many)))
+    assert len(point.labels) == 40

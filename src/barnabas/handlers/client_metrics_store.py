@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from barnabas.metrics import Family, Metric, Sample
+from barnabas.wire.otlp import LABELS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["ClientMetricsStore"]
 
 LABEL_LENGTH_MAX = 200
-LABELS_MAX = 20
 NAME_LENGTH_MAX = 200
 
 _PREFIX = "kafka_client_"
@@ -49,13 +49,14 @@ class ClientMetricsStore:
         max_series: How many numbers are kept.
 
     Attributes:
+        max_series: The same.
         dropped: How many had no room.
     """
 
-    __slots__ = ("_clients", "_count", "_max_series", "dropped")
+    __slots__ = ("_clients", "_count", "dropped", "max_series")
 
     def __init__(self, max_series: int) -> None:
-        self._max_series = max_series
+        self.max_series = max_series
         self._clients: dict[bytes, _Client] = {}
         self._count = 0
         self.dropped = 0
@@ -80,7 +81,7 @@ class ClientMetricsStore:
             )
             key = (_family_name(point.name, is_counter=point.is_counter), point.is_counter, own)
             before = numbers.get(key)
-            if before is None and self._count >= self._max_series:
+            if before is None and self._count >= self.max_series:
                 self.dropped += 1
                 continue
             if before is None:

@@ -12,6 +12,7 @@ Rules: `ClientMetricsManager` and `ClientMetricsInstance` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import struct
@@ -117,6 +118,9 @@ class ClientTelemetry:
     Args:
         clock: Wall-clock time.
         config: `telemetry.max.bytes` and where metrics go.
+
+    Attributes:
+        decoding: Held while a push is decoded.
     """
 
     __slots__ = (
@@ -126,6 +130,7 @@ class ClientTelemetry:
         "_instances",
         "_subscriptions",
         "_version",
+        "decoding",
         "errors",
         "store",
         "throttled",
@@ -139,6 +144,7 @@ class ClientTelemetry:
         self._version = 0
         self._instances: dict[bytes, _Instance] = {}
         self._expired_ms = 0
+        self.decoding = asyncio.Lock()
         self.store = ClientMetricsStore(config["barnabas.client.metrics.max.series"])
         self.throttled = self.unknown_subscriptions = self.errors = 0
 
@@ -269,7 +275,8 @@ class ClientTelemetry:
         try:
             limit_bytes = _EXPANSION_MAX * self._config["telemetry.max.bytes"]
             data = decompress(compression, metrics, limit_bytes)
-            return decode_metrics(data) if self.is_received else []
+            # One more than there is room for, so that it is counted as dropped.
+            return decode_metrics(data, self.store.max_series + 1) if self.is_received else []
         except (DecodeError, KafkaError) as error:
             raise KafkaError(ErrorCode.INVALID_RECORD, f"the metrics cannot be read: {error}") from error
 

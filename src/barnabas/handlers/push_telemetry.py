@@ -8,6 +8,7 @@ Deliberately not done: Kafka's plugins (Java classes), buckets of histograms.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from barnabas.errors import KafkaError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["API_KEY", "handle"]
 
 API_KEY = 72
+
+_POINTS_PER_TURN = 500
 
 
 def handle(
@@ -56,11 +59,14 @@ async def _keep(
 ) -> PushTelemetryResponse:
     telemetry = broker.client_telemetry
     try:
-        # A megabyte of numbers takes a while: the loop goes on meanwhile.
-        points = await broker.loop.run_in_executor(None, telemetry.decode, compression, metrics)
+        # A megabyte of numbers takes a while, and may be sixteen when it is unpacked: one push at a time, and the loop goes on.
+        async with telemetry.decoding:
+            points = await broker.loop.run_in_executor(None, telemetry.decode, compression, metrics)
     except KafkaError as error:
         telemetry.errors += 1
         broker.log_refusal(context, "telemetry", error)
         return PushTelemetryResponse(error_code=error.code)
-    telemetry.record(client_instance_id, points)
+    for start in range(0, len(points) or 1, _POINTS_PER_TURN):
+        telemetry.record(client_instance_id, points[start : start + _POINTS_PER_TURN])
+        await asyncio.sleep(0)
     return PushTelemetryResponse()
