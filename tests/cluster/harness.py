@@ -62,11 +62,14 @@ class Connection:
 
 
 class Cluster:
-    """`count` brokers with the ids 1, 2, 3, …; see the module. Settings with underscores for dots."""
+    """`count` brokers with the ids 1, 2, 3, …; see the module. Settings with underscores for dots.
 
-    def __init__(self, directory, count=3, **settings):
+    `log` is what makes their stores, if not a `SharedLog`.
+    """
+
+    def __init__(self, directory, count=3, *, log=None, **settings):
         self.directory = directory
-        self.log = SharedLog()
+        self.log = log or SharedLog()
         self.brokers = {}
         self.node_ids = range(1, count + 1)
         self._settings = settings

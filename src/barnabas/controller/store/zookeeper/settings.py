@@ -20,9 +20,7 @@ __all__ = ["session_settings", "zookeeper_store"]
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\],/]+)(:\d{1,5})?")
 
 
-def zookeeper_store(
-    config: BrokerConfig, *, node_id: int, clock: Clock, loop: asyncio.AbstractEventLoop
-) -> ZooKeeperStore:
+def zookeeper_store(config: BrokerConfig, clock: Clock, loop: asyncio.AbstractEventLoop) -> ZooKeeperStore:
     """The store of a broker with these settings.
 
     Raises:
@@ -30,7 +28,7 @@ def zookeeper_store(
     """
     return ZooKeeperStore(
         session_settings(config),
-        node_id=node_id,
+        node_id=config["node.id"],
         clock=clock,
         loop=loop,
         snapshot_bytes=config["metadata.log.max.record.bytes.between.snapshots"],
