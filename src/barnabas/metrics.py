@@ -96,6 +96,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("kafka_server_replicamanager_underreplicatedpartitions", "gauge", (), "Led partitions with fewer in-sync replicas than replicas."),
     Metric("kafka_server_replicamanager_underminisrpartitioncount", "gauge", (), "Led partitions with fewer in-sync replicas than min.insync.replicas."),
     Metric("kafka_server_replicamanager_atminisrpartitioncount", "gauge", (), "Led partitions with exactly min.insync.replicas in-sync replicas."),
+    Metric("kafka_server_replicamanager_partitionswithlatetransactionscount", "gauge", (), "Led partitions with a transaction that is open for more than transaction.max.timeout.ms and five minutes, of those whose log is open."),
     Metric("kafka_server_replicamanager_isrshrinks_total", "counter", (), "Replicas that this broker's leaders proposed to drop from the in-sync ones."),
     Metric("kafka_server_replicamanager_isrexpands_total", "counter", (), "Replicas that they proposed to add to the in-sync ones."),
     Metric("kafka_server_replicamanager_failedisrupdates_total", "counter", (), "Proposals of in-sync replicas that the controller refused."),

@@ -16,6 +16,7 @@ from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from barnabas.wire.messages.write_txn_markers import WriteTxnMarkersRequest
 from tests.event_loops import eventually
 from tests.handlers.node import running
 
@@ -77,10 +78,13 @@ def batch(count=1, size_bytes=10, **more):
     )
 
 
-async def produce(node, topic, records):
+async def produce(node, topic, records, transactional_id=None):
     data = ProduceRequest.PartitionProduceData(index=0, records=bytes(records))
     topic_data = ProduceRequest.TopicProduceData(name=topic, partition_data=[data])
-    answer = await node.call(ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[topic_data]), 9)
+    request = ProduceRequest(
+        transactional_id=transactional_id, acks=-1, timeout_ms=5000, topic_data=[topic_data]
+    )
+    answer = await node.call(request, 9)
     return answer.responses[0].partition_responses[0].error_code
 
 
@@ -262,3 +266,37 @@ async def test_times_are_measured_only_where_somebody_can_look(tmp_path, loop, p
         name = type(node.broker._server.dispatch).__name__
         assert name == ("Dispatcher" if port < 0 else "MeasuringDispatcher")
         assert (node.broker.metrics_address is None) == (port < 0)
+
+
+async def test_transactions_that_hang_are_counted(tmp_path, loop):
+    """A partition counts whose oldest transaction was last written to more than transaction.max.timeout.ms and five minutes ago."""
+    config = {"transaction_partition_verification_enable": False, "transaction_max_timeout_ms": 60_000}
+    async with running(tmp_path, barnabas_metrics_port=0, **config) as node:
+        await create(node, "orders")
+        await create(node, "others")
+        late = REPLICAS + "partitionswithlatetransactionscount"
+
+        async def open_transaction(topic, producer_id, age_ms):
+            written_ms = int(time.time() * 1000) - age_ms
+            record = Record(0, written_ms, None, b"x", ())
+            more = {"producer_id": producer_id, "producer_epoch": 0, "base_sequence": 0}
+            records = build_batch([record], is_transactional=True, **more)
+            assert await produce(node, topic, records, f"writer-{producer_id}") == 0
+
+        await open_transaction("others", 2, 300_000)
+        assert (await scrape(node.broker))(late) == 0
+        await open_transaction("orders", 1, 360_001)
+        assert (await scrape(node.broker))(late) == 1
+        # Only the oldest one of a partition counts.
+        await open_transaction("others", 3, 500_000)
+        assert (await scrape(node.broker))(late) == 1
+        marker = WriteTxnMarkersRequest.WritableTxnMarker(
+            producer_id=1,
+            producer_epoch=0,
+            transaction_result=False,
+            coordinator_epoch=0,
+            topics=[WriteTxnMarkersRequest.WritableTxnMarkerTopic(name="orders", partition_indexes=[0])],
+        )
+        answer = await node.call(WriteTxnMarkersRequest(markers=[marker]), 1)
+        assert answer.markers[0].topics[0].partitions[0].error_code == 0
+        assert (await scrape(node.broker))(late) == 0

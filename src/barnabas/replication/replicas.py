@@ -133,12 +133,24 @@ class Replicas:
             prefix + "underreplicatedpartitions",
             lambda: sum(partition.is_leader and partition.is_under_replicated for partition in self),
         )
+        registry.gauge_function(
+            prefix + "partitionswithlatetransactionscount", lambda: sum(map(self._has_late_transaction, self))
+        )
         missing = self._missing_in_sync
         registry.gauge_function(
             prefix + "underminisrpartitioncount", lambda: sum(number > 0 for number in missing())
         )
         registry.gauge_function(
             prefix + "atminisrpartitioncount", lambda: sum(number == 0 for number in missing())
+        )
+
+    def _has_late_transaction(self, partition: Partition) -> bool:
+        """Whether a transaction of a partition is open for longer than any producer may ask for, and five minutes."""
+        if not (partition.is_leader and partition.is_open) or partition.log.is_offline:
+            return False
+        directories = self._log_directories
+        return partition.log.producer_state.has_late_transaction(
+            directories.clock.now_ms(), directories.config["transaction.max.timeout.ms"]
         )
 
     def _missing_in_sync(self) -> Iterator[int]:
