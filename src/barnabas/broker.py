@@ -137,7 +137,7 @@ class Broker:
     ) -> None:
         self.config = config
         self._surroundings = surroundings or Surroundings()
-        self._shared_store = shared_store
+        self._shared_store = shared_store or (_in_zookeeper if config["zookeeper.connect"] else None)
         self.clock: Clock = clock or SystemClock()
         self.metrics = Registry(self.clock)
         self.failed: asyncio.Future[str] | None = None
@@ -443,6 +443,7 @@ class Broker:
     def _metadata_store(self, loop: asyncio.AbstractEventLoop) -> MetadataStore:
         config = self.config
         if self._shared_store is not None:
+            self._refuse_metadata_of_a_single_node()
             return self._shared_store(config, self.clock, loop)
         first = self._log_directories.directories[0]
         directory = Path(config["metadata.log.dir"] or first.path)
@@ -464,6 +465,18 @@ class Broker:
             on_damage=self._refuse_if_topics_are_gone,
             before_snapshot=self._log_directories.renames_sync,
         )
+
+    def _refuse_metadata_of_a_single_node(self) -> None:
+        """The cluster knows nothing of its topics, whose logs would be set aside as nobody's."""
+        directories = [each.path for each in self._log_directories.online]
+        if self.config["metadata.log.dir"]:
+            directories.append(Path(self.config["metadata.log.dir"]))
+        for directory in directories:
+            if self._files.exists(directory / METADATA_DIRECTORY):
+                raise ConfigError(
+                    f"{directory} has the metadata of a single node ({METADATA_DIRECTORY}), which no cluster has: give this broker "
+                    "another data directory, or start it without zookeeper.connect."
+                )
 
     def _refuse_if_topics_are_gone(self, damage: str, deleted: Mapping[bytes, str]) -> None:
         """A crash may tear the end of the metadata log, but takes no topic with it that has logs already."""
@@ -655,6 +668,13 @@ _ALTER_PARTITION_MS = 60_000
 
 _SESSION_EVICTION_MS = 120_000
 """A fetch session that was not used for so long makes room for another (Kafka's constant)."""
+
+
+def _in_zookeeper(config: BrokerConfig, clock: Clock, loop: asyncio.AbstractEventLoop) -> MetadataStore:
+    """The way to the metadata log of the cluster that `zookeeper.connect` names; who has none never imports this."""
+    from barnabas.controller.store.zookeeper.settings import zookeeper_store
+
+    return zookeeper_store(config, node_id=config["node.id"], clock=clock, loop=loop)
 
 
 def _not_yet(_context: ConnectionContext, _frame: memoryview) -> Answer:

@@ -30,6 +30,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="address to serve clients at (localhost:9092)")
     parser.add_argument("--data-dir", metavar="DIR", help="directory of all data (./barnabas-data)")
     parser.add_argument("--node-id", metavar="N", help="number of this node (1)")
+    parser.add_argument(
+        "--zookeeper",
+        metavar="HOST:PORT[,…][/PATH]",
+        help="Apache ZooKeeper of the cluster to join (none: a single node)",
+    )
     parser.add_argument("--config", metavar="FILE", help="properties file, such as Kafka's server.properties")
     parser.add_argument(
         "--set",
@@ -105,6 +110,7 @@ def settings(options: argparse.Namespace) -> dict[str, str]:
         "listeners": listener(options.listen) if options.listen is not None else None,
         "log.dirs": options.data_dir,
         "node.id": options.node_id,
+        "zookeeper.connect": options.zookeeper,
         "barnabas.log.format": options.log_format,
         "barnabas.log.level": options.log_level,
     }

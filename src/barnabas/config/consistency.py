@@ -28,9 +28,4 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         return "broker.id is the old name of node.id; set one of them, or both to the same number."
     if values["group.min.session.timeout.ms"] > values["group.max.session.timeout.ms"]:
         return "group.min.session.timeout.ms must not be greater than group.max.session.timeout.ms."
-    if values["zookeeper.connect"]:
-        return (
-            "zookeeper.connect is not served yet: a single node keeps its metadata in its own data directory and needs no "
-            "ZooKeeper; remove the key."
-        )
     return None

@@ -1,0 +1,109 @@
+"""Brokers as processes, around a real Apache ZooKeeper: what `barnabas serve --zookeeper` promises."""
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from barnabas.broker import METADATA_DIRECTORY
+from tests.broker_process import BrokerProcess, DidNotStart, wait_until
+from tests.zookeeper_process import zookeeper_server
+
+
+@pytest.fixture(scope="module")
+def zookeeper(tmp_path_factory):
+    with zookeeper_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
+
+
+@pytest.fixture
+def brokers(zookeeper, tmp_path):
+    """Three of them, by node id."""
+    settings = {
+        "zookeeper.connect": f"{zookeeper.address}/{tmp_path.name}",
+        "zookeeper.session.timeout.ms": "2000",
+    }
+    started = {
+        node_id: BrokerProcess(tmp_path / str(node_id), settings={**settings, "node.id": str(node_id)})
+        for node_id in (1, 2, 3)
+    }
+    try:
+        for broker in started.values():
+            broker.start()
+        yield started
+    finally:
+        for broker in started.values():
+            broker.kill()
+
+
+def test_a_leader_is_killed_while_a_client_produces(brokers):
+    """Another one takes over; every acknowledged record is there, once, and the dead one comes back in sync."""
+    quiet = {
+        "log_level": 0,
+        "bootstrap.servers": ",".join(each.bootstrap_server for each in brokers.values()),
+    }
+    admin = AdminClient(quiet)
+    topic = NewTopic("orders", 1, 3, config={"min.insync.replicas": "2"})
+    admin.create_topics([topic])["orders"].result(30)
+
+    def partition():
+        found = admin.list_topics("orders", timeout=10).topics.get("orders")
+        return found.partitions.get(0) if found else None
+
+    first = wait_until(lambda: (known := partition()) and known.leader > 0 and known, what="a leader").leader
+    acknowledged, failed = [], []
+
+    def told(error, message):
+        (failed if error else acknowledged).append(error or int(message.value()))
+
+    producer = Producer({**quiet, "acks": "all", "enable.idempotence": True})
+    number = 0
+
+    def produce_until(condition, deadline_s=60):
+        nonlocal number
+        end = time.monotonic() + deadline_s
+        while not condition():
+            assert time.monotonic() < end
+            producer.produce("orders", str(number).encode(), callback=told)
+            number += 1
+            producer.poll(0.005)
+
+    produce_until(lambda: len(acknowledged) > 100)
+    brokers[first].kill()
+    before = len(acknowledged)
+    produce_until(lambda: len(acknowledged) > before + 100)
+    brokers[first].start()
+    assert producer.flush(60) == 0
+    assert not failed
+    wait_until(lambda: sorted(partition().isrs) == [1, 2, 3], 60, "all replicas in sync")
+
+    consumer = Consumer({**quiet, "group.id": "readers", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["orders"])
+    read = []
+
+    def everything():
+        message = consumer.poll(1)
+        if message is not None:
+            assert not message.error() or message.error().code() == KafkaError._ALL_BROKERS_DOWN
+            read.append(int(message.value()))
+        return len(read) >= len(acknowledged)
+
+    wait_until(everything, 60, "all records")
+    consumer.close()
+    assert read == sorted(acknowledged) == list(range(number))
+    assert [broker.stop() for broker in brokers.values()] == [0, 0, 0]
+
+
+def test_the_data_of_a_single_node_does_not_join(zookeeper, tmp_path):
+    """Nobody in the cluster would know its topics: the start is refused, and nothing is touched."""
+    broker = BrokerProcess(tmp_path)
+    broker.start()
+    broker.stop()
+    broker.settings["zookeeper.connect"] = f"{zookeeper.address}/{tmp_path.name}"
+    with pytest.raises(DidNotStart, match="metadata of a single node"):
+        broker.start()
+    assert (broker.data_directory / METADATA_DIRECTORY).exists()
+    del broker.settings["zookeeper.connect"]
+    broker.start()
+    broker.stop()
