@@ -54,7 +54,7 @@ _CONCERNS = {
     "groups_on_the_broker": "Consumer, share and streams groups",
     "transaction": "Producer ids and transactions",
     "controller": "Controller and metadata",
-    "zookeeper": "ZooKeeper (for clusters, which are not served yet)",
+    "zookeeper": "ZooKeeper",
     "security": "Security",
     "quota": "Quotas and measuring",
     "tiered": "Tiered storage",

@@ -88,10 +88,13 @@ class Cluster:
 
     def config(self, node_id, **settings):
         """The settings of one broker."""
+        count = str(min(3, len(self.node_ids)))
         own = {name.replace("_", "."): str(value) for name, value in (self._settings | settings).items()}
         return BrokerConfig(
             {
                 **{name: str(value) for name, value in SETTINGS.items()},
+                "offsets.topic.replication.factor": count,
+                "transaction.state.log.replication.factor": count,
                 "node.id": str(node_id),
                 "log.dirs": str(self.directory / f"broker-{node_id}"),
                 **own,

@@ -108,8 +108,8 @@ def test_a_value_that_does_not_fit_is_refused_with_its_origin():
 
 def test_a_key_of_former_times_is_refused_or_ignored_by_name():
     """Keys that Kafka 4 dropped say what to do instead."""
-    with pytest.raises(ConfigError, match=r"zookeeper\.connect.*remove the key"):
-        BrokerConfig({"zookeeper.connect": "localhost:2181"})
+    with pytest.raises(ConfigError, match=r"zookeeper\.metadata\.migration\.enable.*remove the key"):
+        BrokerConfig({"zookeeper.metadata.migration.enable": "true"})
     config = BrokerConfig({"inter.broker.protocol.version": "3.9"})
     assert "inter.broker.protocol.version" in config.warnings[0]
     assert "inter.broker.protocol.version" not in config.static

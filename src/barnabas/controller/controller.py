@@ -443,7 +443,11 @@ class Controller:
             except KafkaError as error:
                 results[name] = error
             else:
-                missing.append(internal_topics.automatic_topic(self._newest, self._config, name))
+                missing.append(
+                    internal_topics.automatic_topic(
+                        self._newest, self._config, name, is_alone=self.requests is None
+                    )
+                )
         if not missing:
             return self._follow(self._caught_up(), lambda _: results)
         return self._follow(

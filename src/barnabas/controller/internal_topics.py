@@ -1,7 +1,8 @@
 """Topics that are created when they are first asked for: what they are created with. Pure.
 
-The brokers' own topics have settings of their own. On fewer brokers than their replication factor asks for they get as many
-replicas as there are brokers, so that a single node works without being configured for it.
+The brokers' own topics have settings of their own. A node that is a cluster of its own gives them one replica, so that it works
+without being configured for it. In a cluster they wait until there are as many brokers as their replication factor asks for, as in
+Kafka: what the first broker creates before the others have come would never be replicated.
 
 Source: Kafka's `AutoTopicCreationManager`, `GroupCoordinatorService`, `TransactionLog.configs`, `ShareCoordinatorService`.
 """
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["automatic_topic"]
 
 
-def automatic_topic(image: MetadataImage, config: BrokerConfig, name: str) -> NewTopic:
-    """The topic that comes into being under this name when somebody asks for it."""
+def automatic_topic(
+    image: MetadataImage, config: BrokerConfig, name: str, *, is_alone: bool = True
+) -> NewTopic:
+    """The topic that comes into being under this name when somebody asks for it; `is_alone` says that there is one node for ever."""
     if name == CONSUMER_OFFSETS_TOPIC:
         return NewTopic(
             name,
             config["offsets.topic.num.partitions"],
-            _at_most_brokers(image, config["offsets.topic.replication.factor"]),
+            _factor(image, config["offsets.topic.replication.factor"], is_alone=is_alone),
             configs={
                 "cleanup.policy": "compact",
                 "compression.type": "producer",
@@ -38,7 +41,7 @@ def automatic_topic(image: MetadataImage, config: BrokerConfig, name: str) -> Ne
             },
         )
     if name == TRANSACTION_STATE_TOPIC:
-        factor = _at_most_brokers(image, config["transaction.state.log.replication.factor"])
+        factor = _factor(image, config["transaction.state.log.replication.factor"], is_alone=is_alone)
         return NewTopic(
             name,
             config["transaction.state.log.num.partitions"],
@@ -52,7 +55,7 @@ def automatic_topic(image: MetadataImage, config: BrokerConfig, name: str) -> Ne
             },
         )
     if name == SHARE_GROUP_STATE_TOPIC:
-        factor = _at_most_brokers(image, config["share.coordinator.state.topic.replication.factor"])
+        factor = _factor(image, config["share.coordinator.state.topic.replication.factor"], is_alone=is_alone)
         return NewTopic(
             name,
             config["share.coordinator.state.topic.num.partitions"],
@@ -68,6 +71,8 @@ def automatic_topic(image: MetadataImage, config: BrokerConfig, name: str) -> Ne
     return NewTopic(name)
 
 
-def _at_most_brokers(image: MetadataImage, replication_factor: int) -> int:
+def _factor(image: MetadataImage, replication_factor: int, *, is_alone: bool) -> int:
+    if not is_alone:
+        return int(replication_factor)
     active = sum(broker.is_active for broker in image.brokers.values())
     return max(1, min(int(replication_factor), active))

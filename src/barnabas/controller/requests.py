@@ -139,7 +139,7 @@ class ControllerRequests:
             except KafkaError as error:
                 results[name] = error
                 continue
-            topic = automatic_topic(image, config, name)
+            topic = automatic_topic(image, config, name, is_alone=False)
             topics.append(
                 CreateTopicsRequest.CreatableTopic(
                     name=name,
