@@ -10,6 +10,8 @@ import pytest
 from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
+from barnabas.wire.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
+from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.event_loops import eventually
@@ -223,3 +225,84 @@ async def _many(connection, topic_id, count):
         assert partition.error_code == 0
         offsets.append(partition.base_offset)
     return offsets
+
+
+async def test_consumers_read_in_their_rack(loop, cluster):
+    """A leader sends a consumer to the replica in its rack, which serves it up to the high watermark (KIP-392)."""
+    selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+    async with cluster(0, **QUICK, replica_selector_class=selector) as brokers:
+        for node_id in (1, 2, 3):
+            await brokers.start(node_id, broker_rack=f"rack-{node_id}")
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        leader = brokers.leader("orders", 0)
+        _, answer = await produce(brokers, "orders", 0, b"a", b"b")
+        assert answer.error_code == 0
+        for node_id in (1, 2, 3):
+            _, told = await fetch(brokers, "orders", 0, leader, rack=f"rack-{node_id}")
+            if node_id == leader:
+                assert (told.preferred_read_replica, values_of(told.records)) == (-1, [b"a", b"b"])
+                continue
+            assert (told.preferred_read_replica, bytes(told.records)) == (node_id, b"")
+            await eventually(lambda node=node_id: brokers.replica(node, "orders", 0).high_watermark == 2)
+            _, read = await fetch(brokers, "orders", 0, node_id, rack=f"rack-{node_id}")
+            assert (read.error_code, values_of(read.records)) == (0, [b"a", b"b"])
+        _, told = await fetch(brokers, "orders", 0, leader, rack="elsewhere")
+        assert told.preferred_read_replica == -1
+        _, old = await fetch(brokers, "orders", 0, leader, rack="")
+        assert values_of(old.records) == [b"a", b"b"]
+
+
+async def test_deleted_records_are_gone_everywhere(loop, cluster):
+    """DeleteRecords is answered when all replicas that are alive have moved their log start offset."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        for number in range(4):
+            await produce(brokers, "orders", 0, b"%d" % number)
+        request = DeleteRecordsRequest(
+            timeout_ms=10_000,
+            topics=[
+                DeleteRecordsRequest.DeleteRecordsTopic(
+                    name="orders",
+                    partitions=[DeleteRecordsRequest.DeleteRecordsPartition(partition_index=0, offset=3)],
+                )
+            ],
+        )
+        response = await brokers.call(brokers.leader("orders", 0), request)
+        (answer,) = response.topics[0].partitions
+        assert (answer.error_code, answer.low_watermark) == (0, 3)
+        assert [brokers.replica(node_id, "orders", 0).log_start_offset for node_id in (1, 2, 3)] == [3, 3, 3]
+
+
+async def test_a_replica_moves_to_another_broker(loop, cluster):
+    """A new replica begins at the leader's log start, and the one that it replaces gives its log up."""
+    async with cluster(3, **QUICK) as brokers:
+        await brokers.create_topic("orders", assignments=[[1, 2]])
+        values = [b"%d" % number for number in range(6)]
+        for value in values:
+            await produce(brokers, "orders", 0, value)
+        brokers.replica(1, "orders", 0).delete_records(4)
+        request = AlterPartitionReassignmentsRequest(
+            timeout_ms=10_000,
+            topics=[
+                AlterPartitionReassignmentsRequest.ReassignableTopic(
+                    name="orders",
+                    partitions=[
+                        AlterPartitionReassignmentsRequest.ReassignablePartition(
+                            partition_index=0, replicas=[3, 1]
+                        )
+                    ],
+                )
+            ],
+        )
+        response = await brokers.call(1, request)
+        assert response.responses[0].partitions[0].error_code == 0
+        await brokers.agree(
+            lambda image: (
+                sorted(image.partition("orders", 0).replicas) == [1, 3]
+                and sorted(image.partition("orders", 0).isr) == [1, 3]
+            ),
+            "the reassignment",
+        )
+        assert log_values(brokers, 3, "orders", 0) == values[4:]
+        assert brokers.replica(3, "orders", 0).log_start_offset == 4
+        assert brokers.replica(2, "orders", 0) is None

@@ -3,7 +3,8 @@
 Behaviour: finds the bytes of each partition in request order within `max_bytes` and the partitions' own limits; the first batch of the
 first partition that has any is given whole, however big, so that every reader makes progress (KIP-74). With less than `min_bytes` the
 request is parked on its partitions until enough is appended or `max_wait_ms` is over. The bytes are regions of log files
-that the network hands to the kernel.
+that the network hands to the kernel. Consumers may read from followers, up to what those know to be committed; with
+`replica.selector.class` a leader sends them to a replica in their rack.
 
     4   isolation level, last stable offset, aborted transactions (KIP-98)      5   log start offset
     7   incremental fetch sessions (KIP-227)       9   current leader epoch (KIP-320)      10  zstd (KIP-110)
@@ -41,6 +42,7 @@ _NO_RECORDS = b""
 _UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 _WARM_ROUNDS_MAX = 16
 _LEADERS_FROM = 16
+_FOLLOWERS_FROM = 11
 
 _Read = list[tuple[FetchedPartition, FetchResponse.PartitionData]]
 
@@ -120,17 +122,23 @@ class _Attempt:
         regions: list[FileRegion] = []
         partitions: list[Partition] = []
         senders: list[Partition] = []
+        find = replicas.replica if version >= _FOLLOWERS_FROM else replicas.leader
+        selector = self._broker.read_replicas if version >= _FOLLOWERS_FROM and request.rack_id else None
         for fetched in self._fetch.partitions():
             try:
                 if version >= 13:
-                    partition = replicas.leader_by_id(
+                    partition = replicas.replica_by_id(
                         fetched.topic_id, fetched.partition, fetched.current_leader_epoch
                     )
                 else:
-                    partition = replicas.leader(
-                        fetched.topic, fetched.partition, fetched.current_leader_epoch
-                    )
+                    partition = find(fetched.topic, fetched.partition, fetched.current_leader_epoch)
                 partitions.append(partition)
+                if selector is not None:
+                    preferred = selector.choose(partition, request.rack_id, fetched.fetch_offset)
+                    if preferred is not None:
+                        tell_now = True
+                        read.append((fetched, _elsewhere(fetched, partition, preferred)))
+                        continue
                 found = partition.read(
                     fetched.fetch_offset,
                     min(fetched.max_bytes, remaining),
@@ -227,6 +235,21 @@ class _Attempt:
             )
             self._moved.append(leader.leader_id)
         return refused
+
+
+def _elsewhere(
+    fetched: FetchedPartition, partition: Partition, preferred: int
+) -> FetchResponse.PartitionData:
+    """Another replica is nearer to the consumer."""
+    return _PartitionData(
+        partition_index=fetched.partition,
+        high_watermark=partition.high_watermark,
+        last_stable_offset=partition.last_stable_offset,
+        log_start_offset=partition.log_start_offset,
+        aborted_transactions=None,
+        preferred_read_replica=preferred,
+        records=_NO_RECORDS,
+    )
 
 
 def _release(regions: list[FileRegion]) -> None:

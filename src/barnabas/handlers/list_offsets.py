@@ -31,6 +31,7 @@ _CONSUMER_REPLICA_ID = -1
 _DEBUGGING_REPLICA_ID = -2
 
 _WARM_ROUNDS_MAX = 16
+_NOT_AVAILABLE_FROM = 5
 
 # The version from on which each negative "timestamp" may be asked for.
 _SINCE_VERSION = {-1: 0, -2: 0, -3: 7, -4: 8, -5: 9, -6: 11}
@@ -113,7 +114,10 @@ class _Lookup:
             self._cold = cold
             return False
         except KafkaError as error:
-            self._refuse(error, error.code)
+            code = error.code
+            if code is ErrorCode.OFFSET_NOT_AVAILABLE and self._context.api_version < _NOT_AVAILABLE_FROM:
+                code = ErrorCode.LEADER_NOT_AVAILABLE
+            self._refuse(error, code)
         except StorageError as error:
             self._refuse(error, ErrorCode.KAFKA_STORAGE_ERROR)
         return True
@@ -135,9 +139,9 @@ class _Lookup:
             raise KafkaError(
                 ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp_ms} means nothing in version {version}"
             )
-        partition = self._broker.replicas.leader(
-            self._topic, asked.partition_index, asked.current_leader_epoch
-        )
+        replicas = self._broker.replicas
+        find = replicas.replica if self._request.replica_id == _DEBUGGING_REPLICA_ID else replicas.leader
+        partition = find(self._topic, asked.partition_index, asked.current_leader_epoch)
         if version == 0:
             answer.old_style_offsets = partition.offsets_before(timestamp_ms, asked.max_num_offsets)
             return

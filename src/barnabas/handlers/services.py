@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from barnabas.metrics import Registry
     from barnabas.network.context import ConnectionContext
     from barnabas.replication.directory_moves import DirectoryMoves
+    from barnabas.replication.read_replicas import ReadReplicas
     from barnabas.replication.replicas import Replicas
     from barnabas.replication.sessions import FetchSessions
     from barnabas.replication.waiting import Waiting
@@ -60,6 +61,7 @@ class BrokerServices:
         client_telemetry: What clients are asked to measure, and what they answer.
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
+        read_replicas: Says which replica a consumer had better read from; None if always the leader.
         refusals: Writes why requests are refused.
         fetch_max_bytes: `fetch.max.bytes`, the most that one fetch gives.
     """
@@ -86,6 +88,7 @@ class BrokerServices:
     metrics: Registry
     refusals: RefusalLog
     fetch_max_bytes: int
+    read_replicas: ReadReplicas | None = None
 
     @property
     def image(self) -> MetadataImage:

@@ -212,6 +212,13 @@ class Leading:
 
     # ----- the high watermark
 
+    @property
+    def is_behind_its_epoch(self) -> bool:
+        """Whether the high watermark has not reached yet what the log held when this broker was elected."""
+        return (
+            self.epoch_start_offset is not None and self._partition.high_watermark < self.epoch_start_offset
+        )
+
     def advance(self, log: PartitionLog, now_ms: float | None = None) -> None:
         """Moves the high watermark up to what all who count hold."""
         partition = self._partition

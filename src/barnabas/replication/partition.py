@@ -719,6 +719,7 @@ class Partition:
 
         Raises:
             ColdRead: `may_block` is False, and something is not in the page cache.
+            KafkaError: OFFSET_NOT_AVAILABLE just after an election.
         """
         log = self.log
         if log.is_offline:
@@ -729,7 +730,12 @@ class Partition:
             up_to = self.last_stable_offset
         else:
             up_to = self.high_watermark
+        is_behind = (
+            isolation_level is not None and self.leading is not None and self.leading.is_behind_its_epoch
+        )
         if timestamp_ms == LATEST_TIMESTAMP:
+            if is_behind:
+                self._refuse_for_now()
             return OffsetAndTimestamp(up_to, UNKNOWN_TIMESTAMP, self._epoch_of(up_to))
         if timestamp_ms in (EARLIEST_TIMESTAMP, EARLIEST_LOCAL_TIMESTAMP):
             start = log.log_start_offset
@@ -741,8 +747,17 @@ class Partition:
         else:
             found = log.offset_for_timestamp(timestamp_ms, may_block=may_block)
         if found is None or found[0] >= up_to:
+            if is_behind:
+                self._refuse_for_now()
             return OffsetAndTimestamp()
         return OffsetAndTimestamp(*found)
+
+    def _refuse_for_now(self) -> NoReturn:
+        # What an earlier leader had told would seem to go back (KIP-207).
+        raise KafkaError(
+            ErrorCode.OFFSET_NOT_AVAILABLE,
+            f"the new leader of {self.topic}-{self.index} does not know yet what is committed",
+        )
 
     def _epoch_of(self, offset: int) -> int:
         # The latest offset belongs to no record yet: the leader's epoch is the one that its record will have.

@@ -193,6 +193,26 @@ class Replicas:
             raise self._not_here(self._topics_by_id.get(topic_id), index)
         return self._checked(partition, current_leader_epoch)
 
+    def replica(self, topic: str, index: int, current_leader_epoch: int = -1) -> Partition:
+        """As `leader`, whether this broker leads the partition or follows it (KIP-392)."""
+        partition = self.get(topic, index)
+        if partition is None:
+            raise self._not_here(self._topics.get(topic), index)
+        partition.check_epoch(current_leader_epoch)
+        return partition
+
+    def replica_by_id(self, topic_id: bytes, index: int, current_leader_epoch: int = -1) -> Partition:
+        """As `leader_by_id`, whether this broker leads the partition or follows it."""
+        partitions = self._by_id.get(topic_id)
+        if partitions is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        partition = partitions.get(index)
+        if partition is None:
+            raise self._not_here(self._topics_by_id.get(topic_id), index)
+        if current_leader_epoch not in (-1, partition.leader_epoch):
+            partition.check_epoch(current_leader_epoch)
+        return partition
+
     @staticmethod
     def _not_here(topic: Topic | None, index: int) -> KafkaError:
         """Of a partition that others host, or of one that there is not."""

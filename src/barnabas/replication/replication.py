@@ -11,6 +11,7 @@ from barnabas.client.broker_connection import ClientLimits, connect
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.replication.isr_changes import IsrChanges
 from barnabas.replication.leader_duties import LeaderDuties
+from barnabas.replication.read_replicas import ReadReplicas, is_by_rack
 from barnabas.replication.replica_fetchers import ReplicaFetchers
 
 if TYPE_CHECKING:
@@ -43,9 +44,18 @@ class Replication:
     Attributes:
         duties: Of the leaders.
         fetchers: Of the followers.
+        read_replicas: Where consumers had better read, if that is not always the leader.
     """
 
-    __slots__ = ("_image", "_isr_changes", "_listener", "_node_id", "duties", "fetchers")
+    __slots__ = (
+        "_image",
+        "_isr_changes",
+        "_listener",
+        "_node_id",
+        "duties",
+        "fetchers",
+        "read_replicas",
+    )
 
     def __init__(
         self,
@@ -61,6 +71,7 @@ class Replication:
         self._node_id = node_id
         self._image = image
         self._listener = listener
+        by_rack = is_by_rack(config["replica.selector.class"])
         self._isr_changes = IsrChanges(
             node_id=node_id, broker_epoch=self._own_epoch, alter_partition=alter_partition, loop=loop
         )
@@ -71,8 +82,9 @@ class Replication:
             lag_time_max_ms=config["replica.lag.time.max.ms"],
             epoch_of=self._epoch_of,
             propose=self._isr_changes.submit,
-            tells_high_watermark=config["replica.selector.class"] is not None,
+            tells_high_watermark=by_rack,
         )
+        self.read_replicas = ReadReplicas(node_id, image) if by_rack else None
         self.fetchers = ReplicaFetchers(
             node_id=node_id,
             config=config,

@@ -74,7 +74,7 @@ KEYS = (
     ConfigKey("inter.broker.listener.name", STRING, None, MEDIUM,
       "Name of the listener over which brokers talk to each other."),
     ConfigKey("replica.selector.class", STRING, None, MEDIUM,
-      "Class that picks the replica a consumer reads from."),
+      "Class that picks the replica a consumer reads from: the leader when unset, or Kafka's RackAwareReplicaSelector."),
     ConfigKey("min.insync.replicas", INT, 1, HIGH,
       "Broker's default of the topic key of the same name: in-sync replicas without which acks=all is refused.",
       at_least(1), CLUSTER_WIDE),
