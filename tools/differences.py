@@ -204,6 +204,19 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "librdkafka puts data into assignments that nobody reads.",
         ),
         Difference(
+            "A classic member whose subscription can not be read",
+            "may never get an answer to its JoinGroup; offsets of its group can be deleted if only a name in it is no text; who comes "
+            "with the new protocol gets UNKNOWN_SERVER_ERROR",
+            "joins; its group keeps its offsets; who comes with the new protocol gets GROUP_ID_NOT_FOUND and the reason",
+            "In Kafka an exception of the parser is not caught, and nobody can use the group.",
+        ),
+        Difference(
+            "Names of members, instances and clients of more than 32,000 bytes",
+            "accepted up to 32,767 bytes where the member id is the client's own",
+            "INVALID_REQUEST",
+            "Member ids are made of them, and have to fit into a record.",
+        ),
+        Difference(
             "`local.retention.ms` and `local.retention.bytes` other than -2 (for brokers `log.local.retention.*`)",
             "without remote storage accepted, and without effect",
             "refused, with the key to set instead",

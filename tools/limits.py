@@ -191,6 +191,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "coordinators.group.group:ClassicGroup.pending_members",
         ),
         Limit(
+            "bytes of the name of a member, an instance or a client in a group",
+            ("coordinators.group_coordinator:MEMBER_NAME_BYTES_MAX",),
+            "INVALID_REQUEST",
+            "coordinators.group.group:ClassicGroup.members",
+        ),
+        Limit(
             "bytes of the metadata of a committed offset",
             ("offset.metadata.max.bytes",),
             "OFFSET_METADATA_TOO_LARGE",
