@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.config.topic import TOPIC_KEYS
 from barnabas.controller.partition_changes import Change, Election, change_partition
+from barnabas.metadata.features import ELR_FEATURE, ELR_VERSION
 from barnabas.metadata.identifiers import UNASSIGNED_DIRECTORY
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from barnabas.metadata.image import MetadataImage, Partition, Topic
     from barnabas.wire.messages.metadata.partition_change_record import PartitionChangeRecord
 
-__all__ = ["ELR_FEATURE", "TopicRules"]
+__all__ = ["TopicRules"]
 
-ELR_FEATURE = "eligible.leader.replicas.version"
 _MIN_INSYNC_REPLICAS = "min.insync.replicas"
 _UNCLEAN_ELECTION = "unclean.leader.election.enable"
 
@@ -35,7 +35,7 @@ class TopicRules:
     def __init__(self, image: MetadataImage, config: BrokerConfig) -> None:
         self._image = image
         self._config = config
-        self.has_elr = image.features.get(ELR_FEATURE, 0) >= 1
+        self.has_elr = image.features.get(ELR_FEATURE, 0) >= ELR_VERSION
 
     def min_insync_replicas(self, topic: Topic) -> int:
         """`min.insync.replicas`, at most the topic's replication factor."""

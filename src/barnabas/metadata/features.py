@@ -1,7 +1,6 @@
 """Features whose level a whole cluster agrees on (KIP-584): what this broker supports, and what a new cluster starts with.
 
-A feature stands here once the broker does what the level promises: share groups, streams groups and eligible leader replicas
-join when they are built. A cluster that has no level of such a feature gets its initial one when a version that knows it
+A feature stands here once the broker does what the level promises: share groups and streams groups join when they are built. A cluster that has no level of such a feature gets its initial one when a version that knows it
 starts. Numbers: `MetadataVersion` of Apache Kafka 4.3.
 """
 
@@ -11,6 +10,8 @@ from typing import Final
 
 __all__ = [
     "DEPENDENCIES",
+    "ELR_FEATURE",
+    "ELR_VERSION",
     "GROUP_VERSION",
     "GROUP_VERSION_FEATURE",
     "INITIAL_FEATURES",
@@ -37,10 +38,15 @@ GROUP_VERSION_FEATURE: Final = "group.version"
 GROUP_VERSION: Final = 1
 """Consumer groups whose assignment the broker computes (KIP-848)."""
 
+ELR_FEATURE: Final = "eligible.leader.replicas.version"
+ELR_VERSION: Final = 1
+"""Replicas that left the in-sync ones while too few were left to commit anything may still lead (KIP-966)."""
+
 SUPPORTED_FEATURES: Final[dict[str, tuple[int, int]]] = {
     METADATA_VERSION_FEATURE: (7, METADATA_VERSION),
     TRANSACTION_VERSION_FEATURE: (0, TRANSACTION_VERSION),
     GROUP_VERSION_FEATURE: (0, GROUP_VERSION),
+    ELR_FEATURE: (0, ELR_VERSION),
 }
 """The lowest and the highest level of each feature that this broker can work at."""
 
@@ -49,12 +55,16 @@ INITIAL_FEATURES: Final[dict[str, int]] = {
     TRANSACTION_VERSION_FEATURE: TRANSACTION_VERSION,
     GROUP_VERSION_FEATURE: GROUP_VERSION,
 }
-"""The levels of a new cluster, and of one that a version without the feature made."""
+"""The levels of a new cluster, and of one that a version without the feature made.
+
+Eligible leader replicas are not among them, other than in Kafka: they protect from several machines losing their power at once, take every
+process that was killed for one of those, and mean nothing to a single node. `kafka-features upgrade` turns them on.
+"""
 
 METADATA_CHANGES: Final = frozenset({7, 8, 11, 13, 14, 15, 17, 23, 30})
 """The levels of `metadata.version` that brought something that a lower level cannot say: there is no way back below them."""
 
 DEPENDENCIES: Final[dict[tuple[str, int], dict[str, int]]] = {
-    ("eligible.leader.replicas.version", 1): {METADATA_VERSION_FEATURE: 23},
+    (ELR_FEATURE, ELR_VERSION): {METADATA_VERSION_FEATURE: 23},
 }
 """What other features must have reached before a feature may have a level."""
