@@ -26,6 +26,9 @@ from tests.simulation.loop import Node
 
 __all__ = ["Client", "Committer", "History", "Producer", "Reader", "TransactionalProducer", "ViolationError"]
 
+STALE_S = 30.0
+"""How long a broker may lead without knowing that it does not any more, and give answers from then: as long as it is cut off."""
+
 LIMITS = ClientLimits(connect_timeout_ms=3000, request_timeout_ms=5000)
 PORT = 9092
 
@@ -77,6 +80,24 @@ class History:
         self.reads = 0
 
 
+class Doubts:
+    """Answers that can only come from a broker that no longer leads: they must end."""
+
+    def __init__(self, world):
+        self.world = world
+        self.since = {}
+
+    def clear(self, key):
+        self.since.pop(key, None)
+
+    def note(self, key, what):
+        """ViolationError if it has been so for too long, with nothing broken any more."""
+        now_s = self.world.loop.time()
+        since_s = max(self.since.setdefault(key, now_s), self.world.whole_since_s or now_s)
+        if now_s - since_s > STALE_S:
+            raise ViolationError(f"{what}, for {now_s - since_s:.1f} s")
+
+
 class Client:
     """Connections to brokers, and what it believes of them."""
 
@@ -88,6 +109,7 @@ class Client:
         self.connections = {}
         self.leaders = {}
         self.coordinators = {}
+        self.doubts = Doubts(world)
         self.stops = False
 
     def start(self):
@@ -220,11 +242,13 @@ class Producer(Client):
             while True:
                 code, offset = await self.produce(self.topic, index, bytes(batch))
                 if code in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
+                    self.doubts.clear(index)
                     break
-                if code not in RETRIABLE:
-                    raise ViolationError(
-                        f"{self.name} got {code.name} for {self.topic}-{index}, sequence {sequence}"
-                    )
+                what = f"{self.name} got {code.name} for {self.topic}-{index}, sequence {sequence}"
+                if code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER:
+                    self.doubts.note(index, what)
+                elif code not in RETRIABLE:
+                    raise ViolationError(what)
                 await self.pause()
             for each, value in enumerate(values):
                 known = None if code else offset + each
@@ -290,9 +314,12 @@ class Reader(Client):
         partition = answer.responses[0].partitions[0]
         code = ErrorCode(partition.error_code)
         if code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            raise ViolationError(
-                f"{self.name} at {position} of {self.topic}-{index} is beyond what n{leader} has ({partition.high_watermark})"
+            self.leaders.pop((self.topic, index), None)
+            self.doubts.note(
+                index, f"{self.name} at {position} of {self.topic}-{index} is beyond what n{leader} has"
             )
+            return False
+        self.doubts.clear(index)
         if code:
             if code not in RETRIABLE:
                 raise ViolationError(f"{self.name} got {code.name} at {position} of {self.topic}-{index}")
@@ -381,10 +408,14 @@ class Committer(Client):
         (partition,) = answer.topics[0].partitions
         if partition.error_code:
             raise KafkaError(ErrorCode(partition.error_code))
-        if not expected <= partition.committed_offset <= self.history.tried.get(group, -1):
-            raise ViolationError(
-                f"{group} has committed {expected}, and n{node_id} says {partition.committed_offset}"
-            )
+        what = f"{group} has committed {expected}, and n{node_id} says {partition.committed_offset}"
+        if partition.committed_offset > self.history.tried.get(group, -1):
+            raise ViolationError(what)
+        if partition.committed_offset < expected:
+            self.forget_coordinator(group, 0)
+            self.doubts.note(group, what)
+            return
+        self.doubts.clear(group)
         self.world.trace("%s: n%d knows %d", group, node_id, partition.committed_offset)
 
 

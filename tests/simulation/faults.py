@@ -18,7 +18,7 @@ class Faults:
         self.chance = world.chance
         self.names = [host.name for host in world.hosts.values()]
         self.clients = [client.name for client in clients]
-        self.under_way = {}  # host name -> what is wrong with it
+        self.has_lost_power = False  # somebody, and he has not caught up yet
         self.kinds = (
             [self.kill] * 4
             + [self.lose_power] * 2
@@ -55,11 +55,7 @@ class Faults:
                     self.world.loop.resume(host.node)
 
     def _some_host(self):
-        hosts = [
-            host
-            for host in self.world.hosts.values()
-            if host.serves and not host.node.is_paused and host.name not in self.under_way
-        ]
+        hosts = [host for host in self.world.hosts.values() if host.serves and not host.node.is_paused]
         return self.chance.choice(hosts) if hosts else None
 
     def _later(self, low_s, high_s, callback, *arguments):
@@ -69,8 +65,10 @@ class Faults:
     # ----- processes
 
     async def kill(self):
+        """Not while a replica lacks what its disk lost: nobody can tell from outside that this one lost nothing."""
         host = self._some_host()
-        if host is not None:
+        self.has_lost_power = self.has_lost_power and not self._is_whole()
+        if host is not None and not self.has_lost_power:
             host.crash(loses_power=False)
             self._later(0.1, 10.0, self._restart, host)
 
@@ -78,6 +76,7 @@ class Faults:
         """Only where others hold all: nobody promises more than one copy that was not synced."""
         host = self._some_host()
         if host is not None and self._is_whole():
+            self.has_lost_power = True
             host.crash(loses_power=True)
             self._later(0.1, 10.0, self._restart, host)
 

@@ -64,6 +64,8 @@ class Simulation:
             world.loop.call_later(16.0, faults.mend)
             world.loop.call_later(21.0, faults.mend)
             world.run_until(self.is_whole, 120, "all replicas being in sync again")
+            world.whole_since_s = world.loop.time()
+            world.run(asyncio.sleep(5))
             for client in self.clients:
                 client.stops = True
             world.run_until(

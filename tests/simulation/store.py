@@ -201,7 +201,7 @@ class SimulatedStore:
         self.listener = listener
         self._begin_session()
         self._catch_up()
-        if self.ensemble.leader != -1:
+        if self.ensemble.leader not in (-1, self.node_id):  # its last life led, not this one
             listener.on_leadership(self.ensemble.leader, self.ensemble.epoch)
         listener.on_live_brokers(dict(self.ensemble.live))
         self._ping()
@@ -361,8 +361,8 @@ class SimulatedStore:
             if (leader, epoch) != (self.ensemble.leader, self.ensemble.epoch):
                 return  # that was long ago
             self._catch_up()
-            if leader == self.node_id and self.ensemble.leader_session is self.session:
-                if self.own_epoch == epoch:
+            if leader == self.node_id:
+                if self.ensemble.leader_session is not self.session or self.own_epoch == epoch:
                     return
                 self.own_epoch = epoch
                 self._next_offset = self.ensemble.next_offset

@@ -243,6 +243,7 @@ class World:
         self.hosts = {node_id: Host(self, node_id) for node_id in range(1, brokers + 1)}
         self._stack = contextlib.ExitStack()
         self._tasks = set()
+        self.whole_since_s = None  # when everything was mended
 
     def __enter__(self):
         bytes_source = random.Random(self.chance.random())
