@@ -675,7 +675,7 @@ def _in_zookeeper(config: BrokerConfig, clock: Clock, loop: asyncio.AbstractEven
     """The way to the metadata log of the cluster that `zookeeper.connect` names; who has none never imports this."""
     from barnabas.controller.store.zookeeper.settings import zookeeper_store
 
-    return zookeeper_store(config, node_id=config["node.id"], clock=clock, loop=loop)
+    return zookeeper_store(config, clock, loop)
 
 
 def _not_yet(_context: ConnectionContext, _frame: memoryview) -> Answer:
