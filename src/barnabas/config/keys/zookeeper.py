@@ -51,7 +51,7 @@ KEYS = (
       internal=True, kafka_default=None,
       differs="JKS and PKCS12 are not read; convert them with keytool and openssl."),
     ConfigKey("zookeeper.ssl.truststore.location", STRING, None, MEDIUM,
-      "PEM file with certificates to trust of ZooKeeper's servers, beside those of the system.",
+      "PEM file with the certificates to trust of ZooKeeper's servers; those of the system when it is unset.",
       internal=True),
     ConfigKey("zookeeper.ssl.truststore.type", STRING, "PEM", MEDIUM,
       "Format of zookeeper.ssl.truststore.location.",

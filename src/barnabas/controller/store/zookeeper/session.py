@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ from barnabas.controller.store.zookeeper.znodes import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
     from barnabas.controller.store.zookeeper.znodes import Watch
@@ -47,7 +49,7 @@ class TlsSettings(NamedTuple):
     """TLS to ZooKeeper; files in PEM.
 
     Attributes:
-        ca_file: Certificates to trust beside those of the system.
+        ca_file: Certificates to trust; those of the system without.
         certificate_file: Our certificate and those above it.
         key_file: Its key.
         key_password: What the key is encrypted with.
@@ -142,7 +144,10 @@ class Session:
             ZooKeeperError: No server answered in time, or the credentials were refused.
         """
         self._connected = self._loop.create_future()
-        self._client = self._connect()
+        try:
+            self._client = self._connect()
+        except OSError as error:
+            raise ZooKeeperError(f"the files of zookeeper.ssl.* cannot be used: {error}") from error
         timeout_ms = self._settings.connection_timeout_ms
         try:
             async with asyncio.timeout(timeout_ms / 1000):
@@ -174,14 +179,9 @@ class Session:
         elif credentials is not None:
             arguments["auth_data"] = [("digest", f"{credentials.username}:{credentials.password}")]
         if tls is not None:
-            arguments |= {
-                "use_ssl": True,
-                "ca": tls.ca_file,
-                "certfile": tls.certificate_file,
-                "keyfile": tls.key_file,
-                "keyfile_password": tls.key_password,
-                "check_hostname": tls.check_hostname,
-            }
+            # kazoo's own way trusts the system's authorities too, and leaks the socket of a handshake that fails.
+            handler.create_connection = _tls_connections(tls)
+            arguments["use_ssl"] = True
         kazoo_logger = logging.getLogger("kazoo")
         kazoo_logger.setLevel(logging.ERROR)  # whether ZooKeeper is in reach is told by the store, once
         client: Any = None
@@ -330,6 +330,29 @@ class Session:
 
         request(self._settings.root + path or "/", watch=fire if watch is not None else None).rawlink(settle)
         return future
+
+
+def _tls_connections(tls: TlsSettings) -> Callable[..., ssl.SSLSocket]:
+    """What connects to a server, in the connection's thread; OSError where a file cannot be used."""
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca_file)
+    context.check_hostname = tls.check_hostname
+    if tls.certificate_file is not None:
+        context.load_cert_chain(tls.certificate_file, tls.key_file, tls.key_password)
+
+    def connect(
+        address: tuple[str, int], hostname: str | None = None, timeout: float | None = None, **_: Any
+    ) -> ssl.SSLSocket:
+        plain = socket.create_connection(address, timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return context.wrap_socket(plain, server_hostname=hostname)
+        except BaseException:
+            plain.close()
+            raise
+
+    return connect
 
 
 def _stop(client: Any) -> None:
