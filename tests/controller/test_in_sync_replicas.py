@@ -97,7 +97,7 @@ def test_any_epoch_is_the_one_that_it_has():
 
 def test_the_end_of_a_move_may_take_the_leader_away():
     """It hears that there is another one; the move is over."""
-    before = image(replicas=(3, 2, 1), adding_replicas=(3,), removing_replicas=(1,))
+    before = image(leader=1, replicas=(3, 2, 1), adding_replicas=(3,), removing_replicas=(1,))
     now, error = propose(before)
     assert (now.replicas, now.isr, now.leader, error) == ((3, 2), (2, 3), 3, "NEW_LEADER_ELECTED")
 
