@@ -4,6 +4,7 @@ import pytest
 
 from barnabas.config.broker import BrokerConfig
 from barnabas.config.definition import Password
+from barnabas.config.topic import TOPIC_KEYS
 from barnabas.errors import ConfigError
 
 
@@ -167,12 +168,21 @@ def test_our_keys_have_short_variables():
         ({"group.min.session.timeout.ms": "10", "group.max.session.timeout.ms": "5"}, "group.min.session"),
         ({"max.connections.per.ip": "0"}, "set to zero only if max.connections.per.ip.overrides"),
         ({"max.connections.per.ip.overrides": "10.0.0.1"}, "IP address and a number"),
+        ({"offsets.topic.segment.bytes": "1048575"}, "at least 1048576, .*; raise it, or remove the key"),
+        ({"transaction.state.log.segment.bytes": "100"}, "at least 1048576, .*; raise it, or remove the key"),
     ],
 )
 def test_contradictions_stop_the_start(settings, complaint):
     """Settings that cannot all be meant are refused together."""
     with pytest.raises(ConfigError, match=complaint):
         BrokerConfig(settings)
+
+
+@pytest.mark.parametrize("name", ["offsets.topic.segment.bytes", "transaction.state.log.segment.bytes"])
+def test_the_brokers_own_topics_can_be_created_with_what_is_taken(name):
+    """The least size of a segment that a start takes is one that a topic takes: the coordinator is never without its topic."""
+    least = BrokerConfig({name: "1048576"})[name]
+    assert TOPIC_KEYS["segment.bytes"].parse(str(least)) == least
 
 
 def test_an_update_replaces_the_dynamic_layer_and_tells_who_listens():

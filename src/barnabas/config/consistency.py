@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ["contradiction"]
 
+_SMALLEST_SEGMENT_BYTES = 1_048_576
+"""The least `segment.bytes` of a topic (KIP-1030)."""
+
 
 def contradiction(values: Mapping[str, Any]) -> str | None:
     """One sentence on the first contradiction among these typed values, or `None`.
@@ -28,4 +31,10 @@ def contradiction(values: Mapping[str, Any]) -> str | None:
         return "broker.id is the old name of node.id; set one of them, or both to the same number."
     if values["group.min.session.timeout.ms"] > values["group.max.session.timeout.ms"]:
         return "group.min.session.timeout.ms must not be greater than group.max.session.timeout.ms."
+    for name in ("offsets.topic.segment.bytes", "transaction.state.log.segment.bytes"):
+        if values[name] < _SMALLEST_SEGMENT_BYTES:
+            return (
+                f"{name} must be at least {_SMALLEST_SEGMENT_BYTES}, since no topic can be created with smaller segments and "
+                "its coordinator would never be available; raise it, or remove the key."
+            )
     return None
