@@ -88,7 +88,7 @@ class Cluster:
 
     def config(self, node_id, **settings):
         """The settings of one broker."""
-        count = str(min(3, len(self.node_ids)))
+        count = str(min(3, len(self.node_ids) or 3))
         own = {name.replace("_", "."): str(value) for name, value in (self._settings | settings).items()}
         return BrokerConfig(
             {

@@ -4,6 +4,7 @@ from barnabas.wire.messages.alter_partition import AlterPartitionRequest
 from barnabas.wire.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from barnabas.wire.messages.api_versions import ApiVersionsRequest
 from barnabas.wire.messages.create_partitions import CreatePartitionsRequest
+from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.elect_leaders import ElectLeadersRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
@@ -99,6 +100,24 @@ async def test_a_move_goes_on_until_the_new_replicas_are_in_sync(cluster, loop):
         await brokers.agree(lambda image: image.partition("orders", 0).leader in {2, 3})
         assert brokers.leader("orders", 0) == 3
         await eventually(lambda: brokers.replica(1, "orders", 0) is None)
+
+
+async def test_who_was_told_of_a_topic_can_use_it(cluster, loop):
+    """At the broker that said so, at once, though it had to ask the controller."""
+    async with cluster(3) as brokers:
+        asked = next(node_id for node_id in (1, 2, 3) if node_id != brokers.log.leader)
+        slow = brokers.log.stores[asked]
+        deliver = slow._deliver
+        slow._deliver = lambda entry: loop.call_later(0.05, deliver, entry)
+        request = CreateTopicsRequest(
+            topics=[
+                CreateTopicsRequest.CreatableTopic(name="orders", num_partitions=1, replication_factor=1)
+            ],
+            timeout_ms=10_000,
+        )
+        (created,) = (await brokers.call(asked, request)).topics
+        assert created.error_code == 0
+        assert "orders" in brokers.image(asked).topics
 
 
 async def test_settings_of_any_resource_through_any_broker(cluster, loop):

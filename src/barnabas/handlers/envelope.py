@@ -3,12 +3,14 @@
 Behaviour: the request inside is answered as if its client had come here; the answer goes back as it is. NOT_CONTROLLER where
 this broker does not lead, INVALID_REQUEST for a request that is not to be forwarded or does not parse.
 
-Deliberately not done: Kafka's binary form of principals. The principal is its text, as all brokers of a cluster are of one kind.
+Other than in Kafka, as all brokers of a cluster are of one kind: before the answer stands the offset up to which the controller knew the
+metadata log when it answered (int64), so that the other broker can wait until it knows as much; and the principal is its text.
 """
 
 from __future__ import annotations
 
 import importlib
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from barnabas.errors import CloseConnection, DecodeError, ErrorCode
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 
     from barnabas.handlers.services import BrokerServices
 
-__all__ = ["API_KEY", "handle"]
+__all__ = ["API_KEY", "OFFSET", "handle"]
 
 API_KEY = 58
+
+OFFSET = Struct(">q")
+"""What stands before the answer."""
 
 _PARTLY_FORWARDED = frozenset((33, 44))
 """AlterConfigs and IncrementalAlterConfigs: their handlers forward them."""
@@ -69,14 +74,16 @@ def handle(
     module = importlib.import_module(f"barnabas.handlers.{entry.module}")
     answer = module.handle(broker, inner_context, inner)
     if hasattr(answer, "__await__"):
-        return _later(inner_context, answer)
-    return _enclose(inner_context, answer)
+        return _later(broker, inner_context, answer)
+    return _enclose(broker, inner_context, answer)
 
 
-async def _later(context: RequestContext, answer: Awaitable[Any]) -> EnvelopeResponse:
-    return _enclose(context, await answer)
+async def _later(broker: BrokerServices, context: RequestContext, answer: Awaitable[Any]) -> EnvelopeResponse:
+    return _enclose(broker, context, await answer)
 
 
-def _enclose(context: RequestContext, answer: Any) -> EnvelopeResponse:
+def _enclose(broker: BrokerServices, context: RequestContext, answer: Any) -> EnvelopeResponse:
     header = encode_response_header(context.api_key, context.api_version, context.correlation_id)
-    return EnvelopeResponse(response_data=bytes(header) + bytes(answer.encode(context.api_version)))
+    return EnvelopeResponse(
+        response_data=OFFSET.pack(broker.image.offset) + header + answer.encode(context.api_version)
+    )

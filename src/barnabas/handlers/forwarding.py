@@ -1,7 +1,7 @@
 """Requests that only the controller can answer, and that every broker takes (KIP-590).
 
 A broker that does not lead the metadata log puts the request as it came into an Envelope, and gives its client the answer that
-comes back. The leading broker answers for itself. While nobody leads, or when the controller does not answer in time, the
+comes back, once it knows itself what the controller knew then: a topic that a client was told of can be used here, too. The leading broker answers for itself. While nobody leads, or when the controller does not answer in time, the
 client gets NOT_CONTROLLER in the shape of its API.
 
 Source: `ForwardingManager` and `EnvelopeUtils` of Apache Kafka.
@@ -9,10 +9,13 @@ Source: `ForwardingManager` and `EnvelopeUtils` of Apache Kafka.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.envelope import OFFSET
 from barnabas.wire.apis import APIS
 from barnabas.wire.headers import RequestHeader, decode_response_header, encode_request_header
 from barnabas.wire.messages.envelope import EnvelopeRequest
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["forward", "forwarded"]
 
 logger = logging.getLogger(__name__)
+
+_KNOWN_S = 5.0
+"""So long an answer waits at most for this broker to know what it says."""
 
 _LEAST_MS, _DEFAULT_MS, _MOST_MS = 1_000, 30_000, 60_000
 
@@ -62,5 +68,17 @@ async def forward(broker: BrokerServices, context: RequestContext, request: Any,
         answer = handle(broker, context, request)
         return await answer if hasattr(answer, "__await__") else answer
     data = memoryview(response.response_data)
+    (offset,) = OFFSET.unpack_from(data)
+    await _known(broker, offset)
+    data = data[OFFSET.size :]
     _, position = decode_response_header(data, key, version)
     return APIS[key].response_class.decode(data, version, position)
+
+
+async def _known(broker: BrokerServices, offset: int) -> None:
+    """Waits until this broker has seen the metadata log up to an offset, for a while."""
+    if broker.image.offset >= offset:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_KNOWN_S):
+            await broker.controller.wait_for(lambda image: image.offset >= offset or None)
