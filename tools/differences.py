@@ -170,7 +170,7 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
         Difference(
             "A member of a consumer group that waits for partitions",
             "comes back after the heartbeat interval, five seconds",
-            "is told to come back after half a second (`barnabas.group.consumer.waiting.heartbeat.interval.ms`)",
+            "is told to come back when their owners are due, or after half a second (`barnabas.group.consumer.waiting.heartbeat.interval.ms`)",
             "It has nothing to read until then.",
         ),
         Difference(

@@ -119,6 +119,15 @@ def shared_out(readers):
     )
 
 
+def have_caught_up(readers, since):
+    """Whether every reader reads all its partitions, and nothing waits in them any more."""
+    return all(
+        any(at >= since and late_s < 0.3 for at, late_s in list(reader.reads.get(partition, ()))[-3:])
+        for reader in readers
+        for partition in reader.partitions
+    )
+
+
 def pauses_while(readers, change):
     """Makes a change of the group; gives how often readers paused at partitions that they kept, and how long it took."""
     before = [(reader, set(reader.partitions)) for reader in readers]
@@ -137,6 +146,9 @@ def pauses_while(readers, change):
             # What waited for a rebalance to end is as late as that took.
             reads = [late_s for at, late_s in list(reader.reads.get(partition, ())) if at >= started]
             pauses += any(late_s > 0.9 * HEARTBEAT_MS / 1_000 for late_s in reads)
+    # What was not read while it moved is late, and is not to be taken for a pause of the next change.
+    settled = time.monotonic()
+    wait_until(lambda: have_caught_up(now, settled), 30, "everything that waited is read")
     return pauses, took_s, now
 
 

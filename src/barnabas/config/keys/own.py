@@ -56,7 +56,7 @@ KEYS = (
       "Whether a log directory without meta.properties is taken for a new one; otherwise it is offline, as on a disk that "
       "is not mounted."),
     ConfigKey("barnabas.group.consumer.waiting.heartbeat.interval.ms", INT, 500, LOW,
-      "Time between heartbeats of a consumer group's member that waits for partitions, one millisecond more for each other member; 0: as all others.",
+      "Longest time between heartbeats of a consumer group's member that waits for partitions, one millisecond more for each other member; 0: as all others.",
       at_least(0)),
     ConfigKey("barnabas.log.format", STRING, "text", LOW,
       "How log lines are written to standard error: text (key=value pairs) or json.",

@@ -193,15 +193,72 @@ def test_a_member_in_an_unknown_state_begins_anew(cluster):
     assert len(member.partitions()) == 6
 
 
-def test_who_waits_is_asked_to_come_back_soon():
-    """While others hold its partitions, or a target is due; and the larger the group the later."""
-    cluster = Cluster(consumer=settings(interval_ms=1_000, waiting_heartbeat_interval_ms=500))
+def pair_that_waits(**pace):
+    """A member that has everything, and one that has just joined; the present target is new."""
+    cluster = Cluster(consumer=settings(interval_ms=1_000, waiting_heartbeat_interval_ms=500, **pace))
     cluster.topic("t", 6)
     first, second = Member(cluster, "a"), Member(cluster, "b")
     assert first.join().heartbeat_interval_ms == 5_000
-    assert second.join().heartbeat_interval_ms == 501, "the target waits for its interval"
+    return cluster, first, second
+
+
+def test_who_waits_for_a_target_comes_back_when_it_is_due():
+    """And not before half a second: members that come later do not have to wait for the earlier ones."""
+    cluster, first, second = pair_that_waits()
+    assert second.join().heartbeat_interval_ms == 501
+    cluster.coordinator.advance(600)
+    assert second.beat().heartbeat_interval_ms == 410
+    assert first.beat().heartbeat_interval_ms == 410
+
+
+def test_who_waits_for_partitions_comes_back_after_their_owner():
+    """Once that has been told, after as long again as it has taken so far: it may have to finish what it does."""
+    cluster, first, second = pair_that_waits()
     cluster.coordinator.advance(1_000)
-    assert second.beat().heartbeat_interval_ms == 502, "the other one has its partitions"
+    assert second.join().heartbeat_interval_ms == 501, "the owner is due in four seconds"
+    cluster.coordinator.advance(3_900)
+    assert second.beat().heartbeat_interval_ms == 110
+    cluster.coordinator.advance(100)
+    first.beat()  # it hears that it is to give some up, and does so in its next heartbeat
+    assert second.beat().heartbeat_interval_ms == 50
+    cluster.coordinator.advance(200)
+    assert second.beat().heartbeat_interval_ms == 200
+    cluster.coordinator.advance(2_000)
+    assert second.beat().heartbeat_interval_ms == 502
     first.beat()
     assert first.beat().heartbeat_interval_ms == 5_000
     assert second.beat().heartbeat_interval_ms == 5_000
+
+
+def test_who_has_some_partitions_already_comes_back_after_the_owner_of_the_others():
+    """That of the first ones has given up, and is not asked for any more."""
+    cluster = Cluster(consumer=settings(waiting_heartbeat_interval_ms=500))
+    cluster.topic("t", 6)
+    first, second, third = (Member(cluster, name) for name in "abc")
+    first.join()
+    second.join()
+    first.beat()
+    first.beat()
+    second.beat()
+    assert (len(first.partitions()), len(second.partitions())) == (3, 3)
+    third.join()
+    first.beat()
+    first.beat()
+    cluster.coordinator.advance(4_800)
+    answer = third.beat()
+    assert len(third.partitions()) == 1
+    assert answer.heartbeat_interval_ms == 210
+    second.beat()
+    second.beat()
+    assert third.beat().heartbeat_interval_ms == 5_000
+    assert len(third.partitions()) == 2
+
+
+def test_a_large_group_is_in_less_of_a_hurry():
+    """A millisecond for each member, and a quarter of one for the shortest time."""
+    cluster, _, _ = pair_that_waits()
+    others = [Member(cluster, f"member-{number}") for number in range(40)]
+    intervals = [other.join().heartbeat_interval_ms for other in others]
+    assert intervals == [501 + number for number in range(40)]
+    cluster.coordinator.advance(990)
+    assert others[-1].beat().heartbeat_interval_ms == 60

@@ -58,6 +58,7 @@ class ConsumerGroup:
 
         is_resolving: Patterns are being matched just now.
         sessions: Member id -> when its session ends (monotonic ms).
+        expected: Member id -> when its next heartbeat is due, as far as it was told.
         revocations: Member id -> until when it must have given up partitions, and the epoch that it must leave.
         joins: Members of the classic protocol that were told to rejoin: until when.
         syncs: Members of the classic protocol that have joined: until when they must fetch their assignment.
@@ -79,6 +80,7 @@ class ConsumerGroup:
         "assignment_epoch",
         "assignment_timestamp_ms",
         "classic_count",
+        "expected",
         "expressions",
         "group_epoch",
         "group_id",
@@ -121,6 +123,7 @@ class ConsumerGroup:
         self._refresh_epoch = 0
         self.is_resolving = False
         self.sessions: dict[str, float] = {}
+        self.expected: dict[str, float] = {}
         self.revocations: dict[str, tuple[float, int]] = {}
         self.joins: dict[str, float] = {}
         self.syncs: dict[str, float] = {}
@@ -183,7 +186,7 @@ class ConsumerGroup:
     def remove(self, member_id: str) -> None:
         """Forgets a member and its deadlines."""
         member = self.members.pop(member_id, None)
-        for deadlines in (self.sessions, self.revocations, self.joins, self.syncs):
+        for deadlines in (self.sessions, self.expected, self.revocations, self.joins, self.syncs):
             deadlines.pop(member_id, None)
         if member is None:
             return

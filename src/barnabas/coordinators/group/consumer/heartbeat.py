@@ -30,6 +30,7 @@ from barnabas.coordinators.group.consumer.records import (
 from barnabas.coordinators.group.consumer.state import MemberState
 from barnabas.coordinators.group.consumer.subscriptions import note_member
 from barnabas.coordinators.group.consumer.target import MemberTarget, subscribed_topic_ids, update_target
+from barnabas.coordinators.group.consumer.waiting import heartbeat_interval_ms
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
@@ -167,12 +168,14 @@ def heartbeat(
     target = update_target(step, update.group_epoch, before, after)
     after = take_step(step, after, target, owned, subscription_changed=update.is_changed)
     pace = step.settings.consumer.pace_of(group.group_id)
+    interval_ms = heartbeat_interval_ms(step, after, update.group_epoch, target)
     session_ends_ms = step.now.monotonic_ms + pace.session_timeout_ms
-    step.later.append(lambda group: group.start_session(member_id, session_ends_ms))
+    due_ms = step.now.monotonic_ms + interval_ms
+    step.later.append(lambda group: _heard(group, member_id, session_ends_ms, due_ms))
     response = ConsumerGroupHeartbeatResponse(
         member_id=member_id,
         member_epoch=after.member_epoch,
-        heartbeat_interval_ms=_interval_ms(step, after, update.group_epoch, target),
+        heartbeat_interval_ms=interval_ms,
     )
     is_full = (
         request.rebalance_timeout_ms != _UNCHANGED_TIMEOUT
@@ -189,22 +192,9 @@ def heartbeat(
     return response
 
 
-def _interval_ms(step: Step, member: ConsumerMember, group_epoch: int, target: MemberTarget) -> int:
-    """When to come back: sooner while the member waits for a target, or for partitions that others have.
-
-    Only somebody who waits is in a hurry, and the more do the less, so that a group of any size makes do with some thousand
-    heartbeats a second.
-    """
-    settings = step.settings.consumer
-    interval_ms = settings.pace_of(step.group.group_id).heartbeat_interval_ms
-    waiting_ms = settings.waiting_heartbeat_interval_ms
-    if waiting_ms and (
-        target.epoch < group_epoch
-        or member.state is MemberState.UNRELEASED_PARTITIONS
-        or (member.topic_regex and member.topic_regex not in step.group.expressions)
-    ):
-        return min(interval_ms, waiting_ms + len(step.group.members))
-    return interval_ms
+def _heard(group: ConsumerGroup, member_id: str, session_ends_ms: float, due_ms: float) -> None:
+    group.start_session(member_id, session_ends_ms)
+    group.expected[member_id] = due_ms
 
 
 def check_room(step: Step, member_id: str) -> None:
