@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "produce": Command("produce", "Send lines from standard input as records."),
     "consume": Command("consume", "Print the records of a topic as they come."),
     "adopt": Command("adopt", "See whether the directories of a stopped Apache Kafka can be taken over."),
+    "cluster": Command("cluster", "Start a cluster on this machine, for trying it out."),
     "verify": Command("verify", "Check the files of a stopped broker."),
     "version": Command("version", "Say which version this is."),
 }

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["VERSION", "Peer", "ZooKeeperMissingError", "ZooKeeperServer", "find_jars"]
+__all__ = ["JARS_VARIABLE", "VERSION", "Peer", "ZooKeeperMissingError", "ZooKeeperServer", "find_jars"]
+
+JARS_VARIABLE = "BARNABAS_ZOOKEEPER_JARS"
+"""Names a directory with the jars."""
 
 VERSION = "3.9.4"
 """The version that is fetched."""
@@ -58,10 +61,10 @@ def find_jars(cache: Path) -> str:
     """
     if shutil.which("java") is None:
         raise ZooKeeperMissingError("java is missing (Debian: apt install default-jre-headless)")
-    override = os.environ.get("BARNABAS_ZOOKEEPER_JARS")
+    override = os.environ.get(JARS_VARIABLE)
     if override:
         if not any(Path(override).glob("zookeeper-*.jar")):
-            raise ZooKeeperMissingError(f"BARNABAS_ZOOKEEPER_JARS={override} has no zookeeper jar")
+            raise ZooKeeperMissingError(f"{JARS_VARIABLE}={override} has no zookeeper jar")
         return f"{override}/*"
     home = os.environ.get("ZOOKEEPER_HOME")
     if home and any(Path(home, "lib").glob("zookeeper-*.jar")):
