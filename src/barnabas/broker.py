@@ -522,6 +522,7 @@ class Broker:
             metrics=self.metrics,
             refusals=RefusalLog(self.clock),
             fetch_max_bytes=config["fetch.max.bytes"],
+            leader_quota=None if self._replication is None else self._replication.leader_quota,
             read_replicas=None if self._replication is None else self._replication.read_replicas,
         )
         dispatcher = self._dispatcher()

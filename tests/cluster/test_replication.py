@@ -230,7 +230,8 @@ async def _many(connection, topic_id, count):
 async def test_consumers_read_in_their_rack(loop, cluster):
     """A leader sends a consumer to the replica in its rack, which serves it up to the high watermark (KIP-392)."""
     selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
-    async with cluster(0, **QUICK, replica_selector_class=selector) as brokers:
+    factors = {"offsets_topic_replication_factor": 3, "transaction_state_log_replication_factor": 3}
+    async with cluster(0, **QUICK, **factors, replica_selector_class=selector) as brokers:
         for node_id in (1, 2, 3):
             await brokers.start(node_id, broker_rack=f"rack-{node_id}")
         await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
@@ -306,3 +307,39 @@ async def test_a_replica_moves_to_another_broker(loop, cluster):
         assert log_values(brokers, 3, "orders", 0) == values[4:]
         assert brokers.replica(3, "orders", 0).log_start_offset == 4
         assert brokers.replica(2, "orders", 0) is None
+
+
+@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
+@pytest.mark.parametrize("side", ["leader", "follower"])
+async def test_a_throttled_replica_keeps_to_the_rate(loop, cluster, side):
+    """A new replica of a throttled topic comes slowly, and clients are not slowed down."""
+    throttle = {
+        f"{side}_replication_throttled_rate": 20_000,
+        "replication_quota_window_num": 2,
+        "replica_fetch_max_bytes": 1000,
+    }
+    async with cluster(2, **QUICK, **throttle) as brokers:
+        await brokers.create_topic(
+            "orders", assignments=[[1]], **{f"{side}_replication_throttled_replicas": "*"}
+        )
+        size = 100_000
+        for _ in range(10):
+            _, answer = await produce(brokers, "orders", 0, bytes(size // 10))
+            assert answer.error_code == 0
+        request = AlterPartitionReassignmentsRequest(
+            timeout_ms=10_000,
+            topics=[
+                AlterPartitionReassignmentsRequest.ReassignableTopic(
+                    name="orders",
+                    partitions=[
+                        AlterPartitionReassignmentsRequest.ReassignablePartition(
+                            partition_index=0, replicas=[1, 2]
+                        )
+                    ],
+                )
+            ],
+        )
+        started = time.monotonic()
+        await brokers.call(1, request)
+        await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 2, "both in sync")
+        assert time.monotonic() - started > 1.0

@@ -32,21 +32,27 @@ def run(directory, seed, *, steps=STEPS, power=True, min_insync_replicas=2):
             else:
                 node.crash(power=False)
                 cluster.loop.call_later(chance.choice((0.01, 0.3)), cluster.controller.vanished, node.id)
-        elif act < 0.75 and not node.is_up and node.id not in cluster.controller.live:
+        elif act < 0.72 and not node.is_up and node.id not in cluster.controller.live:
+            cluster.out_of_touch.discard(node.id)
             cluster.controller.register(node)
-        elif act < 0.8:
+        elif act < 0.76:
             cluster.controller.elect(node.id)
-        elif act < 0.87:
+        elif act < 0.82:
             other = chance.choice(nodes)
             cluster.cut.add((node.id, other.id))
+        elif act < 0.86 and node.is_up:
+            # It goes on with what it knew last, while the others may go on without it.
+            cluster.out_of_touch.add(node.id)
+            if chance.random() < 0.3:
+                cluster.controller.vanished(node.id)
         elif act < 0.95:
-            cluster.cut.clear()
+            _heal(cluster)
         elif chance.random() < 0.5:
             for link in list(cluster.links):
                 link.fail()
         cluster.run(chance.choice((0.0, 0.001, 0.005, 0.05, 0.3, 1.0, 3.0)))
         cluster.check()
-    cluster.cut.clear()
+    _heal(cluster)
     cluster.run(1)
     for node in nodes:
         if not node.is_up:
@@ -66,6 +72,17 @@ def run(directory, seed, *, steps=STEPS, power=True, min_insync_replicas=2):
     cluster.check_nothing_is_lost()
     cluster.close()
     return cluster
+
+
+def _heal(cluster):
+    """All reach each other; whoever the controller has given up begins anew."""
+    cluster.cut.clear()
+    for node_id in sorted(cluster.out_of_touch):
+        node = cluster.nodes[node_id]
+        if node.is_up and node_id not in cluster.controller.live:
+            node.crash(power=False)
+            cluster.controller.register(node)
+    cluster.out_of_touch.clear()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -202,6 +202,7 @@ class Node:
             replicas=self,
             fetch_sessions=FetchSessions(clock, max_sessions=10, eviction_ms=120_000),
             fetch_max_bytes=100_000,
+            leader_quota=None,
             log_refusal=lambda *_: None,
         )
 
@@ -239,19 +240,27 @@ class Node:
         cluster = self.cluster
         future = cluster.loop.create_future()
 
-        def arrive():
-            answer = cluster.controller.alter(request)
-            cluster.later(lambda: None if future.done() else future.set_result(answer))
+        def lose():
+            if not future.done():
+                future.set_exception(KafkaError(ErrorCode.REQUEST_TIMED_OUT, "lost"))
 
-        if cluster.chance.random() < 0.05:
-            cluster.later(lambda: future.set_exception(KafkaError(ErrorCode.REQUEST_TIMED_OUT, "lost")))
-        else:
-            cluster.later(arrive)
+        def arrive():
+            if self.id in cluster.out_of_touch:
+                return
+            answer = cluster.controller.alter(request)
+            if cluster.chance.random() < 0.9:
+                cluster.later(lambda: None if future.done() else future.set_result(answer), far=True)
+
+        cluster.later(arrive)
+        cluster.loop.call_later(1.5, lose)
         return future
 
     def apply(self, version, state, brokers, epoch):
         """Metadata arrives."""
         if not self.is_up or epoch != self.epoch or version <= self.applied:
+            return
+        if self.id in self.cluster.out_of_touch:
+            self.cluster.loop.call_later(0.1, self.apply, version, state, brokers, epoch)
             return
         self.applied = version
         self.brokers = dict(brokers)
@@ -404,6 +413,7 @@ class ThreeBrokers:
         self.group_commit = ModelGroupCommit(self)
         self.links = []
         self.cut = set()
+        self.out_of_touch = set()
         self.tasks = set()
         self.acknowledged = {}
         self.refused = 0
@@ -489,15 +499,15 @@ class ThreeBrokers:
         committed = []
         for node in self.nodes.values():
             if not node.is_up:
-                self.high_watermarks.pop(node.id, None)
                 continue
             partition = node.partition
             high_watermark = partition.high_watermark
             if not partition.is_open:
                 continue
             assert high_watermark <= partition.log_end_offset, node.id
-            assert self.high_watermarks.get(node.id, 0) <= high_watermark, f"node {node.id} went back"
-            self.high_watermarks[node.id] = high_watermark
+            process = (node.id, node.epoch)
+            assert self.high_watermarks.get(process, 0) <= high_watermark, f"node {node.id} went back"
+            self.high_watermarks[process] = high_watermark
             committed.append((node.id, node.records(high_watermark)))
         for first, mine in committed:
             for second, theirs in committed:

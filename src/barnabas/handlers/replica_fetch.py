@@ -76,6 +76,7 @@ class _Attempt:
         "_broker_epoch",
         "_context",
         "_fetch",
+        "_held_back",
         "_now_ms",
         "_replica_id",
         "_request",
@@ -94,6 +95,7 @@ class _Attempt:
         self._replica_id = request.replica_id if state is None else state.replica_id
         self._broker_epoch = -1 if state is None else state.replica_epoch
         self._asked: dict[_Key, None] = {}
+        self._held_back: set[_Key] = set()
         by_id = context.api_version >= _TOPIC_IDS_FROM
         for topic in request.topics:
             name = topic.topic_id if by_id else topic.topic
@@ -142,6 +144,7 @@ class _Attempt:
         remaining = min(request.max_bytes, self._broker.fetch_max_bytes)
         size_bytes = 0
         tell_now = force
+        self._held_back.clear()
         read: _Read = []
         regions: list[FileRegion] = []
         for key in keys:
@@ -164,6 +167,8 @@ class _Attempt:
                     remaining = max(remaining - region.size, 0)
                 elif answer.error_code or answer.diverging_epoch is not None:
                     tell_now = True
+                if key in self._held_back and not fetched.has_news(answer):
+                    continue  # it stays in the line until the quota has room for it
                 if session is None or region is not None or fetched.has_news(answer):
                     read.append((fetched, answer))
                     continue
@@ -221,6 +226,15 @@ class _Attempt:
                 if self._session is not None:
                     self._session.attach(key, progress)
             end = log.log_end_offset
+            quota = self._broker.leader_quota
+            if (
+                quota is not None
+                and progress.node_id not in partition.isr
+                and fetched.fetch_offset < end
+                and quota.is_exceeded(partition)
+            ):
+                self._held_back.add(key)
+                return answer, None
             if fetched.fetch_offset == end or (max_bytes <= 0 and not min_one_batch):
                 return answer, None
             found = log.read(
@@ -232,6 +246,8 @@ class _Attempt:
             )
             if found.region is not None:
                 answer.records = found.region
+                if quota is not None:
+                    quota.record(partition, found.region.size)
         except KafkaError as error:
             return self._refused(fetched, error), None
         except StorageError as error:
@@ -262,7 +278,7 @@ class _Attempt:
             if session is not None:
                 # What has got records stands last in the line, and stays in it until the follower says that it has them.
                 session.ready.pop(fetched.key, None)
-                if answer.records or answer.error_code:
+                if answer.records or answer.error_code or fetched.key in self._held_back:
                     session.ready[fetched.key] = None
         return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
 

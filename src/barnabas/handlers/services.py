@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from barnabas.replication.directory_moves import DirectoryMoves
     from barnabas.replication.read_replicas import ReadReplicas
     from barnabas.replication.replicas import Replicas
+    from barnabas.replication.replication_quota import ReplicationQuota
     from barnabas.replication.sessions import FetchSessions
     from barnabas.replication.waiting import Waiting
 
@@ -61,6 +62,7 @@ class BrokerServices:
         client_telemetry: What clients are asked to measure, and what they answer.
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
+        leader_quota: Of what throttled followers are sent; None on a single node.
         read_replicas: Says which replica a consumer had better read from; None if always the leader.
         refusals: Writes why requests are refused.
         fetch_max_bytes: `fetch.max.bytes`, the most that one fetch gives.
@@ -88,6 +90,7 @@ class BrokerServices:
     metrics: Registry
     refusals: RefusalLog
     fetch_max_bytes: int
+    leader_quota: ReplicationQuota | None = None
     read_replicas: ReadReplicas | None = None
 
     @property

@@ -13,6 +13,7 @@ from barnabas.replication.isr_changes import IsrChanges
 from barnabas.replication.leader_duties import LeaderDuties
 from barnabas.replication.read_replicas import ReadReplicas, is_by_rack
 from barnabas.replication.replica_fetchers import ReplicaFetchers
+from barnabas.replication.replication_quota import ReplicationQuota
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +45,7 @@ class Replication:
     Attributes:
         duties: Of the leaders.
         fetchers: Of the followers.
+        leader_quota: Of what throttled followers are sent.
         read_replicas: Where consumers had better read, if that is not always the leader.
     """
 
@@ -54,6 +56,7 @@ class Replication:
         "_node_id",
         "duties",
         "fetchers",
+        "leader_quota",
         "read_replicas",
     )
 
@@ -85,6 +88,24 @@ class Replication:
             tells_high_watermark=by_rack,
         )
         self.read_replicas = ReadReplicas(node_id, image) if by_rack else None
+        windows = config["replication.quota.window.num"]
+        window_ms = config["replication.quota.window.size.seconds"] * 1000.0
+        self.leader_quota = ReplicationQuota(
+            node_id,
+            throttled=lambda topic: topic.leader_replication_throttled_replicas,
+            rate_max=lambda: int(config["leader.replication.throttled.rate"]),
+            windows=windows,
+            window_ms=window_ms,
+            clock=clock,
+        )
+        follower_quota = ReplicationQuota(
+            node_id,
+            throttled=lambda topic: topic.follower_replication_throttled_replicas,
+            rate_max=lambda: int(config["follower.replication.throttled.rate"]),
+            windows=windows,
+            window_ms=window_ms,
+            clock=clock,
+        )
         self.fetchers = ReplicaFetchers(
             node_id=node_id,
             config=config,
@@ -92,6 +113,7 @@ class Replication:
             connect=self._connect,
             clock=clock,
             loop=loop,
+            quota=follower_quota,
         )
 
     def register_metrics(self, registry: Registry) -> None:
