@@ -6,8 +6,12 @@ its offset, or leads without it, has lost or changed something.
 
 from __future__ import annotations
 
+from barnabas.metadata.deltas import apply
+from barnabas.metadata.framing import decode_record
+from barnabas.metadata.image import MetadataImage
 from barnabas.records.batch import iterate_headers
 from tests.simulation.clients import Reader, ViolationError
+from tests.simulation.store import CLUSTER_ID
 
 __all__ = ["Ledger", "check_history", "check_replicas"]
 
@@ -28,6 +32,8 @@ class Ledger:
         self._topics = topics
         self._partitions = {}
         self._verified = {}  # (host, life, topic, index) -> offset up to which it was compared
+        self._image = MetadataImage(CLUSTER_ID)
+        self._read = 0
         self._high_watermarks = {}  # (host, life, topic, index, epoch) -> the leader's
 
     def look(self):
@@ -43,16 +49,17 @@ class Ledger:
                         self._look_at(host, topic, index, replica, newest.get((topic, index)))
 
     def _newest_epochs(self):
-        """The newest leader and epoch of each partition that any broker knows."""
-        newest = {}
-        for host in self._world.hosts.values():
-            if host.serves:
-                for topic in host.broker._controller.image.topics.values():
-                    for partition in topic.partitions:
-                        key = (topic.name, partition.index)
-                        found = (partition.leader_epoch, partition.leader)
-                        newest[key] = max(newest.get(key, (-1, -1)), found)
-        return newest
+        """Leader and epoch of each partition, by the metadata log itself: brokers may not know of it yet."""
+        entries = self._world.ensemble.entries
+        for data, offset, epoch in entries[self._read :]:
+            records = [decode_record(each) for each in data]
+            self._image, _ = apply(self._image, records, offset=offset, epoch=epoch)
+        self._read = len(entries)
+        return {
+            (topic.name, partition.index): (partition.leader_epoch, partition.leader)
+            for topic in self._image.topics.values()
+            for partition in topic.partitions
+        }
 
     def _look_at(self, host, topic, index, replica, newest):
         name = f"{topic}-{index} on {host.name}"

@@ -94,7 +94,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         node = NODE.get()
         error = context.get("exception")
         if node is None or not node.has_crashed:
-            self.failures.append((self._now, node, context.get("message"), error))
+            what = context.get("future") or context.get("handle") or context.get("task")
+            self.failures.append((self._now, node, f"{context.get('message')} ({what!r})", error))
 
     def _process_events(self, event_list):
         pass

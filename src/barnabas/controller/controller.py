@@ -13,6 +13,7 @@ and the operation is answered. So operations may follow one another without wait
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 from collections import deque
@@ -262,13 +263,17 @@ class Controller:
 
     def on_commit(self, records: Sequence[Any], offset: int, epoch: int) -> None:
         """Makes committed records visible, and answers whoever wrote them."""
-        if self._pending and self._pending[0].image.offset == offset:
+        first = self._pending[0].image if self._pending else None
+        if first is not None and first.offset == offset and epoch <= first.epoch:
             pending = self._pending.popleft()
             self._publish(pending.image, pending.delta)
             _log_changes(pending.delta)
             if not pending.result.done():
                 pending.result.set_result(pending.value)
             return
+        if first is not None and epoch > first.epoch:
+            # Somebody else has written in their place.
+            self._fail_pending(KafkaError(ErrorCode.NOT_CONTROLLER, "Another node leads the metadata log."))
         image, delta = apply(self._image, records, offset=offset, epoch=epoch)
         if not self._pending:
             self._newest = image
@@ -276,6 +281,8 @@ class Controller:
 
     def on_leadership(self, leader_id: int, epoch: int) -> None:
         """Writes from now on, or no longer."""
+        if self._pending and epoch > self._pending[0].image.epoch:
+            self._fail_pending(KafkaError(ErrorCode.NOT_CONTROLLER, "Another node leads the metadata log."))
         self._is_leader = leader_id == self._node_id
         self._image = _led(self._image, leader_id, epoch)
         self._newest = _led(self._newest, leader_id, epoch)
@@ -362,8 +369,9 @@ class Controller:
         image, delta = apply(self._newest, records, offset=offset, epoch=self._newest.epoch)
         result: asyncio.Future[Result] = self._loop.create_future()
         self._newest = image
-        self._pending.append(_Pending(image, delta, result, value))
-        self._store.append(records).add_done_callback(self._appended)
+        pending = _Pending(image, delta, result, value)
+        self._pending.append(pending)
+        self._store.append(records).add_done_callback(functools.partial(self._appended, pending))
         return result
 
     def _answered(self, value: Result) -> asyncio.Future[Result]:
@@ -371,17 +379,21 @@ class Controller:
         result.set_result(value)
         return result
 
-    def _appended(self, done: asyncio.Future[int]) -> None:
+    def _appended(self, pending: _Pending, done: asyncio.Future[int]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is None:
+        # What was overtaken was failed then; what is pending now may be of a later leadership.
+        if error is None or not any(each is pending for each in self._pending):
             return
-        # What was built upon the lost records is lost with them.
-        self._newest = self._image
-        failed, self._pending = self._pending, deque()
         if isinstance(error, StorageError):
             error = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
         elif not isinstance(error, BarnabasError):
             error = KafkaError(ErrorCode.NOT_CONTROLLER, "The metadata log was closed.")
+        self._fail_pending(error)
+
+    def _fail_pending(self, error: BarnabasError) -> None:
+        """Gives up what is not committed; what was built upon it is lost with it."""
+        self._newest = self._image
+        failed, self._pending = self._pending, deque()
         for pending in failed:
             if not pending.result.done():
                 pending.result.set_exception(error)

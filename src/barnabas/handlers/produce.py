@@ -235,7 +235,9 @@ class Acknowledgement:
         self._waiting.produce_count += 1
         self._waiting.deadlines.add(max(timeout_ms, 0), self.future, self._expire)
 
-    def _one_done(self, _: asyncio.Future[None]) -> None:
+    def _one_done(self, wait: asyncio.Future[None]) -> None:
+        if not wait.cancelled():
+            wait.exception()  # looked at, also when it comes after the time-out
         self._missing -= 1
         if self._missing == 0 and not self.future.done():
             self._finish()
