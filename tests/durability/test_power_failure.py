@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from barnabas.config.broker import BrokerConfig
 from barnabas.config.topic import LogConfig
-from barnabas.log import batch_scan, index_file, log_directories, recovery, segment, tracked_log
+from barnabas.log import batch_scan, index_file, orderly_stop, recovery, segment, tracked_log
 from barnabas.log.group_commit import GroupCommit
 from barnabas.log.log_directories import LogDirectories
 from barnabas.log.retention import count_deletable
@@ -373,7 +373,7 @@ def run(lives) -> None:
         for (module, name), value in SMALL.items():
             stack.enter_context(mock.patch.object(module, name, value))
         together_min = 1 if sum(life[2] for life in lives) % 2 else 1000
-        stack.enter_context(mock.patch.object(log_directories, "CLOSED_TOGETHER_MIN", together_min))
+        stack.enter_context(mock.patch.object(orderly_stop, "CLOSED_TOGETHER_MIN", together_min))
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (root / "0").mkdir()
         world = World(root)

@@ -7,7 +7,7 @@ import pytest
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import ConfigError, StorageError
-from barnabas.log.log_directories import CLOSED_TOGETHER_MIN
+from barnabas.log.orderly_stop import CLOSED_TOGETHER_MIN
 from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
 
