@@ -299,7 +299,8 @@ class LogDirectory:
         hosted = HostedLog(self, topic, partition, is_clean=True)
         self._forget_checkpoints((topic, partition))
         # Else the directory of the former partition could come back in place of this one when the power fails.
-        self._sync_changes(self._renamed.pop((topic, partition), 0))
+        if self._renamed.pop((topic, partition), 0) > self._changes_synced:
+            self._sync_all_changes()
         path = hosted.path
         self._files.make_directory(path)
         try:
@@ -371,9 +372,14 @@ class LogDirectory:
             return
         with self._sync_lock:
             if self._changes_synced < number:
-                made = self._changes_made
-                self._files.sync_directory(self.path)
-                self._changes_synced = made
+                self._sync_all_changes()
+
+    def _sync_all_changes(self) -> None:
+        # The loop does not wait for the lock, which a thread holds while it syncs. Should that one be the last to note its
+        # number, the next sync is one too many.
+        made = self._changes_made
+        self._files.sync_directory(self.path)
+        self._changes_synced = max(self._changes_synced, made)
 
     def set_aside(self, hosted: HostedLog, suffix: str) -> Path:
         """Take a partition out of use by renaming its directory; returns the new path."""
@@ -382,7 +388,7 @@ class LogDirectory:
         self._files.rename(hosted.path, path)
         self._changes_made += 1
         if len(self._renamed) >= _RENAMED_MAX:
-            self._sync_changes(self._changes_made)
+            self._sync_all_changes()
             self._renamed.clear()
         self._renamed[hosted.topic, hosted.partition] = self._changes_made
         if suffix == STRAY_SUFFIX:
