@@ -7,6 +7,7 @@ a roll, a deletion or a snapshot. What it had not synced by then, a power failur
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import shutil
 import time
@@ -34,7 +35,6 @@ TRIMMED = "c"
 TRIMMED_BYTES = 1 << 20
 SETTINGS = {
     "offsets_topic_num_partitions": 1,
-    "metadata_log_max_record_bytes_between_snapshots": 1,
     "metadata_log_segment_bytes": 8 << 20,
     "log_segment_bytes": 1 << 20,
     "log_flush_offset_checkpoint_interval_ms": 20,
@@ -48,12 +48,31 @@ VALUE_BYTES = 200_000
 
 
 class Known:
-    """What a client was told; `unsure` is the operation that it got no answer to."""
+    """What a client was told; `unsure` is the operation that it got no answer to.
+
+    What was found of such a one after a kill was never promised: a power failure may still take it (`fragile`: records and
+    committed offsets), until something is acknowledged that lies behind it in the same log.
+    """
 
     def __init__(self):
         self.topics = {}  # name -> {"records": [...] for each partition, "retention": ...}
         self.committed = None
         self.unsure = None
+        self.fragile = set()
+        self.committed_before = []
+
+    def take_over(self, found, *, may_fail):
+        """What was found is what is known from now on."""
+        if may_fail:
+            self.fragile |= found.values() - self.values()
+            if found.committed != self.committed:
+                self.committed_before.append(self.committed)
+        else:
+            self.fragile, self.committed_before = set(), []
+        self.topics, self.committed, self.unsure = found.topics, found.committed, None
+
+    def values(self):
+        return {value for topic in self.topics.values() for values in topic["records"] for value in values}
 
 
 class Client:
@@ -171,6 +190,7 @@ class Client:
 
         def effect(known):
             known.committed = offset
+            known.committed_before = []
 
         self.known.unsure = effect
         part = OffsetCommitRequest.OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
@@ -192,7 +212,9 @@ class Client:
         value = self.chance.randbytes(8) + bytes(self.chance.choice((10, VALUE_BYTES)))
 
         def effect(known):
-            known.topics[name]["records"][index].append(value)
+            values = known.topics[name]["records"][index]
+            known.fragile.difference_update(values)
+            values.append(value)
 
         self.known.unsure = effect
         batch = build_batch([(0, time.time_ns() // 1_000_000, None, value, ())])
@@ -252,9 +274,15 @@ class Client:
 
 def judge(known, found):
     """Whether all that was answered is there, and nothing else but perhaps what was on its way."""
+    gone = known.fragile - found.values()
+    for topic in known.topics.values():
+        topic["records"] = [[value for value in values if value not in gone] for values in topic["records"]]
+    if found.committed in known.committed_before:
+        known.committed = found.committed
     if known.unsure is None:
         assert agrees(known, found)
     elif not agrees(known, found):
+        known = copy.deepcopy(known)
         known.unsure(known)
         assert agrees(known, found)
 
@@ -270,10 +298,10 @@ def agrees(known, found):
     return (known.topics, known.committed) == (found.topics, found.committed)
 
 
-async def live(disk, known, chance, moments, ending, disks):
-    """One life of a broker, which ends at a random moment, or after all is done; gives the disk as the next one finds it.
+async def live(disk, known, chance, moments, ending, former_ending, disks, settings):
+    """One life of a broker, which ends at a random moment, or after all is done.
 
-    It is "killed", or ends in a "power failure"; or in "either".
+    It is "killed", or ends in a "power failure"; or in "either". Returns the disk as the next one finds it, and how it ended.
     """
     root = disk.root
     target = root.with_name(root.name + "+")
@@ -300,12 +328,12 @@ async def live(disk, known, chance, moments, ending, disks):
     disk.on_moment = on_moment
     with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
         directories = ",".join(str(root / f"data-{number}") for number in range(disks))
-        settings = {**SETTINGS, "log_dirs": directories}
+        settings = {**SETTINGS, **settings, "log_dirs": directories}
         async with asyncio.timeout(20), node.running(root, **settings) as one:
             client = Client(one, known, chance)
             found = await client.found()
             judge(known, found)
-            known.topics, known.committed, known.unsure = found.topics, found.committed, None
+            known.take_over(found, may_fail=former_ending == "killed")
             await client.prepare()
             await client.work(lambda: found_next is not None)
             with disk.lock:
@@ -313,7 +341,7 @@ async def live(disk, known, chance, moments, ending, disks):
                 if found_next is None:
                     end()
     shutil.rmtree(root)
-    return found_next
+    return found_next, ending
 
 
 def run(directory, seed, ending="power failure", disks=1):
@@ -322,11 +350,12 @@ def run(directory, seed, ending="power failure", disks=1):
     root = directory / "disk"
     root.mkdir()
     known = Known()
-    disk = Disk(root)
+    disk, ended = Disk(root), "never"
+    settings = {"metadata_log_max_record_bytes_between_snapshots": (1, 20 << 20)[seed % 4 == 3]}
     try:
         for _ in range(LIVES):
-            disk = asyncio.run(live(disk, known, chance, 1000, ending, disks))
-        asyncio.run(live(disk, known, chance, 10**9, ending, disks))
+            disk, ended = asyncio.run(live(disk, known, chance, 1000, ending, ended, disks, settings))
+        asyncio.run(live(disk, known, chance, 10**9, ending, ended, disks, settings))
     except BaseException as error:
         error.add_note(f"run(tmp_path, {seed}, {ending!r}, {disks})")
         raise

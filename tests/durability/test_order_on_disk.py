@@ -163,3 +163,50 @@ async def test_a_start_that_is_refused_forgets_nothing(tmp_path, loop):
     unknown.rmdir()
     async with node.running(tmp_path, **settings) as one:
         assert not one.image.topics
+
+
+class Worst:
+    """The chance of a power failure that takes whatever it can."""
+
+    def choice(self, options):
+        return options[0]
+
+    def randint(self, least, _most):
+        return least
+
+    def randrange(self, _count):
+        return 0
+
+
+async def test_metadata_that_a_kill_left_unsynced_is_synced_before_more_follows(tmp_path, loop):
+    """Segments that were begun, and closed, by a process that died: what the next one adds would be lost with them."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk = Disk(root)
+    moments = []
+
+    def on_moment():
+        directory = disk.node(root / "data" / METADATA)
+        if directory is None:
+            return
+        last = max((name for name in directory.current if name.endswith(".log")), default=None)
+        if last is not None and last not in directory.safe and directory.current[last].synced == b"":
+            moments.append(disk.copy(tmp_path / f"killed-{len(moments)}"))
+
+    disk.on_moment = on_moment
+    settings = {"metadata_log_max_record_bytes_between_snapshots": 1}
+    with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
+        async with node.running(root, **settings) as one:
+            await create(one, "first")
+            await create(one, "second")
+            disk.on_moment = lambda: None
+    assert moments
+    for number, killed in enumerate(moments):
+        with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(killed)):
+            async with node.running(killed.root) as one:
+                await create(one)
+                known = set(one.image.topics)
+                failed = tmp_path / f"failed-{number}"
+                killed.image(failed, Worst())
+        async with node.running(failed) as one:
+            assert set(one.image.topics) == known

@@ -156,6 +156,7 @@ class EmbeddedStore:
                 raise
         try:
             self._log.cut_torn_end()
+            self._log.sync_found()
             self._log.begin_epoch(self._node_id, self._epoch, self._next_offset)
             now_ms = self._clock.now_ms()
             # On the disk with the first records that follow: alone it says nothing that matters.

@@ -305,6 +305,20 @@ class MetadataLog:
             complaint,
         )
 
+    def sync_found(self) -> None:
+        """Brings to the disk what `load` has read: a process that was killed may have left it in the page cache.
+
+        What follows would be lost with it when the power fails: records are of no use without those before them, nor is a
+        file whose name is not on the disk.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        for base in self._segments:
+            self._files.sync_file(self._segment_path(base))
+        for directory in (self.directory, self.directory.parent):
+            self._files.sync_directory(directory)
+
     def _drop_segments(self) -> None:
         self._torn = None
         if self._active is not None:
