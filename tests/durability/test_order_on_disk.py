@@ -178,6 +178,41 @@ class Worst:
         return 0
 
 
+@pytest.mark.parametrize(
+    "settings", [{"log_dirs": "a"}, {"log_dirs": "a,b", "metadata_log_dir": "m"}], ids=["one", "several"]
+)
+async def test_directories_that_a_kill_left_unsynced_are_synced(tmp_path, loop, settings):
+    """The very first start may be killed when it has just made them: the second one cannot rely on them."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk = Disk(root)
+    moments = []
+
+    def on_moment():
+        if disk.tree.current.keys() - disk.tree.safe.keys():
+            moments.append(disk.copy(tmp_path / f"killed-{len(moments)}"))
+
+    disk.on_moment = on_moment
+
+    def placed(root):
+        return {
+            name: ",".join(str(root / each) for each in value.split(",")) for name, value in settings.items()
+        }
+
+    with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
+        async with node.running(root, **placed(root)):
+            pass
+    assert moments
+    for number, killed in enumerate(moments):
+        with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(killed)):
+            async with node.running(killed.root, **placed(killed.root)) as one:
+                await create(one)
+                failed = tmp_path / f"failed-{number}"
+                killed.image(failed, Worst())
+        async with node.running(failed, **placed(failed)) as one:
+            assert set(one.image.topics) == {"orders"}
+
+
 async def test_metadata_that_a_kill_left_unsynced_is_synced_before_more_follows(tmp_path, loop):
     """Segments that were begun, and closed, by a process that died: what the next one adds would be lost with them."""
     root = tmp_path / "disk"

@@ -216,6 +216,9 @@ class LogDirectory:
 
     def write_properties(self, properties: MetaProperties) -> None:
         """Take possession, durably."""
+        # Whoever made the directory may have been killed before its entry was on the disk.
+        with contextlib.suppress(PermissionError):
+            self._files.sync_directory(self.path.parent)
         self._files.replace_file(self.path / META_PROPERTIES, encode_meta_properties(properties))
         self.properties = properties
 

@@ -20,6 +20,7 @@ Source: `KafkaRaftLog`, `Snapshots`, `FileQuorumStateStore` of Apache Kafka.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -230,6 +231,9 @@ class MetadataLog:
         metadata = self.directory / PARTITION_METADATA
         if not files.exists(metadata):
             self._is_begun = not self._segments and not self._snapshots
+            # Whoever made the directory may have been killed before its entry was on the disk.
+            with contextlib.suppress(PermissionError):
+                files.sync_directory(self.directory.parent.parent)
             files.replace_file(metadata, encode_partition_metadata(CLUSTER_METADATA_TOPIC_ID))
 
     def _load_snapshot(self) -> tuple[list[Any], int, int]:
