@@ -52,6 +52,7 @@ def assert_same(payload, count):
     places = scan_keys(payload, count)
     assert starts == places.starts
     assert keys == places.keys
+    assert max(map(len, keys)) <= heads.longest_key <= max(24, *map(len, keys))
     assert tombstones == places.without_value
     assert timestamps == [timestamp_delta_at(payload, start) for start in starts[:-1]]
     return places, heads

@@ -178,7 +178,7 @@ def _heads_in(columns: list[int], count: int) -> Heads:
     if len(sizes.columns) == 1:
         key_sizes = (low >> 1).to_bytes(count, "little")
         key_ends = (starts + (low >> 1)).to_bytes(count, "little")
-        longest = 63 if key_sizes.translate(None, _USUAL_SIZES) else _LONGEST_USUAL
+        longest = max(key_sizes.translate(None, _USUAL_SIZES), default=_LONGEST_USUAL)
         return Heads(timestamps.columns, offsets.columns, key_starts, key_ends, key_sizes, longest)
     halves = ((low & ones * 0x7F) >> 1).to_bytes(count, "little")
     highs = sizes.columns[1].to_bytes(count, "little")
