@@ -26,6 +26,7 @@ _ONLY_WHETHER = {
 
 _MEMBER_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """Of a consumer group's member for which the broker made it up."""
+_FENCED_BY = re.compile(r"(?<=by member )[A-Za-z0-9_-]{22}(?=\.)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BAD_SETTING = re.compile(
     r"(Can't (APPEND|SUBTRACT) to key |Invalid value .* for configuration |Unknown topic config name: |Null value not supported ).*",
@@ -66,6 +67,7 @@ class Likeness:
                 return self._number(value)
             if field == "error_message":
                 value = _BAD_SETTING.sub("a bad setting", value)
+                value = _FENCED_BY.sub(lambda found: self._number(found[0]), value)
             return _UUID.sub(lambda found: self._number(found[0]), value)
         if field == "topic_id":
             return self._number(bytes(value))
