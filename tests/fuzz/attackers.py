@@ -181,7 +181,7 @@ class Attacker:
             raise Finding(
                 f"{len(answer) - end} bytes follow the answer to {_describe(asked)}: {answer.hex()}"
             )
-        self._frames.learn(message)
+        self._frames.learn_exchange(asked, message)
 
     def _missing(self) -> str:
         return ", ".join(_describe(frame) for frame in list(self._expected)[:3])

@@ -13,6 +13,7 @@ from barnabas.wire.messages.delete_groups import DeleteGroupsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from barnabas.wire.messages.list_groups import ListGroupsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Canary"]
 
 TOPICS_PER_REQUEST = 500
+CLIENT_METRICS = 16
 
 
 class Canary:
@@ -95,6 +97,10 @@ class Canary:
         others = [name for name in listed if not name.startswith(PROTECTED)]
         if others:
             self._call(DeleteGroupsRequest(groups_names=others), 1)
+        wanted = {"metrics": "*", "interval.ms": "100"}
+        configs = [{"name": key, "config_operation": 0, "value": value} for key, value in wanted.items()]
+        asked = {"resource_type": CLIENT_METRICS, "resource_name": "fuzz-metrics", "configs": configs}
+        self._call(build(IncrementalAlterConfigsRequest, resources=[asked]), 1)
         theirs = {"name": "fuzz-a", "num_partitions": 2, "replication_factor": 1}
         self._call(build(CreateTopicsRequest, topics=[theirs], timeout_ms=60_000), 5)
 

@@ -12,12 +12,14 @@ from barnabas.handlers.registry import HANDLERS
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
 from barnabas.wire.apis import APIS
-from barnabas.wire.headers import RequestHeader, encode_request_header
+from barnabas.wire.headers import RequestHeader, decode_request_header, encode_request_header
 from barnabas.wire.message import Structure
+from tests.fuzz.recipes import Recipes
 from tests.wire.samples import sample
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 __all__ = ["PROTECTED", "Frame", "Frames"]
 
@@ -41,12 +43,22 @@ _COUNTS = ("num_partitions", "count")
 _LEARNT = frozenset(
     (
         *("topic_id", "member_id", "generation_id", "producer_id", "producer_epoch"),
-        *("session_id", "leader_epoch", "current_leader_epoch"),
+        *("session_id", "leader_epoch", "current_leader_epoch", "member_epoch", "log_dir"),
     )
 )
 """Fields that are filled with what earlier answers said, so that requests get further than the first check."""
 
+_LEARNT_AS = {
+    "path": "log_dir",
+    "generation_id_or_member_epoch": "member_epoch",
+    "v3_and_below_producer_id": "producer_id",
+    "v3_and_below_producer_epoch": "producer_epoch",
+}
+"""Names of the same in requests."""
+
 _LEARNT_MAX = 16
+
+_TRANSACTIONAL_IDS = ("fuzz-tx-a", "fuzz-tx-a", "fuzz-tx-b")
 
 
 class Frame(NamedTuple):
@@ -73,6 +85,16 @@ class Frames:
         self._learnt: dict[str, collections.deque] = {
             name: collections.deque(maxlen=_LEARNT_MAX) for name in _LEARNT
         }
+        self._recipes = Recipes(chance)
+
+    def learn_exchange(self, asked: Frame, answer: Structure) -> None:
+        """Keeps what an answer tells, if need be together with what was asked."""
+        self.learn(answer)
+        if asked.is_intact:
+            body = memoryview(asked.data)[4:]
+            _, position = decode_request_header(body)
+            request = APIS[asked.key].request_class.decode(body, asked.version, position)
+            self._recipes.learn(request, answer)
 
     def learn(self, message: Structure) -> None:
         """Keeps ids that an answer tells."""
@@ -128,6 +150,8 @@ class Frames:
             version = chance.randint(entry.min_version, entry.max_version)
             message = sample(APIS[key].request_class, version)
             self._fill(message)
+            if chance.random() < 0.7:
+                self._recipes.apply(message)
             try:
                 return key, version, message.encode(version)
             except EncodeError:
@@ -153,11 +177,15 @@ class Frames:
 
     def _other(self, name: str, value):
         chance = self._chance
-        learnt = self._learnt.get(name)
+        learnt = self._learnt.get(_LEARNT_AS.get(name, name))
         if learnt and chance.random() < 0.6:
             return chance.choice(learnt)
         if name == "records":
-            return _batch(chance)
+            return _batch(chance, self._learnt["producer_id"], self._learnt["producer_epoch"])
+        if "transactional_id" in name and chance.random() < 0.8:
+            return chance.choice(_TRANSACTIONAL_IDS)
+        if name == "server_assignor":
+            return chance.choice(["uniform", "range", "sticky"])
         if (
             name in ("topic", "name", "topic_name", "topics")
             and isinstance(value, str)
@@ -189,7 +217,8 @@ class Frames:
         return value
 
 
-def _batch(chance: random.Random) -> bytes:
+def _batch(chance: random.Random, producer_ids: Sequence[int], epochs: Sequence[int]) -> bytes:
+    is_transactional = chance.random() < 0.3
     records = [
         Record(index, int(time.time() * 1000), b"k", b"v" * chance.choice([0, 10, 1000]), ())
         for index in range(chance.randint(1, 5))
@@ -198,9 +227,10 @@ def _batch(chance: random.Random) -> bytes:
         build_batch(
             records,
             compression=chance.randrange(5),
-            producer_id=chance.choice([-1, 7, 8]),
-            producer_epoch=chance.choice([-1, 0, 1]),
-            base_sequence=chance.choice([-1, 0, 1, 2**31 - 1]),
+            producer_id=chance.choice([-1, 7, 8, *producer_ids]),
+            producer_epoch=chance.choice([-1, 0, 0, 1, *epochs]),
+            base_sequence=chance.choice([-1, 0, 0, 1, 2**31 - 1]),
+            is_transactional=is_transactional,
         )
     )
     return batch if chance.random() < 0.7 else _garbled(bytearray(batch), chance)

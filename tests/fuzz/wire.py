@@ -28,6 +28,9 @@ SETTINGS = {
     "offsets.topic.num.partitions": "2",
     "log.retention.check.interval.ms": "1000",
     "num.partitions": "1",
+    "transaction.state.log.num.partitions": "2",
+    "transaction.state.log.replication.factor": "1",
+    "barnabas.metrics.port": "0",
     "offsets.commit.timeout.ms": "60000",
     # The ends of clients whose requests wait are looked for 20 times in this time.
     "connections.max.idle.ms": "120000",
@@ -50,7 +53,7 @@ def fuzz(directory: Path, *, seconds: float, seed: int, save_to: Path) -> dict[s
     """Runs for that long; gives figures. Raises Finding, after the last frames have been written to `save_to`."""
     sent: collections.deque[tuple[int, Frame]] = collections.deque(maxlen=FRAMES_KEPT)
     run = _Run(random.Random(seed), sent)
-    with BrokerProcess(directory, settings=SETTINGS) as broker:
+    with _broker(directory) as broker:
         try:
             run.run(broker, seconds)
         except AssertionError as error:
@@ -65,6 +68,13 @@ def fuzz(directory: Path, *, seconds: float, seed: int, save_to: Path) -> dict[s
             )
             raise Finding(f"seed {seed}, {run.count} frames sent, kept in {path}:\n{error}") from error
     return run.figures
+
+
+def _broker(directory: Path) -> BrokerProcess:
+    """With two disks, so that replicas can be moved."""
+    broker = BrokerProcess(directory, settings=SETTINGS)
+    broker.data_directory = f"{directory}/a,{directory}/b"
+    return broker
 
 
 class _Run:
@@ -158,7 +168,7 @@ def _thinned(sizes: list[int], count: int = 20) -> list[int]:
 def replay(directory: Path, frames: list[tuple[int, list]]) -> None:
     """Sends kept frames again, the canary after each; raises Finding that names the frame."""
     chance = random.Random(0)
-    with BrokerProcess(directory, settings=SETTINGS) as broker:
+    with _broker(directory) as broker:
         canary = Canary(broker.bootstrap_server)
         canary.sing()
         canary.tidy_up()
