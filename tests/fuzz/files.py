@@ -26,6 +26,7 @@ from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, DidNotStart, wait_until
 from tests.fuzz.findings import PATIENCE_S, Finding, log_flaws, save
 from tests.oracle.building import build
+from tests.transactional_producer import TransactionalProducer, call_until, read_on
 from tests.wire_client import WireClient
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ __all__ = ["fuzz"]
 
 TOPICS = ("one", "two")
 PARTITIONS = 2
+COMPACTED = "kept"
+COMPACTED_BATCHES = 50
+TRANSACTIONS = "sent"
+TRANSACTION_COUNT = 20
 BATCHES = 120
 GROUP = "readers"
 COMMITTED = 11
@@ -43,12 +48,22 @@ SETTINGS = {
     "offsets.topic.num.partitions": "1",
     "log.index.interval.bytes": "1024",
     "offsets.commit.timeout.ms": "60000",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "log.cleaner.backoff.ms": "100",
+    "log.cleaner.min.cleanable.ratio": "0",
 }
 SAYS_NOTHING_OF_RECORDS = (
     *("recovery-point-offset-checkpoint", "replication-offset-checkpoint", "cleaner-offset-checkpoint"),
     *(".kafka_cleanshutdown", ".lock"),
 )
 """Files at the top of a log directory whose loss costs no record of any partition."""
+
+
+LOG_FILES = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
+HARMLESS = (".cleaned", ".deleted")
+"""What bears such a name is not looked at, and goes."""
+LEFT_OVER = (*HARMLESS, ".swap")
 
 
 class Damage(NamedTuple):
@@ -72,20 +87,26 @@ class Model:
     """What was written: partition -> the values by offset.
 
     Attributes:
-        values: Those.
+        values: Those; None where a transaction has its marker.
+        committed: Those of transactions that were committed.
+        aborted: Those of transactions that were aborted.
         foreign: Partitions of which a log file became the copy of another file. No batch says whose it is: such a
             partition has to answer, and nothing more is asked of it.
     """
 
     def __init__(self) -> None:
         self.foreign: set[Partition] = set()
-        self.values: dict[Partition, list[bytes]] = {
+        self.values: dict[Partition, list[bytes | None]] = {
             Partition(topic, index): [] for topic in TOPICS for index in range(PARTITIONS)
         }
+        self.values |= {Partition(COMPACTED, 0): [], Partition(TRANSACTIONS, 0): []}
+        self.committed: list[bytes] = []
+        self.aborted: list[bytes] = []
 
     def copy(self) -> Model:
         other = Model()
         other.values = {partition: list(values) for partition, values in self.values.items()}
+        other.committed, other.aborted = self.committed, self.aborted
         return other
 
     def produce(self, client: WireClient, partition: Partition, chance: random.Random) -> int:
@@ -102,11 +123,16 @@ class Model:
         new = [mark + b"%d " % number + bytes(size) for number in range(count)]
         now_ms = int(time.time() * 1000)
         batch = build_batch(
-            [Record(number, now_ms, b"k", value, ()) for number, value in enumerate(new)],
+            [
+                Record(number, now_ms, b"%d" % chance.randrange(5), value, ())
+                for number, value in enumerate(new)
+            ],
             compression=chance.choice([0, 0, 0, 0, 3]),
         )
         answer = _produce(client, partition, bytes(batch))
         if answer.error_code == 0:
+            if partition.topic == TRANSACTIONS and answer.base_offset == len(values) + 1:
+                values.append(None)  # the open transaction has timed out
             # A log that lost its end goes on where it ends now.
             if answer.base_offset > len(values) and partition not in self.foreign:
                 raise Finding(
@@ -114,6 +140,22 @@ class Model:
                 )
             values[answer.base_offset :] = new
         return answer.error_code
+
+    def transact(self, client: WireClient) -> None:
+        """Commits some transactions, aborts others, and leaves one open, whose records are not decided."""
+        producer = TransactionalProducer(client, "fuzz").start(timeout_ms=900_000)
+        values = self.values[Partition(TRANSACTIONS, 0)]
+        for number in range(TRANSACTION_COUNT):
+            new = [b"%d of transaction %d " % (each, number) + bytes(100) for each in range(3)]
+            first = producer.write(TRANSACTIONS, 0, *new).base_offset
+            values += [None] * (first - len(values)) + new
+            if number == TRANSACTION_COUNT - 1:
+                return
+            is_committed = number % 3 > 0
+            (self.committed if is_committed else self.aborted).extend(new)
+            call_until(
+                lambda commit=is_committed: producer.end(commit=commit), lambda answer: answer.error_code
+            )
 
 
 def _produce(client: WireClient, partition: Partition, batch: bytes):
@@ -131,17 +173,29 @@ def _produce(client: WireClient, partition: Partition, batch: bytes):
 def prepare(directory: Path, chance: random.Random) -> tuple[Model, dict[str, Path]]:
     """Data directories to damage: one of a clean stop, one of a kill."""
     model = Model()
-    partitions = list(model.values)
+    partitions = [partition for partition in model.values if partition.topic in TOPICS]
     with BrokerProcess(directory / "origin", settings=SETTINGS) as broker:
         with WireClient(broker.bootstrap_server, timeout_s=PATIENCE_S) as client:
             topics = [
                 {"name": name, "num_partitions": PARTITIONS, "replication_factor": 1} for name in TOPICS
             ]
+            topics += [{"name": TRANSACTIONS, "num_partitions": 1, "replication_factor": 1}]
+            policy = [{"name": "cleanup.policy", "value": "compact"}]
+            topics += [{"name": COMPACTED, "num_partitions": 1, "replication_factor": 1, "configs": policy}]
             client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=60_000), 5)
+            model.transact(client)
+            for _ in range(COMPACTED_BATCHES):
+                assert model.produce(client, Partition(COMPACTED, 0), chance) == 0
             for number in range(BATCHES):
                 partition = partitions[number] if number < len(partitions) else chance.choice(partitions)
                 assert model.produce(client, partition, chance) == 0
             _commit(client)
+            checkpoint = broker.data_directory / "cleaner-offset-checkpoint"
+            wait_until(
+                lambda: checkpoint.exists() and f"{COMPACTED} 0 " in checkpoint.read_text(),
+                PATIENCE_S,
+                "a compacted log",
+            )
         # After kill -9 the disk is as it is now; after a stop it has all that a stop writes.
         broker.kill()
         copies = {"killed": directory / "killed", "stopped": directory / "stopped"}
@@ -165,10 +219,28 @@ def _commit(client: WireClient) -> None:
     )
 
 
+def leave_over(data: Path, files: list[Path], chance: random.Random) -> Damage:
+    """A file as compaction or deletion leaves it behind when it is interrupted: whole, or the beginning of one."""
+    source = chance.choice([path for path in files if path.suffix in LOG_FILES])
+    suffix = chance.choice(LEFT_OVER)
+    path = source.with_name(source.name + suffix)
+    content = source.read_bytes()
+    if chance.random() < 0.3:
+        content = content[: chance.randrange(len(content) + 1)]
+    path.write_bytes(content)
+    is_copy = suffix == ".swap" and source.suffix == ".log"
+    copy_of = source.relative_to(data) if is_copy else None
+    return Damage(path.relative_to(data), f"left over, {len(content)} bytes", copy_of)
+
+
 def damage(data: Path, chance: random.Random) -> list[Damage]:
     """Garbles some files; gives which, and what was done to each."""
     files = sorted(path for path in data.rglob("*") if path.is_file())
     done: list[Damage] = []
+    if chance.random() < 0.2:
+        done.append(leave_over(data, files, chance))
+        if chance.random() < 0.5:
+            return done
     for path in chance.sample(files, chance.choice([1, 1, 1, 2, 3])):
         content = bytearray(path.read_bytes())
         how = chance.choice(
@@ -209,6 +281,8 @@ def _whole(done: list[Damage]) -> set[str]:
     """Directories of partitions that the damage does not concern."""
     directories = {partition.directory for partition in Model().values}
     for path, _, _ in done:
+        if path.suffix in HARMLESS:
+            continue
         if len(path.parts) == 1 and path.name not in SAYS_NOTHING_OF_RECORDS:
             return set()  # such as where logs start, or whose directory it is
         if path.parts[0].startswith("__cluster_metadata"):
@@ -250,7 +324,7 @@ class _Round:
             partition
             for path, _, copy_of in done
             for partition in self._model.values
-            if copy_of is not None and path.suffix == ".log" and path.parts[0] == partition.directory
+            if copy_of is not None and ".log" in path.suffixes and path.parts[0] == partition.directory
         }
         kept = self._directory / "as-damaged"
         shutil.copytree(data, kept)
@@ -304,11 +378,24 @@ class _Round:
         with WireClient(broker.bootstrap_server, timeout_s=PATIENCE_S) as client:
             for partition, values in self._model.values.items():
                 end = self._read_partition(client, partition, values)
-                if partition.directory in whole and end != len(values):
+                # A transaction that was left open is aborted when its time is up.
+                markers = 1 if partition.topic == TRANSACTIONS and end is not None else 0
+                if partition.directory in whole and end not in (len(values), len(values) + markers):
                     raise Finding(f"{partition.directory} has no damage and ends at {end}, not {len(values)}")
+            if f"{TRANSACTIONS}-0" in whole:
+                self._read_transactions(client)
             self._read_committed(client)
 
-    def _read_partition(self, client: WireClient, partition: Partition, values: list[bytes]) -> int | None:
+    def _read_transactions(self, client: WireClient) -> None:
+        found = set(read_on(client, TRANSACTIONS))
+        if found.intersection(self._model.aborted) or not found.issuperset(self._model.committed):
+            raise Finding(
+                f"readers of committed records of {TRANSACTIONS} get {len(found)}, and not the right ones"
+            )
+
+    def _read_partition(
+        self, client: WireClient, partition: Partition, values: list[bytes | None]
+    ) -> int | None:
         """Reads all; every record is the one that was written at its offset. Gives the offset where it ends."""
         offset = _earliest(client, partition)
         while offset is not None:
@@ -333,7 +420,7 @@ class _Round:
             offset = self._check(data, offset, partition, values)
         return None
 
-    def _check(self, data: bytes, start: int, partition: Partition, values: list[bytes]) -> int | None:
+    def _check(self, data: bytes, start: int, partition: Partition, values: list[bytes | None]) -> int | None:
         """The offset after these batches; None where a reader cannot go on."""
         offset = start
         for position, header in _headers(data):

@@ -56,7 +56,9 @@ class Recipes:
         """Keeps what a good answer tells."""
         if getattr(answer, "error_code", 0):
             return
-        if (isinstance(answer, InitProducerIdResponse) and isinstance(request, InitProducerIdRequest)) or (isinstance(answer, EndTxnResponse) and isinstance(request, EndTxnRequest)):
+        if (isinstance(answer, InitProducerIdResponse) and isinstance(request, InitProducerIdRequest)) or (
+            isinstance(answer, EndTxnResponse) and isinstance(request, EndTxnRequest)
+        ):
             self._producers.append(
                 _Producer(request.transactional_id, answer.producer_id, answer.producer_epoch)
             )
