@@ -45,7 +45,7 @@ def _usual(chance: random.Random) -> bytes:
 
 
 _BOMBS = (
-    lambda: bytes(100 * _MEGABYTES),
+    lambda: bytes(40 * _MEGABYTES),
     lambda: metrics(metric("g", GAUGE, _NOTHING * (7 * _MEGABYTES))),
     lambda: metrics(
         metric("g", GAUGE, _NOTHING * (3 * _MEGABYTES)), resource=label(1, "k", "v") * (_MEGABYTES // 2)

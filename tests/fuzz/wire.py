@@ -49,10 +49,12 @@ MAX_GROWTH_BYTES = 32 << 20
 JUDGED_FROM_RESTS = 12
 
 
-def fuzz(directory: Path, *, seconds: float, seed: int, save_to: Path) -> dict[str, object]:
-    """Runs for that long; gives figures. Raises Finding, after the last frames have been written to `save_to`."""
+def fuzz(
+    directory: Path, *, seconds: float, seed: int, save_to: Path, frames_min: int = 0
+) -> dict[str, object]:
+    """Runs for that long, and until so many frames are sent; gives figures. Raises Finding, after the last frames have been written to `save_to`."""
     sent: collections.deque[tuple[int, Frame]] = collections.deque(maxlen=FRAMES_KEPT)
-    run = _Run(random.Random(seed), sent)
+    run = _Run(random.Random(seed), sent, frames_min)
     with _broker(directory) as broker:
         try:
             run.run(broker, seconds)
@@ -80,15 +82,19 @@ def _broker(directory: Path) -> BrokerProcess:
 class _Run:
     """One broker, from its start to its end."""
 
-    def __init__(self, chance: random.Random, sent: collections.deque[tuple[int, Frame]]) -> None:
+    def __init__(
+        self, chance: random.Random, sent: collections.deque[tuple[int, Frame]], frames_min: int
+    ) -> None:
         self._chance = chance
         self._sent = sent
+        self._frames_min = frames_min
+        self._end = 0.0
         self._resting_rss_bytes: list[int] = []
         self.count = 0
         self.figures: dict[str, object] = {}
 
     def run(self, broker: BrokerProcess, seconds: float) -> None:
-        end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
         canary = Canary(broker.bootstrap_server)
         canary.sing()
         canary.tidy_up()
@@ -97,12 +103,12 @@ class _Run:
         attackers = Attackers(broker.bootstrap_server, CONNECTIONS, Frames(self._chance), self._chance)
         try:
             for song in itertools.count(1):
-                self._attack(attackers, end)
+                self._attack(attackers)
                 canary.sing()
                 watch.look()
-                if song % SONGS_PER_REST == 0 or time.monotonic() >= end:
+                if song % SONGS_PER_REST == 0 or self._is_over():
                     self._rest(attackers, canary, watch, idle_sockets)
-                if time.monotonic() >= end:
+                if self._is_over():
                     break
         finally:
             attackers.close()
@@ -124,7 +130,10 @@ class _Run:
             "resting_rss_mb": [size >> 20 for size in _thinned(self._resting_rss_bytes)],
         }
 
-    def _attack(self, attackers: Attackers, end: float) -> None:
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._end and self.count >= self._frames_min
+
+    def _attack(self, attackers: Attackers) -> None:
         chance = self._chance
         for _ in range(FRAMES_PER_SONG):
             which = chance.randrange(CONNECTIONS)
@@ -136,7 +145,7 @@ class _Run:
                 attackers.drop(which)
             elif chance.random() < 0.01:
                 attackers.leave(which)
-            if time.monotonic() > end:
+            if self._is_over():
                 break
         attackers.move()
 
