@@ -110,11 +110,21 @@ class TransactionIndex:
         if len(data) % ENTRY_SIZE:
             raise DecodeError(f"{self.file.path} has {len(data)} bytes, not a multiple of {ENTRY_SIZE}")
         entries = []
+        before = self._base_offset - 1
         for version, *fields in _ENTRY.iter_unpack(data):
             entry = AbortedTransaction(*fields)
-            if version != VERSION or entry.last_offset < self._base_offset:
+            producer_id, first_offset, last_offset, last_stable_offset = entry
+            # Markers follow one another, and each comes after a record.
+            if (
+                version != VERSION
+                or producer_id < 0
+                or not 0 <= first_offset < last_offset
+                or last_offset <= before
+                or not 0 <= last_stable_offset <= last_offset + 1
+            ):
                 raise DecodeError(f"{self.file.path} has a damaged entry: version {version}, {entry}")
             entries.append(entry)
+            before = last_offset
         return entries
 
     def collect(self, start_offset: int, end_offset: int, found: list[AbortedTransaction]) -> bool:

@@ -143,12 +143,22 @@ FAULTS = {
     "an aborted transaction": (
         lambda d: flip(min((d / "ours-0").glob("*.txnindex")), 25),
         ".txnindex",
-        "no marker says so",
+        "aborted at offset",
     ),
     "an aborted producer": (
         lambda d: flip(min((d / "ours-0").glob("*.txnindex")), 9),
         ".txnindex",
         "names producer",
+    ),
+    "an aborted transaction that is not told": (
+        lambda d: cut(min((d / "ours-0").glob("*.txnindex")), 34),
+        ".txnindex",
+        "has no entry for",
+    ),
+    "an index of aborted transactions": (
+        lambda d: min((d / "ours-0").glob("*.txnindex")).unlink(),
+        ".txnindex",
+        "is missing",
     ),
     "a leader epoch": (
         lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n2\n4 10\n3 20\n"),

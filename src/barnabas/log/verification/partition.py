@@ -118,6 +118,7 @@ def check_partition(
         highest_epoch = max(highest_epoch, header.partition_leader_epoch)
 
     pending = list(snapshots)
+    unended: set[int] = set()
     end_offset = bases[0]
     for base_offset, following in [*pairwise(bases), (bases[-1], None)]:
         if base_offset < end_offset:
@@ -131,6 +132,7 @@ def check_partition(
             base_offset,
             findings,
             on_batch,
+            unended,
             is_last=following is None,
             is_clean=is_clean,
         )

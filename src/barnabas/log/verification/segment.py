@@ -40,6 +40,9 @@ PIECE_BYTES = 1 << 20
 RECORDS_BYTES = 1 << 20
 """Batches up to this size have their records looked at."""
 
+TRANSACTIONS_MAX = 1_000_000
+"""How many transactions that have not ended are remembered, to compare them with the indexes."""
+
 _INFLATED_BYTES = 16 << 20
 _MAX_RELATIVE_OFFSET = 2**31 - 1
 _SMALLEST_LENGTH = HEADER_SIZE - 12
@@ -62,6 +65,7 @@ def check_segment(
     base_offset: int,
     findings: Findings,
     on_batch: Callable[[BatchHeader, EndMarker | None], None],
+    unended: set[int],
     *,
     is_last: bool,
     is_clean: bool,
@@ -74,6 +78,7 @@ def check_segment(
         base_offset: the segment's.
         findings: where to tell.
         on_batch: called with each sound batch, in order.
+        unended: the producers with records in a transaction that has not ended; it is kept up to date.
         is_last: whether it is the last segment, which a crash may have torn.
         is_clean: whether the broker stopped in order.
 
@@ -84,7 +89,7 @@ def check_segment(
     size = files.size(path)
     # After a crash the indexes of the last segment are made anew by the next start.
     indexes_count = is_clean or not is_last
-    walk = _Walk(files, directory, base_offset, size, findings, check_indexes=indexes_count)
+    walk = _Walk(files, directory, base_offset, size, findings, unended, check_indexes=indexes_count)
     findings.segments += 1
     with files.opened(path) as file:
         next_offset, valid_bytes, fault = walk.run(file, path, on_batch)
@@ -112,6 +117,7 @@ class _Walk:
         base_offset: int,
         size: int,
         findings: Findings,
+        unended: set[int],
         *,
         check_indexes: bool,
     ) -> None:
@@ -120,6 +126,7 @@ class _Walk:
         self._size = size
         self._findings = findings
         self._check_indexes = check_indexes
+        self._unended = unended
         self._offsets = _OffsetEntries(files, directory, base_offset, findings)
         self._times = _TimeEntries(files, directory, base_offset, findings)
         self._transactions = _TransactionEntries(files, directory, base_offset, findings)
@@ -174,13 +181,21 @@ class _Walk:
             if self._check_indexes:
                 self._offsets.on_batch(position, header)
                 self._times.on_batch(header)
-                self._transactions.on_batch(header, marker)
+                self._transactions.on_batch(header, marker, header.producer_id in self._unended)
+            self._note_transaction(header, marker)
             on_batch(header, marker)
             findings.batches += 1
             findings.records += header.record_count
             next_offset = header.next_offset
             position += batch_size
         return next_offset, position, None
+
+    def _note_transaction(self, header: BatchHeader, marker: EndMarker | None) -> None:
+        if marker is not None:
+            self._unended.discard(header.producer_id)
+        elif header.is_transactional and header.record_count and len(self._unended) < TRANSACTIONS_MAX:
+            # Compaction leaves empty batches of what was aborted.
+            self._unended.add(header.producer_id)
 
     def _header_fault(self, header: BatchHeader, position: int, next_offset: int) -> str | None:
         if header.magic != MAGIC or header.batch_length < _SMALLEST_LENGTH:
@@ -338,8 +353,10 @@ class _TransactionEntries(_Entries):
     suffix = TRANSACTION_INDEX_SUFFIX
     entry = _TRANSACTION_ENTRY
 
-    def on_batch(self, header: BatchHeader, marker: EndMarker | None) -> None:
+    def on_batch(self, header: BatchHeader, marker: EndMarker | None, has_records: bool) -> None:
+        is_named = False
         while self.next is not None and self.next[3] <= header.last_offset:
+            is_named |= self.next[3] == header.base_offset
             version, producer_id, first_offset, last_offset, _ = self.take()
             if version != 0 or first_offset > last_offset:
                 self.say(f"has a damaged entry: version {version}, offsets {first_offset} to {last_offset}")
@@ -352,6 +369,11 @@ class _TransactionEntries(_Entries):
                     f"names producer {producer_id} for the transaction that producer {header.producer_id} aborted at offset "
                     f"{last_offset}"
                 )
+        if marker is not None and marker.is_abort and has_records and not is_named:
+            self.say(
+                f"{'has no entry for' if self.exists else 'is missing: it should have'} the transaction that producer "
+                f"{header.producer_id} aborted at offset {header.base_offset}, and readers are given its records"
+            )
 
     def finish(self, next_offset: int) -> None:
         del next_offset
