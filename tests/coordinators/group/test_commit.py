@@ -13,6 +13,7 @@ from tests.coordinators.group.conversation import (
     Coordinator,
     commit,
     fetched,
+    leave,
     stable_group,
 )
 
@@ -176,6 +177,32 @@ def test_offsets_in_use_are_not_deleted(coordinator):
         ("old", 0): ErrorCode.NONE,
     }
     assert fetched(coordinator) == {("t", 0): 1}
+
+
+@pytest.mark.parametrize("how", ["live", "loaded"])
+def test_a_subscription_counts_from_the_generation_that_has_it(coordinator, how):
+    """Who waits to be let in protects nothing yet, also where nobody has asked before."""
+    a = Client(coordinator, "a", protocols=(("range", subscription("t")),))
+    stable_group(coordinator, a)
+    a.commit(1)
+    a.commit(1, topic="u")
+    if how == "loaded":
+        coordinator = coordinator.replayed()
+    b = Client(coordinator, "b", protocols=(("range", subscription("u")),))
+    b.join()
+    assert b.joined is None
+    assert delete(coordinator, {"t": [0], "u": [0]}) == {
+        ("t", 0): ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC,
+        ("u", 0): ErrorCode.NONE,
+    }
+
+
+def test_a_stranger_who_leaves_takes_no_group_along(coordinator):
+    """One without members and offsets stays until it is cleaned up, as in Kafka."""
+    commit(coordinator, 5)
+    assert delete(coordinator, {"t": [0]}) == {("t", 0): ErrorCode.NONE}
+    assert leave(coordinator, ("nobody", None, None)) == [ErrorCode.UNKNOWN_MEMBER_ID]
+    assert coordinator.group() is not None
 
 
 def test_offsets_of_a_live_group_of_another_kind_are_not_deleted(coordinator):

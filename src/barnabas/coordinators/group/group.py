@@ -64,6 +64,7 @@ class ClassicGroup:
         pending_sync: Members of this generation that have not sent SyncGroup.
         protocol_votes: How many members support a protocol.
         awaiting_join_count: How many members' JoinGroups are parked.
+        subscribed_topics: The topics that the members of this generation subscribe to, None if that can not be known.
         new_member_added: A member joined while an empty group waits for more.
         join_deadline_ms: When a rebalance goes on without those who have not rejoined, `NEVER` if none is under way.
         initial_delay_ms: The present round of waiting for more members of an empty group, None outside of one.
@@ -77,8 +78,6 @@ class ClassicGroup:
     """
 
     __slots__ = (
-        "_topics",
-        "_topics_known",
         "armed_ms",
         "awaiting_join_count",
         "gathers_until_ms",
@@ -102,6 +101,7 @@ class ClassicGroup:
         "state",
         "state_timestamp_ms",
         "static_members",
+        "subscribed_topics",
         "sync_deadline_ms",
         "wanted_ms",
     )
@@ -142,8 +142,7 @@ class ClassicGroup:
         self.wanted_ms = NEVER
         self.armed_ms = NEVER
         self.is_persisted = False
-        self._topics: frozenset[str] | None = None
-        self._topics_known = False
+        self.subscribed_topics: frozenset[str] | None = None
 
     def __repr__(self) -> str:
         return f"<ClassicGroup {self.group_id} {self.state.value} generation={self.generation_id} members={len(self.members)}>"
@@ -382,17 +381,13 @@ class ClassicGroup:
             self.protocol_name = None
             self.transition_to(GroupState.EMPTY, now_ms)
         self.pending_sync.clear()
-        self._topics_known = False
+        self.note_subscriptions()
 
     # ----- subscriptions
 
-    @property
-    def subscribed_topics(self) -> frozenset[str] | None:
-        """The topics that the members of this generation subscribe to, None if that can not be known."""
-        if not self._topics_known:
-            self._topics = self._find_subscribed_topics()
-            self._topics_known = True
-        return self._topics
+    def note_subscriptions(self) -> None:
+        """What the members subscribe to now holds until the next generation, whoever joins meanwhile."""
+        self.subscribed_topics = self._find_subscribed_topics()
 
     def _find_subscribed_topics(self) -> frozenset[str] | None:
         if not self.uses_consumer_protocol:

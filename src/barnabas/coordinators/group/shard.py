@@ -141,6 +141,7 @@ class GroupShard:
                 logger.info("empty consumer group becomes a classic group group=%s", request.group_id)
                 effects.records += group_tombstones(group)
             group = None
+        is_new = group is None
         if group is None:
             if request.member_id != UNKNOWN_MEMBER:
                 effects.refuse_join(joining.waiter, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)
@@ -148,7 +149,7 @@ class GroupShard:
             group = ClassicGroup(request.group_id, state_timestamp_ms=now.wall_ms)
             self.groups[request.group_id] = group
         join(group, joining, effects)
-        return self._finish(group, effects, None)
+        return self._finish(group, effects, None, may_forget=is_new)
 
     def is_consumer_group(self, group_id: str) -> bool:
         """Whether members of the classic protocol join a consumer group here."""
@@ -165,7 +166,7 @@ class GroupShard:
         if isinstance(group, ConsumerGroup):
             return self.consumers.sync_classic(group, request, waiter, now)
         sync(group, request, waiter, effects)
-        return self._finish(group, effects, None)
+        return self._finish(group, effects, None, may_forget=False)
 
     def heartbeat(
         self, group_id: str, member_id: str, group_instance_id: str | None, generation_id: int, now_ms: float
@@ -205,7 +206,8 @@ class GroupShard:
         if isinstance(group, ConsumerGroup):
             return self.consumers.leave_classic(group, identities, now)
         members = leave(group, identities, effects)
-        return self._finish(group, effects, LeaveGroupResponse(members=members))
+        has_changed = any(member.error_code == ErrorCode.NONE for member in members)
+        return self._finish(group, effects, LeaveGroupResponse(members=members), may_forget=has_changed)
 
     # ----- offsets
 
@@ -346,6 +348,7 @@ class GroupShard:
             if isinstance(group, ConsumerGroup):
                 self.consumers.on_loaded(group, now)
                 continue
+            group.note_subscriptions()
             for member in group.members.values():
                 group.start_session(member, now.monotonic_ms, member.session_timeout_ms)
             effects = Effects(now, self.settings)
@@ -408,13 +411,19 @@ class GroupShard:
         if self._cleanup_ms <= now.monotonic_ms:
             yield self._expire_some(now)
 
-    def _finish(self, group: ClassicGroup, effects: Effects, response: Any) -> CoordinatorResult[Any]:
-        """After a step: sets the group's timer, and forgets a group that nobody will ask for."""
+    def _finish(
+        self, group: ClassicGroup, effects: Effects, response: Any, *, may_forget: bool = True
+    ) -> CoordinatorResult[Any]:
+        """After a step: sets the group's timer, and forgets a group that nobody will ask for.
+
+        One that was there before a refused request stays, as in Kafka: it had offsets once.
+        """
         if effects.completion is not None:
             effects.completion = _TimedCompletion(self, group, effects.completion)
         result = effects.result(response)
         if (
-            group.state is GroupState.EMPTY
+            may_forget
+            and group.state is GroupState.EMPTY
             and not group.is_persisted
             and not group.pending_members
             and not effects.records

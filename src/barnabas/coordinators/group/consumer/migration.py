@@ -278,6 +278,7 @@ def _classic_group(
             )
         )
     classic.protocol_name = classic.select_protocol()
+    classic.note_subscriptions()
     classic.is_persisted = True
     for each in classic.members.values():
         had_id = each.member_id
