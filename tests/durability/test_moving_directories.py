@@ -12,16 +12,9 @@ import time
 
 import pytest
 
-from barnabas.records.batch import iterate_headers
-from barnabas.records.builder import build_batch
-from barnabas.records.record import Record, iterate_batch
-from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest
-from barnabas.wire.messages.fetch import FetchRequest
-from barnabas.wire.messages.produce import ProduceRequest
+from tests import topic_requests as requests
 from tests.broker_process import BrokerProcess, wait_until
-from tests.oracle.building import build
 from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.durability, pytest.mark.timeout(240)]
@@ -45,12 +38,8 @@ class _Writer(threading.Thread):
                 while self.refused is None:
                     self.tried += 1
                     value = self.tried.to_bytes(8, "big") + FILLER
-                    batch = bytes(build_batch([Record(0, int(time.time() * 1000), None, value, ())]))
-                    part = {"index": 0, "records": batch}
-                    topic = {"name": "orders", "partition_data": [part]}
-                    acks = self.tried % 3 - 1 or 1
-                    request = build(ProduceRequest, acks=acks, timeout_ms=5000, topic_data=[topic])
-                    answer = client.call(request, 9).responses[0].partition_responses[0]
+                    request = requests.produce("orders", 0, value, self.tried % 3 - 1 or 1)
+                    answer = requests.produced(client.call(request, requests.PRODUCE))
                     if answer.error_code:
                         self.refused = answer
                     else:
@@ -80,8 +69,7 @@ class _Mover(threading.Thread):
                             self.moved += 1
                         self.places = places
                         to = next(path for path in self.directories if path != places[0])
-                        wanted = [{"path": to, "topics": [{"name": "orders", "partitions": [0]}]}]
-                        client.call(build(AlterReplicaLogDirsRequest, dirs=wanted), 2)
+                        client.call(requests.move_replica("orders", 0, to), requests.ALTER_REPLICA_LOG_DIRS)
         except (ConnectionError, TimeoutError):
             pass
 
@@ -91,22 +79,12 @@ def _read_all(address):
     with WireClient(address) as client:
         offset = 0
         while True:
-            part = {"partition": 0, "fetch_offset": offset, "partition_max_bytes": 1 << 24}
-            topic = {"topic": "orders", "partitions": [part]}
-            request = build(FetchRequest, max_wait_ms=0, min_bytes=0, max_bytes=1 << 24, topics=[topic])
-            answer = client.call(request, 11).responses[0].partitions[0]
-            assert answer.error_code == 0, answer
-            records = bytes(answer.records or b"")
-            if not records:
+            request = requests.fetch("orders", 0, offset, 1 << 24)
+            offset, values = requests.offset_and_values(client.call(request, requests.FETCH), offset)
+            assert isinstance(values, list), values
+            if not values:
                 return found
-            for position, header in iterate_headers(records):
-                batch = records[position : position + header.size_bytes]
-                if len(batch) < header.size_bytes:
-                    break
-                found += [
-                    int.from_bytes(record.value[:8], "big") for record in iterate_batch(batch, 0, header)
-                ]
-                offset = header.next_offset
+            found += [int.from_bytes(value[:8], "big") for value in values]
 
 
 def test_acknowledged_records_survive_kills_while_they_move(tmp_path):
@@ -119,14 +97,9 @@ def test_acknowledged_records_survive_kills_while_they_move(tmp_path):
     expected = []
     moves = 0
     with broker:
-        topic = {
-            "name": "orders",
-            "num_partitions": 1,
-            "replication_factor": 1,
-            "configs": [{"name": "segment.bytes", "value": "1048576"}],
-        }
         with WireClient(broker.bootstrap_server) as client:
-            created = client.call(build(CreateTopicsRequest, topics=[topic], timeout_ms=5000), 5)
+            request = requests.create_topics(["orders"], segment_bytes=1 << 20)
+            created = client.call(request, requests.CREATE)
             assert created.topics[0].error_code == 0
         for _ in range(ROUNDS):
             writer = _Writer(broker.bootstrap_server, expected[-1] + 1 if expected else 0)

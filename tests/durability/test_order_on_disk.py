@@ -11,13 +11,10 @@ import pytest
 
 from barnabas.controller.store.batches import decode_snapshot
 from barnabas.errors import StorageError
-from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
-from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.metadata.topic_record import TopicRecord
+from tests import topic_requests as requests
 from tests.durability.failing_power import Disk, FailingPowerFiles
 from tests.handlers import node
-from tests.oracle.building import build
 
 METADATA = "__cluster_metadata-0"
 
@@ -42,13 +39,12 @@ async def watching(root, check, **settings):
 
 
 async def create(one, name="orders"):
-    topic = {"name": name, "num_partitions": 1, "replication_factor": 1}
-    answer = await one.call(build(CreateTopicsRequest, topics=[topic], timeout_ms=5000), 5)
+    answer = await one.call(requests.create_topics([name]), requests.CREATE)
     assert answer.topics[0].error_code == 0
 
 
 async def delete(one, name="orders"):
-    answer = await one.call(DeleteTopicsRequest(topic_names=[name], timeout_ms=5000), 5)
+    answer = await one.call(requests.delete_topics([name]), requests.DELETE)
     assert answer.responses[0].error_code == 0
 
 
@@ -73,10 +69,8 @@ async def test_a_copy_is_begun_only_when_its_log_is_on_the_disk(tmp_path, loop):
     async with watching(tmp_path / "disk", check) as one:
         await create(one)
         for place in "ab":
-            wanted = [
-                {"path": str(tmp_path / "disk" / place), "topics": [{"name": "orders", "partitions": [0]}]}
-            ]
-            answer = await one.call(build(AlterReplicaLogDirsRequest, dirs=wanted), 2)
+            request = requests.move_replica("orders", 0, tmp_path / "disk" / place)
+            answer = await one.call(request, requests.ALTER_REPLICA_LOG_DIRS)
             assert answer.results[0].partitions[0].error_code == 0
             async with asyncio.timeout(20):
                 while one.broker.log_directories.hosted_log("orders", 0).directory.path.name != place:

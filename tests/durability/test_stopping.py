@@ -15,7 +15,8 @@ from barnabas.wire.messages.describe_configs import DescribeConfigsRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.broker_process import BrokerProcess, wait_until
-from tests.faults.test_failing_disk import code_of, create_topics, produce, read
+from tests.faults.test_failing_disk import code_of, read
+from tests.topic_requests import create_topics, produce
 from tests.wire_client import WireClient
 
 ROUNDS = 8

@@ -4,80 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 
 from barnabas.errors import ErrorCode
 from barnabas.log.files import Files
-from barnabas.records.builder import build_batch
-from barnabas.records.record import iterate_records
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
-from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
-from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, wait_until
 from tests.handlers import node
+from tests.topic_requests import FETCH, create_topics, fetch, offset_and_values, produce, produced
 from tests.wire_client import WireClient
 
 STORAGE = ErrorCode.KAFKA_STORAGE_ERROR
 VALUE_BYTES = 20_000
 
 
-def create_topics(names, partitions, **configs):
-    config = CreateTopicsRequest.CreatableTopicConfig if configs else None
-    return CreateTopicsRequest(
-        topics=[
-            CreateTopicsRequest.CreatableTopic(
-                name=name,
-                num_partitions=partitions,
-                replication_factor=1,
-                configs=[
-                    config(name=key.replace("_", "."), value=str(value)) for key, value in configs.items()
-                ],
-            )
-            for name in names
-        ],
-        timeout_ms=30_000,
-    )
-
-
-def produce(topic, partition, value, acks=-1):
-    # Now: what is older than the retention time is deleted half a minute after the start.
-    batch = build_batch([(0, int(time.time() * 1000), None, value, ())])
-    data = ProduceRequest.PartitionProduceData(index=partition, records=batch)
-    return ProduceRequest(
-        acks=acks,
-        timeout_ms=30_000,
-        topic_data=[ProduceRequest.TopicProduceData(name=topic, partition_data=[data])],
-    )
-
-
 def code_of(answer):
-    return answer.responses[0].partition_responses[0].error_code
-
-
-def fetch(topic, partition, offset):
-    part = FetchRequest.FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=1 << 20)
-    return FetchRequest(
-        max_wait_ms=0,
-        min_bytes=0,
-        max_bytes=1 << 20,
-        session_epoch=-1,
-        topics=[FetchRequest.FetchTopic(topic=topic, partitions=[part])],
-    )
+    return produced(answer).error_code
 
 
 def read(client, topic, partition):
     """All values of a partition, or the error code."""
     values, offset = [], 0
     while True:
-        found = client.call(fetch(topic, partition, offset), 11).responses[0].partitions[0]
-        if found.error_code:
-            return found.error_code
-        records = list(iterate_records(bytes(found.records or b"")))
-        if not records:
-            return values
-        values += [bytes(record.value) for record in records]
-        offset = records[-1].offset + 1
+        offset, found = offset_and_values(client.call(fetch(topic, partition, offset), FETCH), offset)
+        if not found or not isinstance(found, list):
+            return found or values
+        values += found
 
 
 def broker_on(tmp_path, *directories):

@@ -20,12 +20,11 @@ from tests.faults.test_failing_disk import (
     VALUE_BYTES,
     broker_on,
     code_of,
-    create_topics,
     numbered,
     partitions_in,
-    produce,
     read,
 )
+from tests.topic_requests import create_topics, produce
 from tests.wire_client import WireClient
 
 STORAGE = ErrorCode.KAFKA_STORAGE_ERROR

@@ -12,8 +12,9 @@ import pytest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.broker_process import BrokerProcess, wait_until
-from tests.faults.test_failing_disk import code_of, create_topics, fetch, produce, read
+from tests.faults.test_failing_disk import code_of, read
 from tests.handlers import node
+from tests.topic_requests import create_topics, fetch, produce
 from tests.wire_client import WireClient
 
 GROWTH_MAX_BYTES = 120 << 20

@@ -16,8 +16,9 @@ from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.produce import ProduceResponse
 from tests.broker_process import BrokerProcess
-from tests.faults.test_failing_disk import code_of, create_topics, fetch, produce, read
+from tests.faults.test_failing_disk import code_of, read
 from tests.faults.test_hostile_clients import harmed_nobody, resident_bytes
+from tests.topic_requests import create_topics, fetch, produce
 from tests.wire_client import WireClient
 
 pytestmark = [

@@ -9,52 +9,30 @@ import shutil
 import pytest
 
 from barnabas.errors import ConfigError, ErrorCode
-from barnabas.records.builder import build_batch
-from barnabas.records.record import iterate_records
 from barnabas.replication.directory_assignments import DirectoryAssignments
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
-from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.metadata import MetadataRequest
-from barnabas.wire.messages.produce import ProduceRequest
 from barnabas.wire.primitives import uuid_to_text
+from tests import topic_requests as requests
 from tests.handlers import node
 
 STORAGE = ErrorCode.KAFKA_STORAGE_ERROR
 PARTITIONS = 4
 
 
-def create(name, partitions=PARTITIONS):
-    topic = CreateTopicsRequest.CreatableTopic(name=name, num_partitions=partitions, replication_factor=1)
-    return CreateTopicsRequest(topics=[topic], timeout_ms=10_000)
+def create(name):
+    return requests.create_topics([name], PARTITIONS)
 
 
 async def produce(one, topic, partition, value=b"v"):
-    data = ProduceRequest.PartitionProduceData(
-        index=partition, records=build_batch([(0, 1_700_000_000_000, None, value, ())])
-    )
-    request = ProduceRequest(
-        acks=-1,
-        timeout_ms=10_000,
-        topic_data=[ProduceRequest.TopicProduceData(name=topic, partition_data=[data])],
-    )
-    return (await one.call(request, 8)).responses[0].partition_responses[0].error_code
+    answer = await one.call(requests.produce(topic, partition, value), requests.PRODUCE)
+    return requests.produced(answer).error_code
 
 
 async def read(one, topic, partition):
     """The values of a partition, or the error code."""
-    part = FetchRequest.FetchPartition(partition=partition, fetch_offset=0, partition_max_bytes=1 << 20)
-    request = FetchRequest(
-        max_wait_ms=0,
-        min_bytes=0,
-        max_bytes=1 << 20,
-        session_epoch=-1,
-        topics=[FetchRequest.FetchTopic(topic=topic, partitions=[part])],
-    )
-    found = (await one.call(request, 11)).responses[0].partitions[0]
-    return found.error_code or [
-        bytes(record.value) for record in iterate_records(bytes(found.records or b""))
-    ]
+    answer = await one.call(requests.fetch(topic, partition, 0), requests.FETCH)
+    return requests.offset_and_values(answer, 0)[1]
 
 
 async def read_all(one, topic="t"):

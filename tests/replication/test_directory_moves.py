@@ -9,17 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from barnabas.errors import ErrorCode, StorageError
-from barnabas.records.batch import iterate_headers
-from barnabas.records.builder import build_batch
-from barnabas.records.record import Record
-from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_records import DeleteRecordsRequest
-from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest
-from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
-from barnabas.wire.messages.produce import ProduceRequest
+from tests import topic_requests as requests
 from tests.handlers.node import running
 from tests.oracle.building import build
 
@@ -36,21 +29,15 @@ class Moving:
         self.written = []
 
     async def create(self, **configs):
-        settings = [{"name": key.replace("_", "."), "value": str(value)} for key, value in configs.items()]
-        topic = {"name": "orders", "num_partitions": 1, "replication_factor": 1, "configs": settings}
-        answer = await self.node.call(build(CreateTopicsRequest, topics=[topic], timeout_ms=5000), 5)
+        answer = await self.node.call(requests.create_topics(["orders"], **configs), requests.CREATE)
         assert answer.topics[0].error_code == 0
         await self.produce(0)
 
     async def produce(self, count=1, size_bytes=100, acks=-1, **producer):
         for _ in range(count):
             value = len(self.written).to_bytes(8, "big") + bytes(size_bytes)
-            now_ms = int(time.time() * 1000)
-            batch = bytes(build_batch([Record(0, now_ms, b"k", value, ())], **producer))
-            part = {"index": 0, "records": batch}
-            topic = {"name": "orders", "partition_data": [part]}
-            request = build(ProduceRequest, acks=acks, timeout_ms=5000, topic_data=[topic])
-            answer = (await self.node.call(request, 9)).responses[0].partition_responses[0]
+            request = requests.produce("orders", 0, value, acks, b"k", **producer)
+            answer = requests.produced(await self.node.call(request, requests.PRODUCE))
             assert answer.error_code == 0, answer
             self.written.append(value)
         return answer.base_offset if count else -1
@@ -60,29 +47,17 @@ class Moving:
         found = []
         offset = from_offset
         while True:
-            part = {"partition": 0, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
-            topic = {"topic": "orders", "partitions": [part]}
-            request = build(FetchRequest, max_wait_ms=0, min_bytes=0, max_bytes=1 << 24, topics=[topic])
-            answer = (await self.node.call(request, 11)).responses[0].partitions[0]
-            assert answer.error_code == 0, answer
-            if not answer.records:
+            answer = await self.node.call(requests.fetch("orders", 0, offset), requests.FETCH)
+            offset, values = requests.offset_and_values(answer, offset)
+            assert isinstance(values, list), values
+            if not values:
                 return found
-            records = bytes(answer.records)
-            for position, header in iterate_headers(records):
-                if position + header.size_bytes > len(records):
-                    break
-                # One uncompressed record: its value follows the key.
-                at = records.index(b"k", position + 61) + 1
-                while records[at] & 0x80:
-                    at += 1
-                found.append(int.from_bytes(records[at + 1 : at + 9], "big"))
-                offset = header.next_offset
+            found += [int.from_bytes(value[:8], "big") for value in values]
 
     async def move(self, to, topic="orders"):
         """Asks for a move; the error code."""
-        path = str(self.directory / to)
-        wanted = [{"path": path, "topics": [{"name": topic, "partitions": [0]}]}]
-        answer = await self.node.call(build(AlterReplicaLogDirsRequest, dirs=wanted), 2)
+        request = requests.move_replica(topic, 0, self.directory / to)
+        answer = await self.node.call(request, requests.ALTER_REPLICA_LOG_DIRS)
         return answer.results[0].partitions[0].error_code
 
     async def places(self):
@@ -240,7 +215,7 @@ async def test_a_topic_that_is_deleted_moves_no_more(tmp_path, loop):
         _, there = await m.start_at()
         await m.throttle(1000)
         assert await m.move(there) == 0
-        await m.node.call(DeleteTopicsRequest(topic_names=["orders"], timeout_ms=5000), 5)
+        await m.node.call(requests.delete_topics(["orders"]), requests.DELETE)
         assert await m.places() == []
         await m.until(lambda _: m.names("a") + m.names("b") == [])
         m.written = []
@@ -415,7 +390,7 @@ async def test_a_topic_deleted_behind_the_switch_leaves_nothing(tmp_path, loop, 
         assert await m.move(there) == 0
         await m.has_moved(there)
         assert m.names(here) == m.names(there) == ["orders-0"]
-        await m.node.call(DeleteTopicsRequest(topic_names=["orders"], timeout_ms=5000), 5)
+        await m.node.call(requests.delete_topics(["orders"]), requests.DELETE)
         assert "orders-0" not in m.names(here) + m.names(there)
         may_go_on.set()
         await m.until(lambda _: m.names(here) + m.names(there) == [])
