@@ -75,7 +75,7 @@ async def test_what_waits_for_too_long_fails(nodes, server, loop):
 async def test_a_leader_that_was_cut_off_is_replaced_and_follows(nodes, server, loop):
     """What it could not write fails when it is back, and it has what the new one wrote."""
     async with Wire(server.port) as wire:
-        first = await nodes(1, hosts=wire.address, session_timeout_ms=600).open()
+        first = await nodes(1, hosts=wire.address, session_timeout_ms=1_500).open()
         second = await nodes(2).open()
         await first.store.register(registration(1))
         await second.store.register(registration(2))
@@ -139,7 +139,7 @@ async def test_a_follower_that_was_away_begins_with_a_snapshot(nodes, server, lo
     """When the log does not reach back to where it was; and it ends with the same."""
     async with Wire(server.port) as wire:
         leader = await nodes(1, snapshot_chunks=10).open()
-        away = await nodes(2, hosts=wire.address, session_timeout_ms=600).open()
+        away = await nodes(2, hosts=wire.address, session_timeout_ms=1_500).open()
         await leader.append(setting(0))
         await away.until_it_knows(0)
         wire.cut()
@@ -152,10 +152,30 @@ async def test_a_follower_that_was_away_begins_with_a_snapshot(nodes, server, lo
         assert away.settings == leader.settings
 
 
+async def test_a_broker_stops_without_zookeeper(nodes, server, loop):
+    """Nobody waits for an answer that cannot come."""
+    async with Wire(server.port) as wire:
+        first = await nodes(1, hosts=wire.address, session_timeout_ms=4_000).open()
+        await first.store.register(registration(1))
+        wire.cut()
+        unwritten = first.store.append([setting(0)])
+        before = loop.time()
+        await first.store.unregister()
+        await eventually(lambda: first.follower.leader == (-1, 1))
+        await first.store.unregister()
+        await first.store.close()
+        assert loop.time() - before < 3
+        with pytest.raises(KafkaError):
+            await unwritten
+
+
 async def test_a_server_that_is_killed_and_started_again(tmp_path, nodes, loop):
     """Minutes without ZooKeeper are survived: nothing is lost, nobody is taken for dead, the epoch stays."""
     with zookeeper_server(tmp_path, tick_ms=1_000) as server:
-        first = await nodes(1, hosts=server.address, session_timeout_ms=20_000).open()
+        # A virtual machine may take its time to start on a busy machine.
+        first = await nodes(
+            1, hosts=server.address, session_timeout_ms=20_000, append_timeout_ms=50_000
+        ).open()
         second = await nodes(2, hosts=server.address, session_timeout_ms=20_000).open()
         await first.store.register(registration(1))
         await second.store.register(registration(2))

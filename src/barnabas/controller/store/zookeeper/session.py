@@ -112,10 +112,12 @@ class Session:
         "_client",
         "_closed",
         "_connected",
+        "_is_connected",
         "_loop",
         "_on_state",
         "_restart",
         "_settings",
+        "_unanswered",
         "session_id",
     )
 
@@ -133,6 +135,8 @@ class Session:
         self._connected: asyncio.Future[None] | None = None
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
+        self._is_connected = False
+        self._unanswered: set[asyncio.Future[Any]] = set()
         self.session_id = 0
 
     # ----- the connection
@@ -221,11 +225,20 @@ class Session:
     def _note_state(self, client: Any, state: str, session_id: int) -> None:
         if client is not self._client or self._closed:
             return
-        if state in ("CONNECTED", "CONNECTED_RO"):
+        self._is_connected = state in ("CONNECTED", "CONNECTED_RO")
+        if self._is_connected:
             self.session_id = session_id
             self._on_state(SessionState.CONNECTED)
             self._first(None)
-        elif state == "CONNECTING":
+            return
+        # What was asked after the connection was lost, and before we heard of that, waits in kazoo for the next one.
+        # Nobody shall wait for it: then it comes before all that is asked then.
+        for future in self._unanswered:
+            if not future.done():
+                future.set_exception(
+                    ConnectionLostError(f"the connection to ZooKeeper at {self._settings.hosts} was lost")
+                )
+        if state == "CONNECTING":
             self._on_state(SessionState.SUSPENDED)
         else:
             self._on_state(SessionState.LOST)
@@ -244,10 +257,14 @@ class Session:
     def _begin_again(self, state: str) -> None:
         """The client gave up for good."""
         error = ZooKeeperError(
-            f"ZooKeeper at {self._settings.hosts} refused this broker ({state}): let it know the user and password of "
+            f"ZooKeeper at {self._settings.hosts} ended the connection for good ({state}): if it asks for users, let it know the user and password of "
             "barnabas.zookeeper.username and barnabas.zookeeper.password"
         )
-        logger.error("zookeeper refuses this broker hosts=%s state=%s", self._settings.hosts, state)
+        logger.error(
+            "zookeeper ended the connection for good, it is tried again hosts=%s state=%s",
+            self._settings.hosts,
+            state,
+        )
         self._first(error)
         if self._restart is None or self._restart.done():
             self._restart = self._loop.create_task(self._try_again(self._client), name="zookeeper-restart")
@@ -294,6 +311,9 @@ class Session:
 
     def commit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Any]]:
         """See `ZNodes`."""
+        future = self._request()
+        if future.done():
+            return future
         transaction = self._client.transaction()
         for operation in operations:
             path = self._settings.root + operation.path
@@ -306,7 +326,6 @@ class Session:
                     transaction.check(path, version)
                 case Delete(_, version):
                     transaction.delete(path, version)
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
 
         def settle(done: Any) -> None:
             self._post(
@@ -316,10 +335,24 @@ class Session:
         transaction.commit_async().rawlink(settle)
         return future
 
+    def _request(self) -> asyncio.Future[Any]:
+        """What becomes of a request; failed already where there is no connection."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._is_connected:
+            self._unanswered.add(future)
+            future.add_done_callback(self._unanswered.discard)
+        else:
+            future.set_exception(
+                ConnectionLostError(f"there is no connection to ZooKeeper at {self._settings.hosts}")
+            )
+        return future
+
     def _ask(
         self, path: str, request: Callable[..., Any], convert: Callable[[Any], Any], watch: Watch | None
     ) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future = self._request()
+        if future.done():
+            return future
 
         def settle(done: Any) -> None:  # in a thread of kazoo
             self._post(_settle, future, done, convert, path)
