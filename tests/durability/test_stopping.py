@@ -15,6 +15,7 @@ from barnabas.wire.messages.describe_configs import DescribeConfigsRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.broker_process import BrokerProcess, wait_until
+from tests.faults.test_clock import PARTITIONS, Reader, Writer
 from tests.faults.test_failing_disk import code_of, read
 from tests.topic_requests import create_topics, produce
 from tests.wire_client import WireClient
@@ -167,3 +168,46 @@ def test_a_halt_is_survived(tmp_path):
             os.kill(broker.process.pid, signal.SIGCONT)
             assert code_of(client.receive()) == 0
         assert read(client, "t", 0) == [b"%d" % value for value in range(10)]
+
+
+@pytest.mark.durability
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing can be halted here")
+def test_halts_and_stops_under_load(tmp_path):
+    """Halted for a second, stopped and killed, again and again, under a producer and groups of both protocols: all is read once, by the same members."""
+    settings = {"offsets.topic.num.partitions": "1"}
+    with BrokerProcess(tmp_path, settings=settings) as broker, WireClient(broker.bootstrap_server) as client:
+        client.call(create_topics(["busy"], PARTITIONS), 5)
+        writer = Writer(broker.bootstrap_server, "busy")
+        readers = [Reader(broker.bootstrap_server, "busy", protocol) for protocol in ("classic", "consumer")]
+        threads = [writer, *readers]
+        for thread in threads:
+            thread.start()
+
+        def all_is_read(more):
+            ends = [len(values) + more for values in writer.acknowledged]
+            wait_until(
+                lambda: all(
+                    len(read) >= end for one in readers for read, end in zip(one.read, ends, strict=True)
+                ),
+                60,
+                "records to be read",
+            )
+
+        for end in (broker.stop, broker.kill, broker.stop):
+            all_is_read(50)
+            os.kill(broker.process.pid, signal.SIGSTOP)
+            time.sleep(1)  # what the broker misses
+            os.kill(broker.process.pid, signal.SIGCONT)
+            all_is_read(50)
+            end()
+            broker.start()
+        all_is_read(50)
+        writer.stop()
+        all_is_read(0)
+        for reader in readers:
+            reader.stop()
+        assert writer.refused == []
+        for reader in readers:
+            assert reader.read == writer.acknowledged, reader.name
+            assert reader.assignments == 1, reader.name
