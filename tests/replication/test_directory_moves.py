@@ -394,3 +394,24 @@ async def test_a_topic_deleted_behind_the_switch_leaves_nothing(tmp_path, loop, 
         assert "orders-0" not in m.names(here) + m.names(there)
         may_go_on.set()
         await m.until(lambda _: m.names(here) + m.names(there) == [])
+
+
+async def test_a_log_that_is_truncated_while_it_moves_stays(tmp_path, loop):
+    """A new leader may have a follower drop records: a copy made before may hold them, and does not take its place."""
+    async with moving(tmp_path) as m:
+        await m.create()
+        await m.produce(20, 10_000)
+        here, there = await m.start_at()
+        await m.throttle(20_000)
+        assert await m.move(there) == 0
+        await m.until(lambda places: any(place[3] and place[1] > 0 for place in places))
+        log = m.node.broker._replicas.get("orders", 0).log
+        assert log.truncate_to(1)
+        del m.written[1:]
+        await m.produce(20, 9_999)
+        await m.throttle(None)
+        places = await m.until(lambda places: len(places) == 1)
+        assert places[0][0] == here
+        assert await m.move(there) == 0
+        await m.has_moved(there)
+        assert await m.read() == list(range(21))

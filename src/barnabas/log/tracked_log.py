@@ -48,6 +48,7 @@ class TrackedLog(LocalLog):
             above it is deleted.
         last_flushed_ms: when the recovery point last moved up, by the monotonic clock.
         cleaned_offset: up to where the log was compacted, None if it never was.
+        truncation_count: how often its end was dropped; a copy of it made before may hold other batches at the same offsets.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class TrackedLog(LocalLog):
         "cleaned_offset",
         "high_watermark",
         "last_flushed_ms",
+        "truncation_count",
     )
 
     def __init__(
@@ -86,6 +88,7 @@ class TrackedLog(LocalLog):
         )
         self.high_watermark: int | None = None
         self.cleaned_offset: int | None = None
+        self.truncation_count = 0
         self.last_flushed_ms = clock.monotonic_ms()
         self._producers = producers
         self._producers_are_loaded = loaded.producers_are_loaded
@@ -482,6 +485,7 @@ class TrackedLog(LocalLog):
             if offset < self._segments.first.base_offset:
                 self._start_over_at(offset)
                 return True
+            self.truncation_count += 1
             removed = self._segments.remove_after(offset)
             self._active = self._segments.active
             self._configure(self._active)
@@ -512,6 +516,7 @@ class TrackedLog(LocalLog):
 
     def _start_over_at(self, offset: int, log_start_offset: int | None = None) -> None:
         logger.info("%s: dropping all segments, starting over at offset %d", self._name, offset)
+        self.truncation_count += 1
         # The old files go first: one of them may have the name of the new one.
         removed = list(self._segments)
         self._delete_with_snapshots(removed)

@@ -59,12 +59,13 @@ _SLICE_S = 0.25
 class _Move:
     """One move under way."""
 
-    __slots__ = ("future", "partition", "task")
+    __slots__ = ("future", "partition", "task", "truncation_count")
 
     def __init__(self, partition: Partition, future: FutureLog) -> None:
         self.partition = partition
         self.future = future
         self.task: asyncio.Task[None] | None = None
+        self.truncation_count = 0
 
     @property
     def is_switched(self) -> bool:
@@ -251,6 +252,7 @@ class DirectoryMoves:
         """Copies until little is left."""
         future, directories = move.future, self._directories
         source = move.partition.log
+        move.truncation_count = source.truncation_count
         while True:
             source.check_online()
             plan = future.plan(source)
@@ -309,6 +311,11 @@ class DirectoryMoves:
                 await self._assign({key: hosted.directory.directory_id})
             # No await from here until appends go to the copy.
             source.check_online()
+            if source.truncation_count != move.truncation_count:
+                # By a new leader's word. The copy is compared with it by size alone, and may hold what was dropped.
+                raise KafkaError(
+                    ErrorCode.REPLICA_NOT_AVAILABLE, "the log was truncated meanwhile; have it moved again"
+                )
             while future.catch_up(source, _CATCH_UP_BYTES):
                 pass
             log.take_over(source)
