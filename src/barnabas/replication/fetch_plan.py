@@ -39,6 +39,8 @@ _INITIAL_EPOCH = 0
 _EPOCH_MAX = 2**31 - 1
 _FIRST_DELAY_MS = 20.0
 _NO_DIRECTORY = bytes(16)
+_OPENED_MAX = 100
+"""Logs that are opened for one request: a broker that follows thousands comes to the others in the requests that follow."""
 
 _SESSION_ERRORS = frozenset(
     (
@@ -255,7 +257,7 @@ class FetchPlan:
         return self._session_id != _NO_SESSION and bool(self._changed)
 
     def request(self, now_ms: float) -> FetchRequest | None:
-        """The next request; None if there is nothing to fetch.
+        """The next request; None if there is nothing to fetch. Logs are opened for it, a hundred at a time.
 
         A partition whose log cannot be opened is left out; the others go on.
         """
@@ -270,7 +272,13 @@ class FetchPlan:
         changed, self._changed = self._changed, {}
         self.sent += 1
         topics: dict[bytes, list[FetchRequest.FetchPartition]] = {}
+        opened = 0
         for followed in changed.values():
+            if not followed.partition.is_open:
+                opened += 1
+                if opened > _OPENED_MAX:
+                    self._changed[followed.key] = followed
+                    continue
             if followed.lag != 0 and self._quota.is_exceeded(followed.partition):
                 self._throttled[followed.key] = followed
                 self._leave_out(followed)
@@ -290,7 +298,7 @@ class FetchPlan:
             replica_state=FetchRequest.ReplicaState(
                 replica_id=self._node_id, replica_epoch=self._broker_epoch()
             ),
-            max_wait_ms=self._settings.wait_max_ms,
+            max_wait_ms=0 if self._changed else self._settings.wait_max_ms,
             min_bytes=self._settings.min_bytes,
             max_bytes=self._settings.response_max_bytes,
             isolation_level=0,
