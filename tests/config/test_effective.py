@@ -20,6 +20,9 @@ NOT_READERS = ("config", "cli", "wire")
 # Read already, for topics that nobody can ask for while there are no share groups.
 NOT_YET = ("share.",)
 
+# Read by the controller, which has no log, and so by its name (`controller/topic_rules.py`).
+READ_BY_NAME = {"unclean.leader.election.enable"}
+
 # Read by BrokerConfig itself, or before a broker is built.
 READ_HERE = {"controller.listener.names", "barnabas.log.format", "barnabas.log.level"}
 
@@ -37,6 +40,8 @@ def is_read(source, name):
 
 def topic_key_is_read(source, name):
     attribute = "segment_bytes" if name == "internal.segment.bytes" else name.replace(".", "_")
+    if name in READ_BY_NAME:
+        return is_read(source, name)
     return re.search(rf"\.{attribute}\b", source) is not None or (
         name == "cleanup.policy" and re.search(r"\.(is_compacted|deletes_by_retention)\b", source) is not None
     )
