@@ -16,7 +16,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from barnabas.errors import KafkaError
+from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
 
 if TYPE_CHECKING:
@@ -98,9 +98,12 @@ class BrokerLifecycle:
         while True:
             left_ms = max(1, int((deadline_s - self._loop.time()) * 1000))
             response = await self._channel.send(self._heartbeat(), timeout_ms=left_ms)
-            if response.error_code:
-                raise KafkaError(response.error_code, "the controller does not let this broker serve")
-            if not response.is_fenced or self._loop.time() >= deadline_s:
+            # It may have registered anew just now, which the next image says.
+            if response.error_code not in (ErrorCode.NONE, ErrorCode.STALE_BROKER_EPOCH):
+                raise KafkaError(
+                    ErrorCode(response.error_code), "the controller does not let this broker serve"
+                )
+            if not (response.error_code or response.is_fenced) or self._loop.time() >= deadline_s:
                 break
             await asyncio.sleep(_AGAIN_S)
         self._wants_to_serve = True
