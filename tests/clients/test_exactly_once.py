@@ -113,7 +113,9 @@ def test_each_input_counts_once(tmp_path, peers, client, request):
         time.sleep(chance.uniform(0, 0.1))
         kills[chance.choice(["broker", "client"]) if ROUNDS > 2 else ("broker", "client")[number % 2]]()
     try:
-        wait_until(lambda: len(pipeline.results()) >= len(pipeline.written), DEADLINE_S, "all results")
+        # On a slow machine much may be left, which is no fault as long as it becomes less.
+        while (count := len(pipeline.results())) < len(pipeline.written):
+            wait_until(lambda before=count: len(pipeline.results()) > before, DEADLINE_S, "more results")
     finally:
         print("troubles:", Counter(map(str, pipeline.job.all_of("trouble"))).most_common(5))
     counted = Counter(pipeline.results())
