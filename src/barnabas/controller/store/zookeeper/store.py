@@ -31,7 +31,7 @@ from barnabas.controller.store.zookeeper.log import Batch, LogTrimmedError, dele
 from barnabas.controller.store.zookeeper.membership import Membership
 from barnabas.controller.store.zookeeper.session import Session, SessionSettings
 from barnabas.controller.store.zookeeper.snapshots import read_pointer, read_snapshot, trim, write_snapshot
-from barnabas.controller.store.zookeeper.writer import Writer, not_controller
+from barnabas.controller.store.zookeeper.writer import Writer, not_controller, unknown_outcome
 from barnabas.controller.store.zookeeper.znodes import (
     ConnectionLostError,
     Create,
@@ -427,7 +427,9 @@ class ZooKeeperStore:
                 )
             return
         pointer, records = found
-        await self._writer.fail(not_controller())
+        await self._writer.fail(
+            unknown_outcome("The log was replaced by a snapshot, which may have the change")
+        )
         assert self._listener is not None
         self._position = pointer.next_offset
         self._snapshot_size, self._bytes_since_snapshot = pointer.size_bytes, 0

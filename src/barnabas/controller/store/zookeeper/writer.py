@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from barnabas.controller.store.zookeeper.election import Reign
     from barnabas.controller.store.zookeeper.znodes import ZNodes
 
-__all__ = ["Writer", "not_controller"]
+__all__ = ["Writer", "not_controller", "unknown_outcome"]
 
 
 class _Entry(NamedTuple):
@@ -246,12 +246,7 @@ class Writer:
             self._timer = self._loop.call_at(first.deadline, self._check_deadline)
             return
         self.pause()
-        self._fail(
-            KafkaError(
-                ErrorCode.REQUEST_TIMED_OUT,
-                f"ZooKeeper did not take the change within {self._timeout_ms} ms; it may still come into effect.",
-            )
-        )
+        self._fail(unknown_outcome(f"ZooKeeper did not take the change within {self._timeout_ms} ms"))
         self._on_trouble(None)
 
     def _fail(self, error: Exception) -> None:
@@ -267,9 +262,16 @@ class Writer:
             self._timer.cancel()
         if self._run is not None:
             self._run.cancel()
-        self._fail(not_controller())
+        self._fail(
+            unknown_outcome("The metadata log was closed before it was known whether it has the change")
+        )
 
 
 def not_controller() -> KafkaError:
     """The refusal of whoever does not lead."""
     return KafkaError(ErrorCode.NOT_CONTROLLER, "This node does not lead the metadata log.")
+
+
+def unknown_outcome(why: str) -> KafkaError:
+    """What is said of a change that may be in the log, or may come there."""
+    return KafkaError(ErrorCode.REQUEST_TIMED_OUT, f"{why}; it may still come into effect.")
