@@ -12,10 +12,10 @@ Rules: `ClientMetricsManager` and `ClientMetricsInstance` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.controller.client_metrics import CLIENT_METRICS_DEFAULTS
@@ -118,19 +118,16 @@ class ClientTelemetry:
     Args:
         clock: Wall-clock time.
         config: `telemetry.max.bytes` and where metrics go.
-
-    Attributes:
-        decoding: Held while a push is decoded.
     """
 
     __slots__ = (
         "_clock",
         "_config",
+        "_decoding",
         "_expired_ms",
         "_instances",
         "_subscriptions",
         "_version",
-        "decoding",
         "errors",
         "store",
         "throttled",
@@ -144,7 +141,7 @@ class ClientTelemetry:
         self._version = 0
         self._instances: dict[bytes, _Instance] = {}
         self._expired_ms = 0
-        self.decoding = asyncio.Lock()
+        self._decoding: ThreadPoolExecutor | None = None
         self.store = ClientMetricsStore(config["barnabas.client.metrics.max.series"])
         self.throttled = self.unknown_subscriptions = self.errors = 0
 
@@ -152,6 +149,13 @@ class ClientTelemetry:
     def is_received(self) -> bool:
         """Whether metrics go anywhere."""
         return bool(self._config["barnabas.metrics.port"] >= 0)
+
+    @property
+    def decoding(self) -> ThreadPoolExecutor:
+        """The thread in which pushes are decoded, one after another: memory for what they unpack to is needed once."""
+        if self._decoding is None:
+            self._decoding = ThreadPoolExecutor(1, "client-telemetry")
+        return self._decoding
 
     def register_metrics(self, registry: Registry) -> None:
         """Shows what clients have pushed, and what Kafka's `client-metrics` shows."""

@@ -60,8 +60,7 @@ async def _keep(
     telemetry = broker.client_telemetry
     try:
         # A megabyte of numbers takes a while, and may be sixteen when it is unpacked: one push at a time, and the loop goes on.
-        async with telemetry.decoding:
-            points = await broker.loop.run_in_executor(None, telemetry.decode, compression, metrics)
+        points = await broker.loop.run_in_executor(telemetry.decoding, telemetry.decode, compression, metrics)
     except KafkaError as error:
         telemetry.errors += 1
         broker.log_refusal(context, "telemetry", error)
