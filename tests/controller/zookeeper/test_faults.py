@@ -1,6 +1,9 @@
 """The store when ZooKeeper, or the way to it, fails."""
 
 import asyncio
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from tests.controller.zookeeper.nodes import registration, setting
 from tests.controller.zookeeper.wire import Wire
 from tests.event_loops import eventually
 from tests.zookeeper_process import zookeeper_ensemble, zookeeper_server
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 async def test_an_answer_that_was_lost_is_looked_up(nodes, server, loop):
@@ -280,3 +285,56 @@ async def test_an_ensemble_that_loses_members(tmp_path, nodes, loop):
         assert three[0].settings == three[1].settings == three[2].settings
         for number in acknowledged.values():
             assert three[0].settings[f"key-{number}"] == str(number)
+
+
+_NODE = """
+import asyncio, sys
+from tests.controller.zookeeper.nodes import Node, setting
+from barnabas.errors import KafkaError
+
+async def main(hosts, root):
+    node = await Node(1, hosts=hosts, root=root, session_timeout_ms=1_000, loop=asyncio.get_running_loop()).open()
+    for number in range(1_000_000):
+        try:
+            print("wrote", await node.append(setting(f"theirs-{number}")), flush=True)
+        except KafkaError as error:
+            print("refused", error.code.name, node.follower.leader[0], flush=True)
+            if node.follower.leader[0] == 2:
+                await node.store.close()
+                return
+            await asyncio.sleep(0.02)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
+async def test_a_controller_that_is_frozen_and_thawed(server, nodes, root, loop):
+    """SIGSTOP for longer than its session: another one leads, and what it still meant to write is nowhere."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _NODE, server.address, root), stdout=asyncio.subprocess.PIPE, cwd=CHECKOUT
+    )
+    try:
+        wrote = []
+        while len(wrote) < 20:
+            wrote.append((await process.stdout.readline()).split())
+        second = await nodes(2).open()
+        assert second.follower.leader == (1, 1)
+        process.send_signal(signal.SIGSTOP)
+        await second.until_it_leads()
+        mine = [await second.append(setting(f"mine-{number}")) for number in range(10)]
+        process.send_signal(signal.SIGCONT)
+        rest, _ = await process.communicate()
+        wrote += [line.split() for line in rest.splitlines()]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert wrote[-1][0] == b"refused"
+    offsets = [int(words[1]) for words in wrote if words[0] == b"wrote"]
+    # The last one that was on its way may have been acknowledged only after the thaw; it lies before the other's first.
+    assert max(offsets) < mine[0]
+    assert offsets == list(range(len(offsets)))
+    assert second.follower.leader == (2, 2)
+    theirs = [name for name in second.settings if name.startswith("key-theirs")]
+    assert len(theirs) == mine[0] >= len(offsets)
