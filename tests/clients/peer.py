@@ -101,6 +101,8 @@ class Job:
         self.what = what
         self.events: list[dict[str, Any]] = []
         self.records: list[ReadRecord] = []
+        self.arrivals: list[float] = []
+        """When each of the records came here; seconds of `time.time()`."""
         self._changed = threading.Condition()
 
     def receive(self, event: dict[str, Any]) -> None:
@@ -108,8 +110,10 @@ class Job:
         with self._changed:
             if "record" in event:
                 self.records.append(read_record(event["record"]))
+                self.arrivals.append(time.time())
             elif "records" in event:
                 self.records += map(read_record, event["records"])
+                self.arrivals += [time.time()] * len(event["records"])
             else:
                 self.events.append(event)
             self._changed.notify_all()
