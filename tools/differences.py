@@ -192,8 +192,8 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "A refused request changes nothing.",
         ),
         Difference(
-            "A member that comes with a new pattern while the group's target assignment is behind",
-            "the target may be computed as if everyone subscribed to what one of them does, until the pattern is matched",
+            "A member that comes with a new pattern, or without topics, while the group's target assignment is behind",
+            "the target may be computed as if everyone subscribed to what one of them does, until the next change",
             "everyone's own subscription counts",
             "Partitions would be given up for nothing.",
         ),

@@ -250,7 +250,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "fields in one push of metrics, of which one is read at a time",
             ("wire.otlp:FIELDS_MAX",),
             "It is refused with INVALID_RECORD.",
-            "handlers.client_telemetry:ClientTelemetry.decoding",
+            "handlers.client_telemetry:ClientTelemetry._decoding",
         ),
     ),
 }

@@ -98,7 +98,7 @@ def test_the_ready_line_says_what_one_needs():
         (("--listen", "here"), "write it as HOST:PORT"),
         (("--node-id", "one"), "Not a number of type INT"),
         (("--config", "/nowhere/server.properties"), "/nowhere/server.properties cannot be read"),
-        (("--set", "zookeeper.connect=z:2181"), "needs no ZooKeeper"),
+        (("--set", "zookeeper.metadata.migration.enable=true"), "is not taken over; remove the key"),
         (("--set", "log.retention.ms=0"), "log.retention.ms must be"),
     ],
 )

@@ -200,6 +200,8 @@ class ConsumerGroups(RuleBasedStateMachine):
         """Not by an instance that has joined already and waits: Kafka refuses that, and sends the waiting away all the same."""
         if self.sides[number].instance in [member.asked_as for member in self.classic if member.is_parked]:
             return
+        if not topics and not self._catch_up():
+            return
         self.beat(
             self.sides[number],
             version,
@@ -374,7 +376,7 @@ class ConsumerGroups(RuleBasedStateMachine):
     def join_classic(self, number, topics, version, tells, takes_over, strategy):
         """All are static: `range` orders members without a name by their ids, which are random. Some take another's place."""
         member = self.classic[number]
-        if member.is_parked:
+        if member.is_parked or (not topics and not self._catch_up()):
             return
         instance = f"i{number + 3}" if takes_over and number < 2 else f"c{number}"
         member.asked_as = instance

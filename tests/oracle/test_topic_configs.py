@@ -40,17 +40,14 @@ ELSEWHERE = {
     "compression.gzip.level": "tests/oracle/test_recompression.py",
     "compression.lz4.level": "tests/oracle/test_recompression.py",
     "compression.zstd.level": "tests/oracle/test_recompression.py",
+    "leader.replication.throttled.replicas": "tests/replication/test_replication_quota.py",
+    "follower.replication.throttled.replicas": "tests/replication/test_replication_quota.py",
     "unclean.leader.election.enable": "tests/controller",
 }
 """Where other settings are tested."""
 
-NO_EFFECT = {
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-    "remote.log.copy.disable",
-    "remote.log.delete.on.disable",
-}
-"""Accepted, as by Apache Kafka, and without effect: nothing is replicated, and there is no remote storage."""
+NO_EFFECT = {"remote.log.copy.disable", "remote.log.delete.on.disable"}
+"""Accepted, as by Apache Kafka, and without effect: there is no remote storage."""
 
 _numbers = itertools.count()
 
@@ -386,7 +383,6 @@ def test_it_does_what_it_does_in_kafka(table, name):
 @pytest.mark.parametrize("name", sorted(NO_EFFECT))
 def test_what_has_no_effect_is_accepted(table, name):
     """As by Apache Kafka without remote storage; nothing changes."""
-    value = "true" if name.startswith("remote") else "*" if "throttled" in name else "1"
-    topic = table.create(**{name.replace(".", "_"): value})
+    topic = table.create(**{name.replace(".", "_"): "true"})
     table.fill(topic, [batch()])
     assert table.segments(topic) == [0]
