@@ -124,6 +124,7 @@ def test_we_read_kafkas(kafka_segment):
     coordinator = Coordinator()
     for offset, (key, value) in enumerate(records(kafka_segment)):
         coordinator.shard.replay(offset, -1, -1, key, value)
+    coordinator.shard.on_loaded(coordinator.now)
     groups = coordinator.shard.groups
     assert set(groups) == {"orders", "billing", "simple"}
     assert (groups["orders"].state.value, groups["orders"].generation_id) == ("Empty", 2)

@@ -259,7 +259,7 @@ def test_malformed_subscriptions(both, group, flaw):
         subscribed_topic_names=[topic],
         topic_partitions=[],
     )
-    both.ask("ListGroups", 5, types_filter=["classic"])
+    both.describe(group)
     both.ask("DeleteGroups", 2, groups_names=[group])
 
 
