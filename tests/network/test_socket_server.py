@@ -652,6 +652,21 @@ async def test_a_failing_disk_ends_the_connection(site, loop, tmp_path, caplog):
     assert region.released == 1
 
 
+@pytest.mark.parametrize("size", [10, 900_000])
+async def test_a_file_that_is_shorter_than_it_was_ends_the_connection(site, loop, tmp_path, caplog, size):
+    """Whether it is found in the first portion or in a later one: nobody waits for bytes that will never come."""
+    site.start()
+    site.dispatch.regions[b"r"] = region = ScriptedRegion(tmp_path / "r", bytes(size))
+    region.size += 10
+    client = await site.connect()
+    await client.send(frame(b"region r"))
+    with contextlib.suppress(EOFError):
+        await client.answer()
+    assert await client.is_at_end()
+    assert f"ended at {size} of {size + 10} bytes" in caplog.text
+    assert region.released == 1
+
+
 async def test_without_sendfile_regions_are_read_and_sent(site, loop, tmp_path, monkeypatch):
     """A transport that cannot take file bytes from the kernel gets them from memory."""
     monkeypatch.setattr(listener_module.PlaintextTransport, "takes_regions", False)

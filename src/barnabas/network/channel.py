@@ -221,6 +221,9 @@ class Channel:
         except OSError as error:
             self._on_lost(error)
             return
+        except Exception as error:  # noqa: BLE001 - as in `flush`
+            self._on_bug(error)
+            return
         self._is_writing = False
         self.flush()
         if not self._is_writing:
@@ -297,12 +300,7 @@ class Channel:
                 outgoing.inline_region()
                 self._warmed_to = 0
                 continue
-            wanted = self._warmed_to - offset
-            count = transport.send_region(region, offset, wanted)
-            if offset + count == region.size:
-                self._warmed_to = 0
-            outgoing.advance(count)
-            if count < wanted:
+            if not self._send_portion(region, offset):
                 # The socket is full. To fill up what its reader frees meanwhile would wake it for little each time.
                 raise BlockingIOError
 
@@ -317,17 +315,26 @@ class Channel:
             return False
         region = outgoing.region()
         assert region is not None
+        before = outgoing.pending_bytes
+        has_left = self._send_portion(region, offset)
+        self._metrics.outgoing_bytes.value += before - outgoing.pending_bytes
+        self.was_active = True
+        return not has_left
+
+    def _send_portion(self, region: FileRegion, offset: int) -> bool:
+        """Sends what is warm of the region at the front, as far as the socket takes it; whether it took all."""
+        outgoing = self.connection.outgoing
         wanted = self._warmed_to - offset
         count = self._transport.send_region(region, offset, wanted)
-        self._metrics.outgoing_bytes.value += count
-        self.was_active = True
+        if count == 0:
+            raise OSError(f"{region!r} ended at {offset} of {region.size} bytes")
         if count < wanted:
             outgoing.skip(count)
-            return True
-        if offset + count == region.size:
+            return False
+        if self._warmed_to == region.size:
             self._warmed_to = 0
         outgoing.advance(count)
-        return False
+        return True
 
     def _is_warm(self, region: FileRegion, offset: int) -> bool:
         """Whether the next window of `region` can be sent; otherwise a worker thread sees to it."""
