@@ -53,7 +53,7 @@ async def test_a_request_that_was_lost_is_sent_again(nodes, server, loop):
         assert refused.value.code is ErrorCode.NOT_CONTROLLER
         wire.mend()
         assert await asyncio.gather(*futures) == [1, 2, 3]
-        assert first.follower.leader == (1, 1)
+        await first.until_it_leads()
         assert await first.append(setting(4)) == 4
 
 
