@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.handlers.current_leaders import MOVED, current_leader, nodes_of
+from barnabas.handlers.fetch_attempts import answer_or_park, by_topic, release
 from barnabas.log.files import ColdRead
 from barnabas.replication.sessions import NO_SESSION, FetchContext, FetchedPartition
 from barnabas.wire.messages.fetch import FetchRequest, FetchResponse
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
@@ -36,11 +38,9 @@ __all__ = ["API_KEY", "handle"]
 
 API_KEY = 1
 
-_TopicResponse = FetchResponse.FetchableTopicResponse
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
 _UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
-_WARM_ROUNDS_MAX = 16
 _LEADERS_FROM = 16
 _FOLLOWERS_FROM = 11
 
@@ -61,39 +61,13 @@ def handle(
         from barnabas.handlers import replica_fetch
 
         return replica_fetch.handle(broker, context, request, fetch)
-    attempt = _Attempt(broker, context, request, fetch)
-    force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
-    try:
-        response = attempt(force, may_block=False)
-    except ColdRead as cold:
-        return _when_warm(broker, attempt, request.max_wait_ms, cold, force=force)
-    if response is not None:
-        return response
-    return broker.waiting.park_fetch(attempt.partitions, request.max_wait_ms, attempt)
-
-
-async def _when_warm(
-    broker: BrokerServices, attempt: _Attempt, max_wait_ms: int, cold: ColdRead, *, force: bool
-) -> FetchResponse:
-    """Goes on once a worker thread has read what the search needs from the disk, so that the loop never waits for it."""
-    for round_number in range(_WARM_ROUNDS_MAX):
-        await broker.loop.run_in_executor(None, cold.warm)
-        try:
-            # Whatever the page cache drops again at once is not worth another round.
-            response = attempt(force, may_block=round_number == _WARM_ROUNDS_MAX - 1)
-        except ColdRead as another:
-            cold = another
-            continue
-        if response is not None:
-            return response
-        break
-    return await broker.waiting.park_fetch(attempt.partitions, max_wait_ms, attempt)
+    return answer_or_park(broker, _Attempt(broker, context, request, fetch), request, fetch)
 
 
 class _Attempt:
     """Reads all partitions of one fetch; called again whenever one of them may have more."""
 
-    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_moved", "_request", "partitions")
+    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_moved", "_partitions", "_request")
 
     def __init__(
         self, broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
@@ -104,7 +78,14 @@ class _Attempt:
         self._fetch = fetch
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
         self._moved: list[int] = []
-        self.partitions: list[Partition] = []
+        self._partitions: list[Partition] = []
+
+    def park(self) -> asyncio.Future[FetchResponse]:
+        """Waits until one of its partitions has more, or for the end of the request's time."""
+        parked: asyncio.Future[FetchResponse] = self._broker.waiting.park_fetch(
+            self._partitions, self._request.max_wait_ms, self
+        )
+        return parked
 
     def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
         """The answer, or None while there is too little and `force` is false.
@@ -148,7 +129,7 @@ class _Attempt:
                     may_block=may_block,
                 )
             except ColdRead:
-                _release(regions)
+                release(regions)
                 raise
             except KafkaError as error:
                 tell_now = True
@@ -188,9 +169,9 @@ class _Attempt:
                     epoch=found.diverging[0], end_offset=found.diverging[1]
                 )
             read.append((fetched, answer))
-        self.partitions = partitions
+        self._partitions = partitions
         if not tell_now and size_bytes < request.min_bytes:
-            _release(regions)
+            release(regions)
             return None
         for partition in partitions:
             partition.metrics.fetch_requests.value += 1
@@ -199,14 +180,9 @@ class _Attempt:
         return self._answer(read)
 
     def _answer(self, read: _Read) -> FetchResponse:
-        topics: list[FetchResponse.FetchableTopicResponse] = []
-        current: FetchResponse.FetchableTopicResponse | None = None
-        for fetched, answer in self._fetch.select(read):
-            if current is None or current.topic != fetched.topic or current.topic_id != fetched.topic_id:
-                current = _TopicResponse(topic=fetched.topic, topic_id=fetched.topic_id, partitions=[])
-                topics.append(current)
-            current.partitions.append(answer)
-        response = FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
+        response = FetchResponse(
+            error_code=0, session_id=self._fetch.session_id, responses=by_topic(self._fetch.select(read))
+        )
         if self._moved:
             response.node_endpoints = [
                 FetchResponse.NodeEndpoint(
@@ -250,8 +226,3 @@ def _elsewhere(
         preferred_read_replica=preferred,
         records=_NO_RECORDS,
     )
-
-
-def _release(regions: list[FileRegion]) -> None:
-    for region in regions:
-        region.release()

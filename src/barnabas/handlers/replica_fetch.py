@@ -12,6 +12,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.handlers.fetch_attempts import answer_or_park, by_topic, release
 from barnabas.log.files import ColdRead
 from barnabas.replication.replica_session import ReplicaSession
 from barnabas.wire.messages.fetch import FetchResponse
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["handle"]
 
-_TopicResponse = FetchResponse.FetchableTopicResponse
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
-_WARM_ROUNDS_MAX = 16
 _TOPIC_IDS_FROM = 13
 
 _Key = tuple[str | bytes, int]
@@ -41,30 +40,7 @@ def handle(
     broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
 ) -> FetchResponse | Awaitable[FetchResponse]:
     """Notes what the follower holds, and answers or parks."""
-    attempt = _Attempt(broker, context, request, fetch)
-    force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
-    try:
-        response = attempt(force, may_block=False)
-    except ColdRead as cold:
-        return _when_warm(broker, attempt, request.max_wait_ms, cold, force=force)
-    return response if response is not None else attempt.park(request.max_wait_ms)
-
-
-async def _when_warm(
-    broker: BrokerServices, attempt: _Attempt, max_wait_ms: int, cold: ColdRead, *, force: bool
-) -> FetchResponse:
-    """Goes on once a worker thread has read what the search needs from the disk, so that the loop never waits for it."""
-    for round_number in range(_WARM_ROUNDS_MAX):
-        await broker.loop.run_in_executor(None, cold.warm)
-        try:
-            response = attempt(force, may_block=round_number == _WARM_ROUNDS_MAX - 1)
-        except ColdRead as another:
-            cold = another
-            continue
-        if response is not None:
-            return response
-        break
-    return await attempt.park(max_wait_ms)
+    return answer_or_park(broker, _Attempt(broker, context, request, fetch), request, fetch)
 
 
 class _Attempt:
@@ -116,10 +92,10 @@ class _Attempt:
                 self._asked.update(dict.fromkeys(session.partitions))
             session.ready.update(self._asked)
 
-    def park(self, max_wait_ms: int) -> asyncio.Future[FetchResponse]:
+    def park(self) -> asyncio.Future[FetchResponse]:
         """Waits for news, or the end of the time."""
         waiting = self._broker.waiting
-        future: asyncio.Future[FetchResponse] = waiting.park_fetch([], max_wait_ms, self)
+        future: asyncio.Future[FetchResponse] = waiting.park_fetch([], self._request.max_wait_ms, self)
         session = self._session
         if session is not None:
             session.park(
@@ -159,7 +135,7 @@ class _Attempt:
                         may_block=may_block,
                     )
                 except ColdRead:
-                    _release(regions)
+                    release(regions)
                     raise
                 if region is not None:
                     regions.append(region)
@@ -175,7 +151,7 @@ class _Attempt:
             if session is not None:
                 session.ready.pop(key, None)
         if not tell_now and size_bytes < request.min_bytes:
-            _release(regions)
+            release(regions)
             return None
         return self._answer(read)
 
@@ -267,22 +243,12 @@ class _Attempt:
         )
 
     def _answer(self, read: _Read) -> FetchResponse:
-        topics: list[FetchResponse.FetchableTopicResponse] = []
-        current: FetchResponse.FetchableTopicResponse | None = None
+        answers = self._fetch.select(read)
         session = self._session
-        for fetched, answer in self._fetch.select(read):
-            if current is None or current.topic != fetched.topic or current.topic_id != fetched.topic_id:
-                current = _TopicResponse(topic=fetched.topic, topic_id=fetched.topic_id, partitions=[])
-                topics.append(current)
-            current.partitions.append(answer)
-            if session is not None:
+        if session is not None:
+            for fetched, answer in answers:
                 # What has got records stands last in the line, and stays in it until the follower says that it has them.
                 session.ready.pop(fetched.key, None)
                 if answer.records or answer.error_code or fetched.key in self._held_back:
                     session.ready[fetched.key] = None
-        return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=topics)
-
-
-def _release(regions: list[FileRegion]) -> None:
-    for region in regions:
-        region.release()
+        return FetchResponse(error_code=0, session_id=self._fetch.session_id, responses=by_topic(answers))
