@@ -145,6 +145,7 @@ class Broker:
         self._closing = contextlib.AsyncExitStack()
         self._state = _STARTING
         self._lost_logs = 0
+        self._deleted_names: set[str] | None = None
         self._node_id: int = config["node.id"]
         self._replication: Replication | None = None
         self._remote_transactions: RemoteTransactions | None = None
@@ -196,7 +197,7 @@ class Broker:
         await self._controller.open()
         self._closing.push_async_callback(self._controller.close)
         self._reach_controller(loop)
-        self._log_directories.set_aside_strays(self._belongs_here)
+        self._log_directories.set_aside_strays(self._belongs_here, self._had_namesake)
         misplaced = self._adopt_directories()
         self._replicate(loop)
         assignments = DirectoryAssignments(loop, self._controller.place_replicas)
@@ -462,7 +463,7 @@ class Broker:
             loop=loop,
             snapshot_bytes=config["metadata.log.max.record.bytes.between.snapshots"],
             segment_bytes=config["metadata.log.segment.bytes"],
-            on_damage=self._refuse_if_topics_are_gone,
+            on_load=self._on_metadata_loaded,
             before_snapshot=self._log_directories.renames_sync,
         )
 
@@ -478,9 +479,15 @@ class Broker:
                     "another data directory, or start it without zookeeper.connect."
                 )
 
-    def _refuse_if_topics_are_gone(self, damage: str, deleted: Mapping[bytes, str]) -> None:
+    def _on_metadata_loaded(self, damage: str | None, deleted: Mapping[bytes, str]) -> None:
+        self._deleted_names = deleted_names = set(deleted.values())
+        if damage is not None:
+            self._refuse_if_topics_are_gone(damage, deleted, deleted_names)
+
+    def _refuse_if_topics_are_gone(
+        self, damage: str, deleted: Mapping[bytes, str], deleted_names: set[str]
+    ) -> None:
         """A crash may tear the end of the metadata log, but takes no topic with it that has logs already."""
-        deleted_names = set(deleted.values())
         gone = [
             f"{topic}-{index}"
             for topic, index, topic_id in self._log_directories.topic_ids()
@@ -587,6 +594,10 @@ class Broker:
             and index < len(found.partitions)
             and self._node_id in found.partitions[index].replicas
         )
+
+    def _had_namesake(self, topic: str) -> bool:
+        """Whether another topic of this name was deleted lately; what the metadata of a cluster has forgotten, it may."""
+        return self._deleted_names is None or topic in self._deleted_names
 
     # ----- while it runs
 

@@ -136,6 +136,39 @@ async def test_a_directory_that_came_back_does_not_stand_in_the_way_of_a_start(t
         await create(one)
 
 
+@pytest.mark.parametrize("was_deleted", [True, False])
+async def test_records_of_a_deleted_topic_do_not_come_back_in_the_next_one_of_its_name(
+    tmp_path, loop, was_deleted
+):
+    """When the power failed the old directory had its old name still, and neither topic's id had reached the disk."""
+    async with node.running(tmp_path) as one:
+        await create(one)
+        answer = await one.call(requests.produce("orders", 0, b"former", acks=1), requests.PRODUCE)
+        assert requests.produced(answer).error_code == 0
+        if was_deleted:
+            shutil.copytree(tmp_path / "data" / "orders-0", tmp_path / "former")
+            await delete(one)
+            await create(one)
+        else:
+            shutil.copytree(tmp_path / "data", tmp_path / "killed")
+    data = tmp_path / "data"
+    if was_deleted:
+        shutil.rmtree(data / "orders-0")
+        shutil.copytree(tmp_path / "former", data / "orders-0")
+        (data / ".kafka_cleanshutdown").unlink()
+    else:
+        shutil.rmtree(data)
+        shutil.copytree(tmp_path / "killed", data)
+    (data / "orders-0" / "partition.metadata").write_bytes(b"")
+    async with node.running(tmp_path) as one:
+        answer = await one.call(requests.fetch("orders", 0, 0), requests.FETCH)
+        _, values = requests.offset_and_values(answer, 0)
+        assert values == ([] if was_deleted else [b"former"])
+        assert len(list(data.glob("orders-0.*-stray"))) == was_deleted
+        answer = await one.call(requests.produce("orders", 0, b"new"), requests.PRODUCE)
+        assert requests.produced(answer).base_offset == len(values)
+
+
 async def test_a_start_that_is_refused_forgets_nothing(tmp_path, loop):
     """Which topics were deleted is still known to the next one, when whoever looks after it has moved away what was wrong."""
     settings = {"metadata_log_max_record_bytes_between_snapshots": 1}

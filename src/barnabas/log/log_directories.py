@@ -147,16 +147,28 @@ class LogDirectories(MovableLogs):
                     self.on_failure(directory.path, error)
                     break
 
-    def set_aside_strays(self, belongs_here: Callable[[str, int, bytes | None], bool]) -> None:
+    def set_aside_strays(
+        self,
+        belongs_here: Callable[[str, int, bytes | None], bool],
+        had_namesake: Callable[[str], bool] = lambda _topic: False,
+    ) -> None:
         """Set aside every log that the cluster does not place on this broker.
 
         Such logs are left when their topic was deleted while the broker was down. They are kept under a name of their own,
         since they may also be the only copy of something whose metadata was lost.
+
+        Args:
+            belongs_here: whether the cluster places a partition here, by topic, partition and topic id, where that is known.
+            had_namesake: whether another topic of that name may have been deleted before the renames of its directories had
+                reached the disk. A log that does not tell its topic's id may be that one's.
         """
         for directory in self.online:
             for key, hosted in list(directory.hosted.items()):
                 try:
-                    if belongs_here(*key, directory.read_topic_id(hosted)):
+                    topic_id = directory.read_topic_id(hosted)
+                    # An id that the power failure took was not on the disk yet, and so nothing in this log was promised.
+                    is_sure = topic_id is not None or hosted.was_synced or not had_namesake(hosted.topic)
+                    if is_sure and belongs_here(*key, topic_id):
                         continue
                 except OSError as error:
                     self.take_offline(directory.path, error)

@@ -105,6 +105,11 @@ class HostedLog:
         """Its directory; made anew each time, since there are many of these and few are asked."""
         return self.directory.path / partition_directory_name(self.topic, self.partition)
 
+    @property
+    def was_synced(self) -> bool:
+        """Whether something of it was brought to the disk before this start; its topic's id goes there first."""
+        return self.is_clean or self.recovery_point > 0
+
     def __repr__(self) -> str:
         return f"<HostedLog {self.path} {'open' if self.log else 'not open'}>"
 

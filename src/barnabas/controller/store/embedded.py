@@ -66,7 +66,7 @@ class EmbeddedStore:
             (`metadata.log.max.record.bytes.between.snapshots`). A small image gets one earlier, so that a start reads
             no more log than image.
         segment_bytes: Size at which a segment is closed (`metadata.log.segment.bytes`).
-        on_damage: Called when the log's end is damaged, once the listener was told of what is left: what is wrong, and the
+        on_load: Called once the listener was told of what is in the log: what is wrong with its end, if it is damaged, and the
             topics that are known to be deleted, names by ids. It may raise StorageError; then nothing was changed.
         before_snapshot: Called when a snapshot is due, of which all listeners have heard; gives what has to be done first, in
             the worker thread: what a snapshot no longer tells, such as the deletion of a topic, must have had its effect.
@@ -83,7 +83,7 @@ class EmbeddedStore:
         "_loop",
         "_next_offset",
         "_node_id",
-        "_on_damage",
+        "_on_load",
         "_queue",
         "_round",
         "_segment_bytes",
@@ -103,10 +103,10 @@ class EmbeddedStore:
         loop: asyncio.AbstractEventLoop,
         snapshot_bytes: int = 20 << 20,
         segment_bytes: int = 1 << 30,
-        on_damage: Callable[[str, Mapping[bytes, str]], None] = lambda _damage, _deleted: None,
+        on_load: Callable[[str | None, Mapping[bytes, str]], None] = lambda _damage, _deleted: None,
         before_snapshot: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
-        self._on_damage = on_damage
+        self._on_load = on_load
         self._before_snapshot = before_snapshot
         self._log = MetadataLog(files, directory)
         self._node_id = node_id
@@ -148,12 +148,11 @@ class EmbeddedStore:
             listener.on_commit(loaded.records, loaded.next_offset - 1, loaded.epoch)
         self._next_offset = loaded.next_offset
         self._epoch = loaded.epoch + 1
-        if loaded.damage is not None:
-            try:
-                self._on_damage(loaded.damage, _deleted_topics(loaded))
-            except StorageError:
-                self._log.close()
-                raise
+        try:
+            self._on_load(loaded.damage, _deleted_topics(loaded))
+        except StorageError:
+            self._log.close()
+            raise
         try:
             self._log.cut_torn_end()
             self._log.sync_found()
