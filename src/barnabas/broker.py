@@ -255,6 +255,7 @@ class Broker:
         self._closing.push_async_callback(self._leave_cluster)
         if self._shared_store is not None:
             self._balance_leaders(loop)
+            self._watch_neighbours(loop)
         self._state = _RUNNING
 
     def _reach_controller(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -289,6 +290,21 @@ class Broker:
         balancing: LeaderBalancing = LeaderBalancing(self._controller, self.config, loop)
         balancing.start()
         self._closing.callback(balancing.stop)
+
+    def _watch_neighbours(self, loop: asyncio.AbstractEventLoop) -> None:
+        from barnabas.controller.neighbours import Neighbours
+
+        neighbours: Neighbours = Neighbours(
+            node_id=self._node_id,
+            listener=self._broker_listener,
+            image=lambda: self._controller.image,
+            report_gone=self._controller.report_gone,
+            loop=loop,
+        )
+        self._controller.add_listener(neighbours.on_metadata)
+        self._controller.add_leader_listener(neighbours.look)
+        neighbours.look()
+        self._closing.push_async_callback(neighbours.close)
 
     def _alter_partition(self, request: AlterPartitionRequest) -> asyncio.Future[AlterPartitionResponse]:
         """The controller's answer to what this broker's partitions propose, for as long as it takes."""

@@ -163,6 +163,12 @@ class SharedStore:
             self.log.elect()
         self.log.tell_live()
 
+    async def report_gone(self, broker_id, incarnation_id):
+        await asyncio.sleep(0)
+        known = self.log.live.get(broker_id)
+        if known is not None and known.incarnation_id == incarnation_id and not self.is_cut_off:
+            self.log.leave(broker_id)
+
     async def unregister(self):
         await asyncio.sleep(0)
         self.registration = None

@@ -95,6 +95,58 @@ def test_a_leader_is_killed_while_a_client_produces(brokers):
     assert [broker.stop() for broker in brokers.values()] == [0, 0, 0]
 
 
+@pytest.fixture(scope="module")
+def patient_zookeeper(tmp_path_factory):
+    """One that lets sessions be half a minute long."""
+    with zookeeper_server(tmp_path_factory.mktemp("patient"), tick_ms=2000) as server:
+        yield server
+
+
+def test_a_process_that_ends_is_noticed_before_its_session_ends(patient_zookeeper, tmp_path):
+    """Killed as the controller or not, it is replaced as a leader at once, although ZooKeeper would wait for half a minute."""
+    settings = {
+        "zookeeper.connect": f"{patient_zookeeper.address}/{tmp_path.name}",
+        "zookeeper.session.timeout.ms": "30000",
+    }
+    brokers = {
+        node_id: BrokerProcess(tmp_path / str(node_id), settings={**settings, "node.id": str(node_id)})
+        for node_id in (1, 2, 3)
+    }
+    try:
+        for broker in brokers.values():
+            broker.start()
+        admin = AdminClient({"log_level": 0, "bootstrap.servers": brokers[1].bootstrap_server})
+        admin.create_topics([NewTopic("orders", 3, 3)])["orders"].result(30)
+
+        def leaders(seen_by):
+            client = AdminClient({"log_level": 0, "bootstrap.servers": brokers[seen_by].bootstrap_server})
+            found = client.list_topics("orders", timeout=10)
+            return found.controller_id, [each.leader for each in found.topics["orders"].partitions.values()]
+
+        wait_until(lambda: sorted(leaders(1)[1]) == [1, 2, 3], what="a leader for each partition")
+        controller, _ = leaders(1)
+        follower, last = (node_id for node_id in brokers if node_id != controller)
+        for gone in (follower, controller):
+            began = time.monotonic()
+            brokers[gone].kill()
+            wait_until(lambda gone=gone: gone not in leaders(last)[1], 10, f"broker {gone} is replaced")
+            assert time.monotonic() - began < 10
+        assert leaders(last) == (last, [last] * 3)
+        brokers[controller].start()
+        wait_until(
+            lambda: sum(len(each) for each in _in_sync(brokers[last], "orders")) == 6,
+            what="the one that came back is in sync",
+        )
+    finally:
+        for broker in brokers.values():
+            broker.kill()
+
+
+def _in_sync(broker, topic):
+    found = AdminClient({"log_level": 0, "bootstrap.servers": broker.bootstrap_server}).list_topics(topic)
+    return [each.isrs for each in found.topics[topic].partitions.values()]
+
+
 def test_the_data_of_a_single_node_does_not_join(zookeeper, tmp_path):
     """Nobody in the cluster would know its topics: the start is refused, and nothing is touched."""
     broker = BrokerProcess(tmp_path)

@@ -73,6 +73,19 @@ class Ensemble:
             self.leader = -1
             self.elect()
 
+    def remove(self, node_id, incarnation_id):
+        """Somebody has seen that a process is gone."""
+        known = self.live.get(node_id)
+        if known is None or known.incarnation_id != incarnation_id:
+            return
+        self.trace("%d is reported to be gone", node_id)
+        del self.live[node_id]
+        self.tell_live()
+        if self.leader == node_id:
+            self.leader_session = None
+            self.leader = -1
+            self.elect()
+
     def elect(self):
         candidates = [
             session
@@ -220,6 +233,10 @@ class SimulatedStore:
         self.registration = registration
         self._make_known()
 
+    async def report_gone(self, broker_id, incarnation_id):
+        await self._reach()
+        self.ensemble.remove(broker_id, incarnation_id)
+
     async def unregister(self):
         self.registration = None
         await self._reach()
@@ -280,6 +297,8 @@ class SimulatedStore:
                 self.tell("on_live_brokers", dict(self.ensemble.live))
             else:
                 self.session.deadline_s = now_s + SESSION_S
+                if self.registration is not None and self.node_id not in self.ensemble.live:
+                    self._make_known()  # somebody took it for dead
             if self._knows_no_leader:
                 self._knows_no_leader = False
                 self.tell("on_leadership", self.ensemble.leader, self.ensemble.epoch)

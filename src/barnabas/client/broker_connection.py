@@ -127,6 +127,12 @@ class BrokerConnection(asyncio.BufferedProtocol):
         return self._transport is not None and self._failure is None
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Where the other side was reached: the host as a number, and the port."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return None if peer is None else (peer[0], peer[1])
+
+    @property
     def in_flight_count(self) -> int:
         """Requests that wait for their answers."""
         return len(self._in_flight)

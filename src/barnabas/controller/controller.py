@@ -585,6 +585,10 @@ class Controller:
         """This node's broker stops."""
         await self._store.unregister()
 
+    async def report_gone(self, broker_id: int, incarnation_id: bytes) -> None:
+        """The process of another broker has ended; see `MetadataStore.report_gone`."""
+        await self._store.report_gone(broker_id, incarnation_id)
+
     def heartbeat(self, said: Heartbeat) -> asyncio.Future[HeartbeatReply]:
         """Does what a broker asks for.
 

@@ -173,6 +173,25 @@ async def test_brokers_are_told_who_lives(nodes, loop):
     await first.until_it_sees(1)
 
 
+async def test_a_process_that_is_gone_is_removed(nodes, loop):
+    """Its registration and its office end before its session does; of another incarnation nothing is believed."""
+    first, second = await nodes(1).open(), await nodes(2).open()
+    one = registration(1)
+    await first.store.register(one)
+    await second.store.register(registration(2))
+    await second.until_it_sees(1, 2)
+    await eventually(lambda: second.follower.leader == first.follower.leader == (1, 1))
+    await second.store.report_gone(1, b"another one" + bytes(5))
+    await second.store.report_gone(7, b"nobody" + bytes(10))
+    await second.until_it_sees(1, 2)
+    assert second.follower.leader == (1, 1)
+    await second.store.report_gone(1, one.incarnation_id)
+    # The first is alive after all: it makes itself known again, and takes part in the election.
+    await eventually(lambda: second.follower.leader[1] == 2)
+    await first.until_it_sees(1, 2)
+    await eventually(lambda: first.follower.leader == second.follower.leader)
+
+
 async def test_an_id_is_given_once(nodes, loop):
     """A second process with the id of one that lives is refused, and the message says where the other is."""
     first, second = (

@@ -7,6 +7,7 @@ brokers are alive. The embedded store (`embedded.py`) is a log in a local file a
     open            the log so far, then whatever comes, and who leads
     register        this broker is alive
     append          (who leads) new records
+    report_gone     another broker's process has ended
     unregister      this broker stops
     close
 """
@@ -100,6 +101,18 @@ class MetadataStore(Protocol):
 
         Raises:
             KafkaError: DUPLICATE_BROKER_REGISTRATION when another process that is alive has its id.
+            StorageError: The store cannot be reached.
+        """
+        ...
+
+    async def report_gone(self, broker_id: int, incarnation_id: bytes) -> None:
+        """The process that registered a broker as this incarnation has ended: it is not alive any more, and leads no more.
+
+        Without it everybody learns that once the store has not heard of the process for too long. Nothing happens where the broker has
+        registered anew, or is known to be gone. Should the process be alive after all it is made known again, as after any
+        loss of its session.
+
+        Raises:
             StorageError: The store cannot be reached.
         """
         ...

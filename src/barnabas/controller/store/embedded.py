@@ -190,6 +190,9 @@ class EmbeddedStore:
         assert self._listener is not None, "a broker registers when the log is open"
         self._listener.on_live_brokers({registration.broker_id: registration})
 
+    async def report_gone(self, broker_id: int, incarnation_id: bytes) -> None:
+        """There are no other brokers."""
+
     async def unregister(self) -> None:
         """There is nobody who would have to know."""
 

@@ -30,7 +30,7 @@ from barnabas.errors import DecodeError
 if TYPE_CHECKING:
     from barnabas.controller.store.zookeeper.znodes import Watch, ZNodes
 
-__all__ = ["Reign", "find_leader", "resign", "resign_for"]
+__all__ = ["Reign", "find_leader", "office_of", "resign", "resign_for"]
 
 
 class Reign(NamedTuple):
@@ -102,11 +102,20 @@ async def resign(nodes: ZNodes) -> None:
 async def resign_for(nodes: ZNodes, owner: int) -> None:
     """Takes the office from a session that is known to be of no use any more."""
     try:
-        node = await nodes.get(CONTROLLER)
-        if node.owner == owner:
-            await nodes.commit([Delete(CONTROLLER, node.version)])
+        office = await office_of(nodes, owner)
+        if office:
+            await nodes.commit(office)
     except (NoNodeError, VersionConflictError):
         return
+
+
+async def office_of(nodes: ZNodes, owner: int) -> list[Delete]:
+    """What takes the office from this session, if it has it."""
+    try:
+        node = await nodes.get(CONTROLLER)
+    except NoNodeError:
+        return []
+    return [Delete(CONTROLLER, node.version)] if node.owner == owner else []
 
 
 def _decode_epoch(data: bytes) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from barnabas.controller.store.zookeeper.election import resign_for
+from barnabas.controller.store.zookeeper.election import office_of, resign_for
 from barnabas.controller.store.zookeeper.layout import (
     BROKERS,
     BrokerNode,
@@ -125,6 +125,24 @@ class Membership:
             if node.owner == self._nodes.session_id:
                 await self._nodes.commit([Delete(path, node.version)])
         except (NoNodeError, VersionConflictError):
+            return
+
+    async def remove(self, broker_id: int, incarnation_id: bytes) -> None:
+        """Another broker is not alive any more in this incarnation, and its process does not lead: as if its session had ended."""
+        path = broker_path(broker_id)
+        while True:
+            try:
+                node = await self._nodes.get(path)
+                known = decode_broker(node.data).registration.incarnation_id
+            except (NoNodeError, DecodeError):
+                return
+            if known != incarnation_id:
+                return
+            try:
+                office = await office_of(self._nodes, node.owner)
+                await self._nodes.commit([*office, Delete(path, node.version)])
+            except (NoNodeError, VersionConflictError):
+                continue  # it changed in between
             return
 
     # ----- all brokers

@@ -549,6 +549,13 @@ class ZooKeeperStore:
         except ZooKeeperError as error:
             logger.warning("this broker could not say that it stops reason=%s", error)
 
+    async def report_gone(self, broker_id: int, incarnation_id: bytes) -> None:
+        """Another broker's process has ended: its nodes go before its session does; see `MetadataStore`."""
+        try:
+            await self._membership.remove(broker_id, incarnation_id)
+        except ZooKeeperError as error:
+            raise StorageError(self._complaint(error)) from error
+
     async def _tell_brokers(self) -> None:
         live = await self._membership.live()
         if live != self._told_brokers:
