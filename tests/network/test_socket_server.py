@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import struct
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +207,35 @@ async def test_answers_of_one_turn_leave_in_one_send(site, loop, monkeypatch):
     for _ in range(20):
         assert await client.answer() == b"answer"
     assert sends == [200]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name no congestion control")
+@pytest.mark.parametrize("server, is_here", [(("127.0.0.1", 1), True), (("127.0.0.2", 1), False)])
+async def test_only_clients_on_the_same_machine_are_sent_to_unpaced(site, monkeypatch, server, is_here):
+    """An address that is not the client's own stands for a machine that is not the client's."""
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
+    others = [name for name in allowed if name != _system()]
+    if not others:
+        pytest.skip("the kernel knows only one congestion control")
+    monkeypatch.setattr(listener_module, "LOCAL_CONGESTION_CONTROL", others[0])
+    monkeypatch.setattr(listener_module.Listener, "_same", lambda _listener, _address: server)
+    site.start()
+    client = await site.connect()
+    assert await client.ask(b"echo 1") == b"echo 1"
+    (channel,) = site.server._channels.values()
+    with socket.socket(fileno=os.dup(channel.fd)) as accepted:
+        chosen = _congestion_control(accepted)
+    assert (chosen == listener_module.LOCAL_CONGESTION_CONTROL) == is_here
+    assert (chosen == _system()) != is_here
+
+
+def _congestion_control(sock):
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+def _system():
+    with socket.socket() as sock:
+        return _congestion_control(sock)
 
 
 async def test_a_slow_reader_stops_only_itself(site, loop):
