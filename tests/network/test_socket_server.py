@@ -210,11 +210,10 @@ async def test_answers_of_one_turn_leave_in_one_send(site, loop, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems name no congestion control")
-@pytest.mark.parametrize("server, is_here", [(("127.0.0.1", 1), True), (("127.0.0.2", 1), False)])
+@pytest.mark.parametrize(("server", "is_here"), [(("127.0.0.1", 1), True), (("127.0.0.2", 1), False)])
 async def test_only_clients_on_the_same_machine_are_sent_to_unpaced(site, monkeypatch, server, is_here):
     """An address that is not the client's own stands for a machine that is not the client's."""
-    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
-    others = [name for name in allowed if name != _system()]
+    others = _other_congestion_controls()
     if not others:
         pytest.skip("the kernel knows only one congestion control")
     monkeypatch.setattr(listener_module, "LOCAL_CONGESTION_CONTROL", others[0])
@@ -231,6 +230,11 @@ async def test_only_clients_on_the_same_machine_are_sent_to_unpaced(site, monkey
 
 def _congestion_control(sock):
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+def _other_congestion_controls():
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
+    return [name for name in allowed if name != _system()]
 
 
 def _system():
