@@ -236,6 +236,31 @@ def test_a_damaged_file_is_repaired_or_refused(stopped, tmp_path, name, damage, 
     assert not [record for record in caplog.records if record.exc_info], "no traceback"
 
 
+@pytest.mark.parametrize(
+    "damage", [_emptied, _halved, _short_of_a_byte, _garbled, _overwritten, _zeroed, _longer]
+)
+def test_a_damaged_result_of_compaction_takes_nothing_away(stopped, tmp_path, damage, caplog):
+    """It was about to take a segment's place: the segment stays, the directory is in use, and the message names the file."""
+    directory = tmp_path / "broker"
+    shutil.copytree(stopped, directory)
+    first = _find(directory / "data", "t-0/first.log")
+    swap = first.with_name(first.name + ".swap")
+    shutil.copyfile(first, swap)
+    damage(swap)
+
+    async def scenario():
+        async with asyncio.timeout(30), node.running(directory, **SETTINGS) as one:
+            values = []
+            await read_partition(one, values)
+            assert values == list(range(BATCHES))
+            assert not path_is_offline(one)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert damage is _emptied or swap.name in caplog.text
+    assert not swap.exists()
+
+
 async def look(directory, name):
     async with asyncio.timeout(30), node.running(directory, **SETTINGS) as one:
         assert "t" in one.image.topics, "metadata that lacks a topic with logs is refused"

@@ -225,8 +225,7 @@ def leave_over(data: Path, files: list[Path], chance: random.Random) -> Damage:
     suffix = chance.choice(LEFT_OVER)
     path = source.with_name(source.name + suffix)
     content = source.read_bytes()
-    # (A result that is finished was synced before it got its name: it is whole.)
-    if suffix != ".swap" and chance.random() < 0.3:
+    if chance.random() < 0.3:
         content = content[: chance.randrange(len(content) + 1)]
     path.write_bytes(content)
     is_copy = suffix == ".swap" and source.suffix == ".log"

@@ -157,6 +157,10 @@ class TestIndexFaults:
         assert harness.log.log_end_offset == 15
 
 
+def _with_wrong_checksum(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 class TestLeftovers:
     def test_deleted_files(self, harness):
         """Files that were to be deleted are."""
@@ -191,15 +195,52 @@ class TestLeftovers:
         assert harness.names(".log") == [f"{FIRST}.log", "00000000000000000004.log"]
         assert harness.names(".swap") == []
 
-    def test_damaged_result_of_a_compaction(self, harness):
-        """A swap file that is no segment does not take anybody's place."""
+    @pytest.mark.parametrize("clean", [True, False])
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda _: b"", lambda _: b"x" * 100, lambda data: data[:-1], _with_wrong_checksum],
+        ids=["empty", "overwritten", "torn", "garbled"],
+    )
+    def test_damaged_result_of_a_compaction(self, harness, caplog, damage, clean):
+        """It takes nobody's place, as long as what it was made of is there."""
         fill(harness)
         harness.log.close()
-        (harness.directory / f"{FIRST}.log.swap").write_bytes(b"x" * 100)
-        before = harness.names(".log")
-        with pytest.raises(StorageError, match="damaged result of a compaction"):
-            harness.open(clean=True, recovery_point=6)
-        assert harness.names(".log") == before
+        first = harness.directory / f"{FIRST}.log"
+        swap = harness.directory / f"{FIRST}.log.swap"
+        content = damage(first.read_bytes())
+        swap.write_bytes(content)
+        (harness.directory / f"{FIRST}.index.swap").write_bytes(b"")
+        harness.log = harness.open(clean=clean, recovery_point=6)
+        assert offsets(harness) == list(range(6))
+        assert harness.names(".swap") == []
+        assert not content or f"{swap}, the result of a compaction, is damaged" in caplog.text
+
+    def test_damaged_result_of_which_the_originals_are_gone(self, harness, caplog):
+        """It is cut where the damage begins, and what could restore the rest is kept."""
+        fill(harness)
+        harness.log.close()
+        first, second = (harness.directory / f"{base:020d}.log" for base in (0, 2))
+        (harness.directory / f"{FIRST}.log.swap").write_bytes(first.read_bytes() + second.read_bytes()[:-1])
+        (harness.directory / f"{FIRST}.timeindex.swap").write_bytes(b"x" * 12)
+        for path in (first, second):
+            path.rename(path.with_name(path.name + ".deleted"))
+        harness.log = harness.open(clean=True, recovery_point=6)
+        assert offsets(harness) == [0, 1, 2, 4, 5]
+        assert harness.names(".swap") == harness.names(".deleted") == []
+        assert harness.names(".aside") == [f"{path.name}.deleted.aside" for path in (first, second)]
+        assert "from offset 3 on, are cut off" in caplog.text
+
+    def test_damaged_record_of_a_result_of_which_the_originals_are_gone(self, harness):
+        """Readers learn that it is damaged, and have the records around it."""
+        fill(harness)
+        harness.log.close()
+        first = harness.directory / f"{FIRST}.log"
+        content = _with_wrong_checksum(first.read_bytes())
+        first.with_name(first.name + ".swap").write_bytes(content)
+        first.unlink()
+        harness.log = harness.open(clean=True, recovery_point=6)
+        assert first.read_bytes() == content
+        assert harness.log.log_end_offset == 6
 
     def test_orphaned_indexes(self, harness, caplog):
         """An index without its segment is deleted."""

@@ -3,12 +3,7 @@
 After a clean shutdown only the directory's listing is read. After a crash, or where an index is missing or cannot be right,
 the segments in question are recovered (`recovery.py`).
 
-What a crash may have left behind (Apache Kafka's rules, and its files):
-
-    *.deleted   files of segments that were removed: deleted
-    *.cleaned   unfinished results of compaction: deleted, and with them the .swap files that belong to the same round
-    *.swap      finished ones: they take the place of the segments that they were made of
-    an index without its .log file: deleted
+What interrupted work left behind is settled first (`leftovers.py`). An index without its .log file is deleted.
 
 Source: `LogLoader` of Apache Kafka 4.3.
 """
@@ -22,17 +17,15 @@ from typing import TYPE_CHECKING
 from barnabas.errors import DecodeError, KafkaError, StorageError
 from barnabas.log.file_names import (
     ASIDE_SUFFIX,
-    CLEANED_SUFFIX,
-    DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
-    SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     parse_file_name,
     segment_file_name,
 )
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
+from barnabas.log.leftovers import LEFTOVER_SUFFIXES, settle_leftovers
 from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
 from barnabas.log.recovery import find_recovery_start, recover_segment, replay_producers
 from barnabas.log.segment import Segment
@@ -194,8 +187,8 @@ def load_log(
 def _list_segments(files: Files, directory: Path) -> tuple[SegmentFiles, list[str]]:
     """The segments' files by base offset, and all names; leftovers are settled first."""
     entries = files.entries(directory)
-    if any(entry.name.endswith((DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)) for entry in entries):
-        _settle_leftovers(files, directory, [entry.name for entry in entries])
+    if any(entry.name.endswith(LEFTOVER_SUFFIXES) for entry in entries):
+        settle_leftovers(files, directory, [entry.name for entry in entries])
         entries = files.entries(directory)
     found: SegmentFiles = {}
     orphans: list[str] = []
@@ -211,61 +204,6 @@ def _list_segments(files: Files, directory: Path) -> tuple[SegmentFiles, list[st
         logger.warning("%s belongs to no segment: deleted", directory / name)
         files.delete(directory / name)
     return found, [entry.name for entry in entries]
-
-
-def _settle_leftovers(files: Files, directory: Path, names: list[str]) -> None:
-    cleaned_from: int | None = None
-    swaps: dict[int, list[str]] = {}
-    for name in names:
-        if name.endswith(DELETED_SUFFIX):
-            files.delete(directory / name)
-        elif name.endswith(CLEANED_SUFFIX):
-            parsed = parse_file_name(name.removesuffix(CLEANED_SUFFIX))
-            if parsed is not None:
-                cleaned_from = parsed[0] if cleaned_from is None else min(cleaned_from, parsed[0])
-            logger.info("%s is an unfinished compaction: deleted", directory / name)
-            files.delete(directory / name)
-        elif name.endswith(SWAP_SUFFIX):
-            parsed = parse_file_name(name.removesuffix(SWAP_SUFFIX))
-            if parsed is not None:
-                swaps.setdefault(parsed[0], []).append(name)
-    for base_offset in sorted(swaps):
-        if cleaned_from is not None and base_offset >= cleaned_from:
-            # Their compaction had not finished: the segments that they were made of are still there, whole.
-            for name in swaps.pop(base_offset):
-                logger.info("%s is of an unfinished compaction: deleted", directory / name)
-                files.delete(directory / name)
-    if swaps:
-        _finish_swaps(files, directory, names, swaps)
-
-
-def _finish_swaps(files: Files, directory: Path, names: list[str], swaps: dict[int, list[str]]) -> None:
-    """The results of a compaction take the place of the segments that they were made of."""
-    first_offset = min(swaps)
-    next_offset = first_offset
-    with_log = {
-        base for base, found in swaps.items() if segment_file_name(base, LOG_SUFFIX) + SWAP_SUFFIX in found
-    }
-    private = files.private()
-    try:
-        for base_offset in with_log:
-            path = directory / (segment_file_name(base_offset, LOG_SUFFIX) + SWAP_SUFFIX)
-            swap = Segment(private, directory, base_offset, file=private.handle(path), entries={}, now_ms=0)
-            swap.size = private.size(path)
-            for _, header in swap.headers():
-                next_offset = max(next_offset, header.next_offset)
-    except DecodeError as error:
-        raise StorageError(f"{directory} has a damaged result of a compaction: {error}") from error
-    finally:
-        private.close()
-    for name in names:
-        parsed = parse_file_name(name)
-        if parsed is not None and first_offset <= parsed[0] < next_offset:
-            logger.info("%s is replaced by the result of a compaction: deleted", directory / name)
-            files.delete(directory / name)
-    for swap_names in swaps.values():
-        for name in swap_names:
-            files.rename(directory / name, directory / name.removesuffix(SWAP_SUFFIX))
 
 
 def _delete_segment(files: Files, directory: Path, entries: dict[str, Entry]) -> None:

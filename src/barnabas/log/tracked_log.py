@@ -415,7 +415,7 @@ class TrackedLog(LocalLog):
         """Puts the result of a compaction in the place of the segments that it was made of.
 
         The result's files lie in the directory with `.cleaned` at the end of their names, synced. As soon as they all end in
-        `.swap`, a crash does not undo what happens here (`loading.py`). Whoever is being sent from the old files goes on
+        `.swap`, a crash does not undo what happens here (`leftovers.py`). Whoever is being sent from the old files goes on
         undisturbed. The directory is to be synced afterwards.
 
         Args:
