@@ -5,8 +5,13 @@
  * (one line of JSON).
  *
  *     generator pump FRAMES       requests over many connections, each with `depth` under way
+ *     generator paced FRAMES      requests at a rate in turn over many connections, whether or not earlier ones were answered;
+ *                                 the latency counts from when each was due
  *     generator fetch FRAMES      fetches all partitions of a topic again and again on one connection
  *     generator endtoend FRAMES   produces at a rate on one connection, consumes on another
+ *
+ * With several ports (`--port 1,2,3`), connection i goes to port i modulo their number and sends the frames i, i + connections, …,
+ * so that frame j must be for port j modulo their number, and both counts be multiples of it.
  *
  * FRAMES is a file: for each frame its size (4 bytes, big-endian, as in the protocol) and the frame; that is what a socket gets.
  * Every mode first warms the broker up with the same load that it then measures, without a pause between.
@@ -35,6 +40,7 @@
 #define SMALL_FRAME 4096
 #define IN_SIZE 65536
 #define OUT_SIZE 65536
+#define MANY 64
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -76,7 +82,9 @@ static void put64(u8 *at, u64 value) { put32(at, (u32)(value >> 32)), put32(at +
 
 static struct {
     const char *mode, *frames;
-    int port, pid;
+    int ports[MANY], port_count;
+    int pids[MANY], pid_count;             /* The brokers, */
+    int other_pids[MANY], other_pid_count; /* and what belongs to them: ZooKeeper. */
     int connections, depth;
     double warm_s, seconds;
     u64 warm_bytes, bytes; /* Either phase ends early after so many; 0: by time only. */
@@ -85,13 +93,24 @@ static struct {
     int partitions_at, partitions; /* Where a fetch has its first partition, and how many. */
 } job = {.connections = 1, .depth = 1, .seconds = 1, .error_at = -1, .rate = 1000, .partitions = 1};
 
+static int parse_numbers(const char *text, int *numbers) {
+    int count = 0;
+    for (; *text && count < MANY; count++) {
+        char *end;
+        numbers[count] = (int)strtol(text, &end, 10);
+        text = *end ? end + 1 : end;
+    }
+    return count;
+}
+
 static void parse_arguments(int count, char **words) {
-    if (count < 3) fail("usage: generator pump|fetch|endtoend FRAMES --port N ...");
+    if (count < 3) fail("usage: generator pump|paced|fetch|endtoend FRAMES --port N ...");
     job.mode = words[1], job.frames = words[2];
     for (int i = 3; i + 1 < count; i += 2) {
         const char *name = words[i], *value = words[i + 1];
-        if (!strcmp(name, "--port")) job.port = atoi(value);
-        else if (!strcmp(name, "--pid")) job.pid = atoi(value);
+        if (!strcmp(name, "--port")) job.port_count = parse_numbers(value, job.ports);
+        else if (!strcmp(name, "--pid")) job.pid_count = parse_numbers(value, job.pids);
+        else if (!strcmp(name, "--other-pid")) job.other_pid_count = parse_numbers(value, job.other_pids);
         else if (!strcmp(name, "--connections")) job.connections = atoi(value);
         else if (!strcmp(name, "--depth")) job.depth = atoi(value);
         else if (!strcmp(name, "--warm-s")) job.warm_s = atof(value);
@@ -126,12 +145,13 @@ static void read_frames(void) {
     if (!frame_count) fail("%s has no frames", job.frames);
 }
 
-static int dial(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)job.port)};
+static int dial(int index) {
+    int port = job.ports[index % job.port_count];
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-        fail("port %d: %s", job.port, strerror(errno));
+        fail("port %d: %s", port, strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
@@ -162,14 +182,23 @@ static double quantile_ms(double part) {
     return (double)highest / 1e6;
 }
 
-static clockid_t broker_clock;
 static enum { WARMING, MEASURING, ENDING } phase;
-static u64 phase_started, requests, transferred, broker_cpu, own_cpu, elapsed;
+static u64 phase_started, requests, transferred, broker_cpu, other_cpu, own_cpu, elapsed;
 
-static u64 broker_cpu_ns(void) { return job.pid ? clock_ns(broker_clock) : 0; }
+static u64 cpu_ns(const int *pids, int count) {
+    u64 sum = 0;
+    for (int i = 0; i < count; i++) {
+        clockid_t clock;
+        if (clock_getcpuclockid(pids[i], &clock)) fail("no process %d", pids[i]);
+        sum += clock_ns(clock);
+    }
+    return sum;
+}
+
+static u64 broker_cpu_ns(void) { return cpu_ns(job.pids, job.pid_count); }
+static u64 other_cpu_ns(void) { return cpu_ns(job.other_pids, job.other_pid_count); }
 
 static void begin(void) {
-    if (job.pid && clock_getcpuclockid(job.pid, &broker_clock)) fail("no process %d", job.pid);
     phase = WARMING;
     phase_started = now_ns();
 }
@@ -184,21 +213,24 @@ static void look_at_clock(u64 now) {
         requests = transferred = samples = highest = 0;
         memset(histogram, 0, sizeof histogram);
         broker_cpu = broker_cpu_ns();
+        other_cpu = other_cpu_ns();
         own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     } else if (phase == MEASURING) {
         if (age < (u64)(job.seconds * 1e9) && !(job.bytes && transferred >= job.bytes)) return;
         phase = ENDING;
         elapsed = age;
         broker_cpu = broker_cpu_ns() - broker_cpu;
+        other_cpu = other_cpu_ns() - other_cpu;
         own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own_cpu;
     }
 }
 
 static void report(void) {
-    printf("{\"seconds\": %.6f, \"requests\": %llu, \"bytes\": %llu, \"broker_cpu_s\": %.6f, \"own_cpu_s\": %.6f, "
+    printf("{\"seconds\": %.6f, \"requests\": %llu, \"bytes\": %llu, \"broker_cpu_s\": %.6f, "
+           "\"other_cpu_s\": %.6f, \"own_cpu_s\": %.6f, "
            "\"samples\": %llu, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"p999_ms\": %.4f, \"max_ms\": %.4f}\n",
            (double)elapsed / 1e9, (unsigned long long)requests, (unsigned long long)transferred,
-           (double)broker_cpu / 1e9, (double)own_cpu / 1e9, (unsigned long long)samples, quantile_ms(0.5),
+           (double)broker_cpu / 1e9, (double)other_cpu / 1e9, (double)own_cpu / 1e9, (unsigned long long)samples, quantile_ms(0.5),
            quantile_ms(0.99), quantile_ms(0.999), (double)highest / 1e6);
 }
 
@@ -209,6 +241,7 @@ struct sender {
     int frame;       /* The next frame. */
     int under_way;
     u32 next_id, awaited_id;
+    u32 due_id;      /* At a rate: below this, requests are due, and `sent_at` says since when. */
     u64 *sent_at;    /* A ring of `depth`, by correlation id. */
     u32 *sent_size;
     int waits_for_room;
@@ -222,18 +255,21 @@ struct sender {
     u8 large_head[12];
 };
 
-static int epoll_fd;
+static int epoll_fd, is_paced;
 
 /* Puts as many requests as may be under way in line. */
 static void fill(struct sender *sender) {
     u64 now = 0;
     while (phase != ENDING && sender->under_way < job.depth && !sender->large) {
+        if (is_paced && sender->next_id == sender->due_id) return;
         const struct frame *frame = &frames[sender->frame];
         int small = frame->size <= SMALL_FRAME;
         if (small ? sender->out_size + frame->size > OUT_SIZE : sender->out_size != 0) return;
-        if (!now) now = now_ns();
         u32 id = sender->next_id++;
-        sender->sent_at[id % (u32)job.depth] = now;
+        if (!is_paced) {
+            if (!now) now = now_ns();
+            sender->sent_at[id % (u32)job.depth] = now;
+        }
         sender->sent_size[id % (u32)job.depth] = (u32)frame->size;
         u8 *head = small ? sender->out + sender->out_size : sender->large_head;
         memcpy(head, frame->bytes, small ? frame->size : 12);
@@ -329,12 +365,14 @@ static void take_answers(struct sender *sender) {
     sender->in_size = end - position;
 }
 
-static void pump(void) {
+static struct sender *dial_all(void) {
     struct sender *senders = zeroed((size_t)job.connections, sizeof *senders);
+    if (job.port_count > 1 && (job.connections % job.port_count || frame_count % job.port_count))
+        fail("%d connections and %d frames for %d ports", job.connections, frame_count, job.port_count);
     epoll_fd = epoll_create1(0);
     for (int i = 0; i < job.connections; i++) {
         struct sender *sender = &senders[i];
-        sender->fd = dial();
+        sender->fd = dial(i);
         unblock(sender->fd);
         sender->frame = i % frame_count;
         sender->sent_at = zeroed((size_t)job.depth, sizeof *sender->sent_at);
@@ -342,6 +380,25 @@ static void pump(void) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = sender};
         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, sender->fd, &event);
     }
+    return senders;
+}
+
+static int all_answered(const struct sender *senders) {
+    for (int i = 0; i < job.connections; i++)
+        if (senders[i].under_way) return 0;
+    return 1;
+}
+
+static void handle(const struct epoll_event *events, int count) {
+    for (int i = 0; i < count; i++) {
+        struct sender *sender = events[i].data.ptr;
+        if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) take_answers(sender);
+        flush(sender);
+    }
+}
+
+static void pump(void) {
+    struct sender *senders = dial_all();
     begin();
     for (int i = 0; i < job.connections; i++) flush(&senders[i]);
     struct epoll_event events[256];
@@ -349,16 +406,40 @@ static void pump(void) {
         int count = epoll_wait(epoll_fd, events, 256, SILENCE_S * 1000);
         if (count == 0) fail("no answer for %d s", SILENCE_S);
         look_at_clock(now_ns());
-        for (int i = 0; i < count; i++) {
-            struct sender *sender = events[i].data.ptr;
-            if (events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) take_answers(sender);
+        handle(events, count);
+        if (phase == ENDING && all_answered(senders)) return;
+    }
+}
+
+static void paced(void) {
+    is_paced = 1;
+    struct sender *senders = dial_all();
+    prctl(PR_SET_TIMERSLACK, 1ul);
+    double gap = 1e9 / job.rate;
+    u64 due = 0;
+    struct epoll_event events[256];
+    begin();
+    u64 started = now_ns();
+    for (;;) {
+        u64 now = now_ns();
+        look_at_clock(now);
+        for (; phase != ENDING && started + (u64)((double)due * gap) <= now; due++) {
+            struct sender *sender = &senders[due % (u64)job.connections];
+            if (sender->due_id - sender->awaited_id == (u32)job.depth)
+                fail("the broker cannot follow %.0f requests/s", job.rate);
+            /* From when it was due, so that a generator held up by the broker hides nothing. */
+            sender->sent_at[sender->due_id++ % (u32)job.depth] = started + (u64)((double)due * gap);
             flush(sender);
         }
-        if (phase == ENDING) {
-            int under_way = 0;
-            for (int i = 0; i < job.connections; i++) under_way += senders[i].under_way;
-            if (!under_way) return;
-        }
+        if (phase == ENDING && all_answered(senders)) return;
+        u64 next = started + (u64)((double)due * gap);
+        now = now_ns();
+        u64 rest = phase == ENDING ? SILENCE_S * SECOND : next > now ? next - now : 0;
+        struct timespec timeout = {(time_t)(rest / SECOND), (long)(rest % SECOND)};
+        struct pollfd ready = {.fd = epoll_fd, .events = POLLIN};
+        if (ppoll(&ready, 1, &timeout, NULL) < 0) fail("poll: %s", strerror(errno));
+        if (ready.revents) handle(events, epoll_wait(epoll_fd, events, 256, 0));
+        else if (phase == ENDING) fail("no answer for %d s", SILENCE_S);
     }
 }
 
@@ -429,7 +510,7 @@ static void fetch(void) {
     u32 *waiting = zeroed((size_t)job.partitions, sizeof *order);
     u8 *had = zeroed((size_t)job.partitions, 1);
     for (int i = 0; i < job.partitions; i++) order[i] = (u32)i;
-    input.fd = dial();
+    input.fd = dial(0);
     begin();
     while (phase != ENDING) {
         for (int i = 0; i < job.partitions; i++) {
@@ -531,7 +612,7 @@ static void endtoend(void) {
     u64 *due = zeroed(limit, sizeof *due);
     double gap = 1e9 / job.rate;
     u8 scratch[65536];
-    int producer = dial(), consumer = dial(), asks = 1;
+    int producer = dial(0), consumer = dial(0), asks = 1;
     unblock(producer), unblock(consumer);
     prctl(PR_SET_TIMERSLACK, 1ul);
     begin();
@@ -583,6 +664,7 @@ int main(int count, char **words) {
     parse_arguments(count, words);
     read_frames();
     if (!strcmp(job.mode, "pump")) pump();
+    else if (!strcmp(job.mode, "paced")) paced();
     else if (!strcmp(job.mode, "fetch")) fetch();
     else if (!strcmp(job.mode, "endtoend")) endtoend();
     else fail("unknown mode %s", job.mode);

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from bench import raw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Load", "compiled", "describe", "end_to_end", "fetch", "pump"]
+__all__ = ["Load", "compiled", "describe", "end_to_end", "fetch", "pump", "pump_cluster"]
 
 _SOURCE = Path(__file__).with_name("generator.c")
 _CACHE = Path(__file__).parents[1] / ".cache" / "bench"
@@ -43,6 +43,8 @@ class Load:
     p99_ms: float = 0.0
     p999_ms: float = 0.0
     max_ms: float = 0.0
+    other_cpu_s: float = 0.0
+    """Of what belongs to the brokers: ZooKeeper."""
 
 
 @cache
@@ -86,6 +88,42 @@ def pump(
     return _run("pump", broker, frames, options)
 
 
+def pump_cluster(
+    cluster,
+    frames: Mapping[int, Sequence[bytes]],
+    *,
+    connections: int,
+    warm_s: float,
+    seconds: float,
+    warm_bytes: int = 0,
+    total_bytes: int = 0,
+    depth: int = 1,
+    rate: float = 0,
+    error_at: int,
+) -> Load:
+    """Sends to each port its frames in turn, over as many `connections` to each, and counts the answers of all.
+
+    Each port has the same share of the requests. With a `rate`, so many requests a second are sent in all, and latencies count
+    from when each was due.
+
+    Raises:
+        RuntimeError: there is no C compiler.
+    """
+    program = compiled()
+    if program is None:
+        raise RuntimeError("the load of a cluster needs a C compiler")
+    most = max(map(len, frames.values()))
+    # Frame j is for port j modulo their number; who has fewer is asked the same again.
+    lines = [[own[index % len(own)] for index in range(most)] for own in frames.values()]
+    options = {"connections": connections * len(frames), "depth": 4096 if rate else depth, "rate": rate}
+    options |= {"warm_s": warm_s, "seconds": seconds, "error_at": error_at}
+    options |= {"warm_bytes": warm_bytes, "bytes": total_bytes}
+    ports, pids, others = (",".join(map(str, each)) for each in (frames, cluster.pids, cluster.other_pids))
+    processes = ["--port", ports, "--pid", pids, *(["--other-pid", others] if others else [])]
+    in_turn = [frame for row in zip(*lines, strict=True) for frame in row]
+    return _run_compiled(program, "paced" if rate else "pump", cluster.name, in_turn, processes, options)
+
+
 def fetch(
     broker, topic: str, partitions: int, *, warm_s: float, seconds: float, partition_bytes: int
 ) -> Load:
@@ -111,13 +149,25 @@ def _run(mode: str, broker, frames: Sequence[bytes], options: dict[str, float]) 
     program = compiled()
     if program is None:
         return Load(**getattr(raw, mode)(broker, frames, **options))
+    processes = ["--port", str(broker.port), "--pid", str(broker.pid)]
+    return _run_compiled(program, mode, broker.name, frames, processes, options)
+
+
+def _run_compiled(
+    program: Path,
+    mode: str,
+    name: str,
+    frames: Sequence[bytes],
+    processes: Sequence[str],
+    options: dict[str, float],
+) -> Load:
     with tempfile.NamedTemporaryFile(prefix="frames-") as file:
         file.writelines(frames)
         file.flush()
-        command = [str(program), mode, file.name, "--port", str(broker.port), "--pid", str(broker.pid)]
-        for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        command = [str(program), mode, file.name, *processes]
+        for option, value in options.items():
+            command += [f"--{option.replace('_', '-')}", str(value)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{broker.name}: {done.stderr.strip()}")
+        raise RuntimeError(f"{name}: {done.stderr.strip()}")
     return Load(**json.loads(done.stdout))

@@ -39,6 +39,10 @@ class Sizes:
     compaction_bytes: int
     members: int
     member_pauses_s: tuple[float, ...]
+    cluster_bytes: int
+    move_bytes: int
+    growth_brokers: tuple[int, ...]
+    growth_partitions: tuple[int, ...]
 
 
 FULL = Sizes(
@@ -59,6 +63,10 @@ FULL = Sizes(
     compaction_bytes=150_000_000,
     members=100,
     member_pauses_s=(0.5, 2.0, 3.5),
+    cluster_bytes=300_000_000,
+    move_bytes=1_000_000_000,
+    growth_brokers=(1, 2, 4),
+    growth_partitions=(10, 100, 1000, 10_000),
 )
 QUICK = Sizes(
     warm_s=0.05,
@@ -78,6 +86,10 @@ QUICK = Sizes(
     compaction_bytes=4_000_000,
     members=3,
     member_pauses_s=(0.0,),
+    cluster_bytes=4_000_000,
+    move_bytes=5_000_000,
+    growth_brokers=(2,),
+    growth_partitions=(10,),
 )
 
 

@@ -14,6 +14,7 @@ from bench import generator
 from bench.__main__ import BEGIN, END, main
 from bench.table import Table
 from bench.workload import WORKLOADS
+from tests.zookeeper_process import zookeeper_jars
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's CPU clocks")
 
@@ -33,7 +34,10 @@ def test_every_row_is_measured_and_written_down(tmp_path):
     """A quick run gives figures for every row, as a table between the marks of a page and as JSON."""
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    printed = _bench("--quick", "--rounds", 1, "--only", "barnabas", "--write", page, "--json", figures)
+    rows = ",".join(work.name for work in WORKLOADS if not work.name.startswith("cluster-"))
+    printed = _bench(
+        *("--quick", "--rounds", 1, "--only", "barnabas", "--rows", rows, "--write", page, "--json", figures)
+    )
     written = page.read_text()
     assert printed.strip() in written
     assert written.startswith(f"before\n{BEGIN}\n")
@@ -41,9 +45,37 @@ def test_every_row_is_measured_and_written_down(tmp_path):
     assert "old" not in written
     rows = json.loads(figures.read_text())["rows"]
     assert len(rows) > len(WORKLOADS)
+    _check(rows)
+
+
+def _check(rows):
     for row in rows:
         assert len(row["figures"]["barnabas"]) == 1, row
         assert all(figure >= 0 for figure in row["figures"]["barnabas"]), row
+
+
+@pytest.mark.skipif(generator.compiled() is None, reason="the load of a cluster needs a C compiler")
+@pytest.mark.parametrize(
+    ("row", "figure"),
+    [
+        ("cluster-load", "three replicas, produce 100 B, 12 partitions"),
+        ("cluster-failover", "failover, kill -9 of a leader that is the controller, session 6 s"),
+        ("cluster-move", "0.005 GB to a new broker"),
+        (
+            "cluster-partitions",
+            "30 partitions with three replicas: its start, until all replicas are in sync",
+        ),
+        ("cluster-growth", "2 brokers, 10 partitions: produce"),
+    ],
+)
+def test_every_row_of_a_cluster_is_measured(tmp_path, row, figure):
+    """Load, failover, a move, many partitions and growth, on brokers around a ZooKeeper."""
+    zookeeper_jars()
+    figures = tmp_path / "figures.json"
+    _bench("--quick", "--rounds", 1, "--only", "barnabas", "--rows", row, "--json", figures)
+    rows = json.loads(figures.read_text())["rows"]
+    _check(rows)
+    assert figure in [each["name"] for each in rows]
 
 
 def test_rows_can_be_measured_without_a_compiler():
