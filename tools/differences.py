@@ -36,6 +36,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "A full disk is not a broken one ([decision 9](../decisions/0009-full-disk.md)).",
         ),
         Difference(
+            "A damaged result of compaction (`.swap`) that a start finds",
+            "takes the place of the segments that it was made of; what it does not have is lost",
+            "is thrown away as long as those are there; else it is cut, and what is left of them is kept beside it",
+            "The good files are still there ([names out of use](../formats/names-out-of-use.md)).",
+        ),
+        Difference(
             "Metadata changes",
             "in the page cache of a quorum",
             "on disk before they are answered",

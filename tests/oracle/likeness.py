@@ -1,7 +1,8 @@
 """Answers of two brokers made comparable: without what `tools.differences` says cannot be the same, and nothing else.
 
 `Likeness` turns the answers of one broker into plain values. Ids that a broker makes up become numbers, in the order in which
-they are first seen: two brokers that are asked the same have the same numbers.
+they are first seen: two brokers that are asked the same have the same numbers. In a list without an order they are seen in that of
+all that is not made up.
 """
 
 from __future__ import annotations
@@ -56,10 +57,15 @@ class Likeness:
             kind = type(value).__name__
             return {name: self(getattr(value, name), name, kind) for name in value.__slots__}
         if isinstance(value, list):
-            items = [self(item, "", owner) for item in value if self._is_kept(item)]
+            is_unordered = f"{owner}.{field}" in ORDERS
+            kept = [item for item in value if self._is_kept(item)]
+            if is_unordered and len(kept) > 1:
+                nameless = _Nameless(self._keep)
+                kept.sort(key=lambda item: repr(nameless(item, "", owner)))
+            items = [self(item, "", owner) for item in kept]
             if f"{owner}.{field}" == "FetchResponse.responses":
                 items = _merged(items)
-            return sorted(items, key=repr) if f"{owner}.{field}" in ORDERS else items
+            return sorted(items, key=repr) if is_unordered else items
         if field == "records":
             return [] if value is None else plain_records(bytes(value))
         if isinstance(value, str):
@@ -86,6 +92,13 @@ class Likeness:
             if isinstance(value, str):
                 return self._keep(value)
         return True
+
+
+class _Nameless(Likeness):
+    """Without the ids that a broker makes up."""
+
+    def _number(self, _made_up) -> str:
+        return "<>"
 
 
 def plain_assignment(data: bytes) -> bytes | list:
