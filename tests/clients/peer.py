@@ -25,6 +25,8 @@ The jobs:
                until told to stop; it then leaves    records [...] and then committed, once their offsets are committed
     steady     topic, partitions, prefix             events: acked [key, partition, offset], one by one,
                until told to stop                    keys are "<prefix>-<n>"; a broker that is away is waited for
+               confluent-kafka and Java also take pause_ms (between records), pending (how many may be unanswered) and
+               settings (of the client); the former takes flush_s, and settings for a member
     process    topics, topic, group, abort_every,    events: committed n, of each transaction that reads records of
                transactional_id, instance            topics[0], writes them to topic and commits both; trouble "..."
                until told to stop                    every so manieth one is aborted and done again; after an error
@@ -100,6 +102,8 @@ class Job:
         self.number = number
         self.what = what
         self.events: list[dict[str, Any]] = []
+        self.event_arrivals: list[float] = []
+        """When each of the events came here; seconds of `time.time()`."""
         self.records: list[ReadRecord] = []
         self.arrivals: list[float] = []
         """When each of the records came here; seconds of `time.time()`."""
@@ -115,6 +119,7 @@ class Job:
                 self.records += map(read_record, event["records"])
                 self.arrivals += [time.time()] * len(event["records"])
             else:
+                self.event_arrivals.append(time.time())
                 self.events.append(event)
             self._changed.notify_all()
 

@@ -192,11 +192,11 @@ class KafkaBroker:
         raise AssertionError(f"Apache Kafka {self.version} is not ready in time:\n{self.log_tail()}")
 
 
-def broker_count(port: int) -> int:
+def broker_count(port: int, host: str = "127.0.0.1") -> int:
     """How many brokers a Metadata request (version 1, no topics) is answered with; 0 if it is not answered."""
     request = struct.pack(">hhihi", 3, 1, 7, -1, 0)
     try:
-        with closing(socket.create_connection(("127.0.0.1", port), 2)) as client:
+        with closing(socket.create_connection((host, port), 2)) as client:
             client.sendall(struct.pack(">i", len(request)) + request)
             answer = b""
             while len(answer) < 12:

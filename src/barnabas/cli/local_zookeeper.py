@@ -126,15 +126,16 @@ def _fetch(libs: Path) -> None:
 
 
 class Peer(NamedTuple):
-    """A member of an ensemble, as all members have to know it: its id and the ports they talk to each other by."""
+    """A member of an ensemble, as all members have to know it: its id, and where they talk to each other."""
 
     server_id: int
     quorum_port: int
     election_port: int
+    host: str = "127.0.0.1"
 
 
 class ZooKeeperServer:
-    """A server on the loopback address, with its data in `directory`.
+    """A server with its data in `directory`.
 
     Args:
         directory: Settings, data and log; made when it is missing.
@@ -145,6 +146,8 @@ class ZooKeeperServer:
         tick_ms: ZooKeeper's unit of time: sessions are from 2 to 20 ticks long.
         settings: More lines of `zoo.cfg`.
         java: More options of the virtual machine.
+        host: The address that it listens at.
+        before: A command that runs the command that follows it, such as one that enters a namespace.
     """
 
     def __init__(
@@ -158,6 +161,8 @@ class ZooKeeperServer:
         tick_ms: int = 500,
         settings: Mapping[str, str] | None = None,
         java: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        before: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.port = port
@@ -169,11 +174,13 @@ class ZooKeeperServer:
         self._tick_ms = tick_ms
         self._settings = dict(settings or {})
         self._java = tuple(java)
+        self.host = host
+        self._before = tuple(before)
 
     @property
     def address(self) -> str:
         """Where clients find it."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def launch(self) -> None:
         """Starts it, and does not wait."""
@@ -183,7 +190,7 @@ class ZooKeeperServer:
             "tickTime": str(self._tick_ms),
             "dataDir": str(data),
             "clientPort": str(self.port),
-            "clientPortAddress": "127.0.0.1",
+            "clientPortAddress": self.host,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
             "autopurge.purgeInterval": "1",
@@ -192,7 +199,7 @@ class ZooKeeperServer:
             (data / "myid").write_text(str(self.server_id))
             lines |= {"initLimit": "20", "syncLimit": "10"}
             lines |= {
-                f"server.{peer.server_id}": f"127.0.0.1:{peer.quorum_port}:{peer.election_port}"
+                f"server.{peer.server_id}": f"{peer.host}:{peer.quorum_port}:{peer.election_port}"
                 for peer in self.ensemble
             }
         lines |= self._settings
@@ -200,7 +207,8 @@ class ZooKeeperServer:
         config.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own words
-                [  # noqa: S607 - whichever Java is on the PATH
+                [
+                    *self._before,
                     "java",
                     *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"),
                     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -239,7 +247,7 @@ class ZooKeeperServer:
     def ask(self, word: str) -> bytes:
         """The answer to one of ZooKeeper's four-letter words; empty when there is none."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            with socket.create_connection((self.host, self.port), timeout=2) as connection:
                 connection.sendall(word.encode())
                 answer = b""
                 while part := connection.recv(65536):

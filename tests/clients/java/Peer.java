@@ -264,6 +264,11 @@ public final class Peer {
         settings.put("reconnect.backoff.ms", "20");
         settings.put("reconnect.backoff.max.ms", "200");
         settings.put("retry.backoff.ms", "20");
+        if (job.has("settings")) {
+            job.get("settings").fields().forEachRemaining(one -> settings.put(one.getKey(), one.getValue().asText()));
+        }
+        int pause = job.has("pause_ms") ? job.get("pause_ms").asInt() : 5;
+        int most = job.has("pending") ? job.get("pending").asInt() : 50;
         int number = 0;
         try (KafkaProducer<byte[], byte[]> producer =
                  new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer())) {
@@ -280,8 +285,8 @@ public final class Peer {
                         }
                     }));
                 number++;
-                job.stopped.await(5, TimeUnit.MILLISECONDS);
-                while (!pending.isEmpty() && (pending.peek().isDone() || pending.size() > 50)) {
+                job.stopped.await(pause, TimeUnit.MILLISECONDS);
+                while (!pending.isEmpty() && (pending.peek().isDone() || pending.size() > most)) {
                     pending.poll().get();
                 }
             }

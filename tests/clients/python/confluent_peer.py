@@ -210,6 +210,7 @@ def member(job):
         "fetch.wait.max.ms": 50,
         "topic.metadata.refresh.interval.ms": 1000,
         "allow.auto.create.topics": True,
+        **job.get("settings", {}),
     }
     if job.get("instance"):
         settings["group.instance.id"] = job["instance"]
@@ -282,8 +283,11 @@ def steady(job):
             "reconnect.backoff.max.ms": 200,
             "retry.backoff.ms": 20,
             "retry.backoff.max.ms": 200,
+            **job.get("settings", {}),
         }
     )
+    pause_s = job.get("pause_ms", 5) / 1000
+    pending_max = job.get("pending", 50)
     number = 0
     failures = []
 
@@ -299,10 +303,12 @@ def steady(job):
             job["topic"], partition=number % job["partitions"], key=key, value=key, on_delivery=delivered
         )
         number += 1
-        producer.poll(0.005)
-        while len(producer) > 50 and not failures:
+        again = time.monotonic() + pause_s
+        while (left_s := again - time.monotonic()) > 0:
+            producer.poll(left_s)
+        while len(producer) > pending_max and not failures:
             producer.poll(0.1)
-    producer.flush(_DEADLINE_S)
+    producer.flush(job.get("flush_s", _DEADLINE_S))
     if failures:
         raise failures[0]
     return number
