@@ -1,7 +1,7 @@
 # `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
 # The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
 .POSIX:
-.PHONY: help broker test check format suite differential exactly-once fuzz soak simulate kill-nine peers lock codegen reference bench clean setup setup-run
+.PHONY: help broker test check format suite differential exactly-once fuzz soak simulate fault-matrix kill-nine peers lock codegen reference bench clean setup setup-run
 
 RUN = .venv-run
 DEV = .venv
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
 	@echo "make soak        mixed load, watched for losses and leaks (SECONDS=3600 SEED=...)"
 	@echo "make simulate    a whole cluster on simulated clock, network and disks (SEED=... or COUNT=1000)"
+	@echo "make fault-matrix  hurts a cluster of processes, beside Apache Kafka (ROWS=kill-leader,cut-everybody ROUNDS=3)"
 	@echo "make kill-nine   kill -9 under load (ROUNDS=100)"
 	@echo "make bench       side by side with Apache Kafka in one run"
 	@echo "make format      format the code"
@@ -62,6 +63,10 @@ soak: setup
 
 simulate: setup
 	@exec $(BIN)/python -m tests.simulation $(SEED) --count $${COUNT:-1} $(ARGS)
+
+fault-matrix: setup peers
+	exec $(BIN)/python -m tests.fault_matrix $${ROWS:+--rows $$ROWS} --rounds $${ROUNDS:-1} --page docs/fault-matrix.md \
+		--keep build/fault-matrix $(ARGS)
 
 kill-nine: setup
 	BARNABAS_KILL_ROUNDS=$${ROUNDS:-100} $(BIN)/python -m pytest tests/durability/test_kill_nine.py -s -p no:randomly --durations=1 $(ARGS)
