@@ -252,9 +252,15 @@ class FetchPlan:
         return min((followed.retry_at_ms for followed in self._delayed.values()), default=None)
 
     @property
-    def may_say_more(self) -> bool:
-        """Whether another request has something to say while one waits for its answer."""
-        return self._session_id != _NO_SESSION and bool(self._changed)
+    def has_session(self) -> bool:
+        """Whether the leader has given a session, so that a second request may be sent while one waits for its answer."""
+        return self._session_id != _NO_SESSION
+
+    def has_more_to_say(self, now_ms: float) -> bool:
+        """Whether a request would have something to say: of a partition that has changed, or that was left out until now."""
+        return bool(self._changed) or any(
+            followed.retry_at_ms <= now_ms for followed in self._delayed.values()
+        )
 
     def request(self, now_ms: float) -> FetchRequest | None:
         """The next request; None if there is nothing to fetch. Logs are opened for it, a hundred at a time.

@@ -152,17 +152,21 @@ class Fetcher:
         under_way: deque[tuple[int, int, asyncio.Future[Any]]] = deque()
         while True:
             self._wake.clear()
-            if not under_way or (len(under_way) < _UNDER_WAY_MAX and plan.may_say_more):
+            may_send = not under_way or (len(under_way) < _UNDER_WAY_MAX and plan.has_session)
+            if may_send and (not under_way or plan.has_more_to_say(clock.monotonic_ms())):
                 request = plan.request(clock.monotonic_ms())
                 if request is not None:
                     answer = link.send(request, timeout_ms=self._timeout_ms)
                     under_way.append((plan.generation, plan.sent, answer))
                     answer.add_done_callback(self._on_answer)
                 elif not under_way:
-                    await self._idle()
+                    await self._sleep(_THROTTLED_LOOK_MS)
                     continue
             if not under_way[0][2].done():
-                await self._wake.wait()
+                if len(under_way) < _UNDER_WAY_MAX and plan.has_session:
+                    await self._sleep(None)
+                else:
+                    await self._wake.wait()
                 continue
             generation, number, answer = under_way.popleft()
             response = answer.result()
@@ -176,12 +180,15 @@ class Fetcher:
             answer.exception()  # looked at by whoever waits for it, if it still does
         self._wake.set()
 
-    async def _idle(self) -> None:
-        """Nothing to fetch now: until something is added, or what was left out is due."""
+    async def _sleep(self, otherwise_ms: float | None) -> None:
+        """Until something is added or answered, or what was left out is due; or so long, if nothing was left out."""
         due_ms = self.plan.next_attention_ms()
-        now_ms = self._clock.monotonic_ms()
-        delay_ms = _THROTTLED_LOOK_MS if due_ms is None else max(due_ms - now_ms, 1.0)
-        timer = self._loop.call_later(delay_ms / 1000, self._wake.set)
+        if due_ms is not None:
+            otherwise_ms = max(due_ms - self._clock.monotonic_ms(), 1.0)
+        if otherwise_ms is None:
+            await self._wake.wait()
+            return
+        timer = self._loop.call_later(otherwise_ms / 1000, self._wake.set)
         try:
             await self._wake.wait()
         finally:

@@ -1,0 +1,149 @@
+"""When a follower asks its leader, on simulated time; the leader's answers are made up."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from barnabas.config.topic import LogConfig
+from barnabas.errors import ErrorCode
+from barnabas.log.files import Files
+from barnabas.log.partition_log import PartitionLog
+from barnabas.metadata.image import Partition as PartitionImage
+from barnabas.replication.fetch_plan import FetchPlan, FetchPlanSettings
+from barnabas.replication.fetcher import Fetcher
+from barnabas.replication.partition import Partition
+from barnabas.wire.messages.fetch import FetchResponse
+from tests.replication.simulated_loop import SimulatedClock, SimulatedLoop
+
+TOPIC_ID = bytes(range(16))
+LEADER, FOLLOWER = 1, 2
+WAIT_MAX_MS = 500
+
+
+class Leader:
+    """A link to a leader that has nothing new: it answers when the time is up or when the next request comes.
+
+    The first that is said of a partition in `refused` is answered with NOT_LEADER_OR_FOLLOWER at once.
+    """
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.refused = set()
+        self.asked = []
+        self._parked = None
+
+    def send(self, request, *, timeout_ms):
+        del timeout_ms
+        if self._parked is not None:
+            self._answer(*self._parked)
+        future = self.loop.create_future()
+        named = {part.partition for topic in request.topics for part in topic.partitions}
+        self.asked.append((self.loop.time(), named))
+        refused = self.refused & named
+        if refused or not request.session_id:
+            self.refused -= refused
+            self._answer(future, named, refused)
+        else:
+            self._parked = (future, set(), set())
+            self.loop.call_later(request.max_wait_ms / 1000, self._answer, *self._parked)
+        return future
+
+    def _answer(self, future, named, refused):
+        if future.done():
+            return
+        future.set_result(
+            FetchResponse(
+                session_id=7,
+                responses=[
+                    FetchResponse.FetchableTopicResponse(
+                        topic_id=TOPIC_ID,
+                        partitions=[
+                            FetchResponse.PartitionData(
+                                partition_index=index,
+                                error_code=ErrorCode.NOT_LEADER_OR_FOLLOWER if index in refused else 0,
+                                high_watermark=0,
+                                records=b"",
+                            )
+                            for index in sorted(named)
+                        ],
+                    )
+                ],
+            )
+        )
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def simulated():
+    loop = SimulatedLoop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def follow(loop, directory, index):
+    """A partition that this broker follows, with an empty log."""
+    place = directory / f"orders-{index}"
+    place.mkdir()
+    clock = SimulatedClock(loop)
+    log = PartitionLog.open(place, LogConfig(), Files(), clock, topic="orders", partition=index, clean=True)
+    partition = Partition(
+        "orders",
+        index,
+        TOPIC_ID,
+        node_id=FOLLOWER,
+        open_log=lambda *_: log,
+        group_commit=SimpleNamespace(),
+        durability="fsync-when-alone",
+        duties=None,
+    )
+    partition.apply(
+        PartitionImage(
+            index=index,
+            replicas=(LEADER, FOLLOWER),
+            isr=(LEADER, FOLLOWER),
+            leader=LEADER,
+            leader_epoch=0,
+            partition_epoch=0,
+            directories=(),
+        )
+    )
+    return partition
+
+
+def test_a_partition_that_was_refused_is_asked_again_while_a_fetch_waits(simulated, tmp_path):
+    """The leader may hear of its election a moment later than we do: the others have nothing to tell for half a second."""
+    leader = Leader(simulated)
+
+    async def connect(_):
+        return leader
+
+    fetcher = Fetcher(
+        LEADER,
+        FetchPlan(FOLLOWER, broker_epoch=lambda: 3, settings=FetchPlanSettings(wait_max_ms=WAIT_MAX_MS)),
+        connect=connect,
+        node_id=FOLLOWER,
+        timeout_ms=30_000,
+        backoff_ms=1000,
+        clock=SimulatedClock(simulated),
+        loop=simulated,
+    )
+
+    async def run():
+        fetcher.add(follow(simulated, tmp_path, 0))
+        await asyncio.sleep(1.01)
+        leader.refused = {1}
+        fetcher.add(follow(simulated, tmp_path, 1))
+        added_at = simulated.time()
+        await asyncio.sleep(2)
+        await fetcher.close()
+        return [at - added_at for at, named in leader.asked if 1 in named]
+
+    refused, again, *_ = simulated.run_until_complete(run())
+    assert refused == 0
+    assert again < 0.05
