@@ -179,19 +179,18 @@ class Replicas:
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
             raise self._not_here(self._topics.get(topic), index)
-        if current_leader_epoch == -1 and partition.leader_id == self._node_id:
-            return partition  # nearly always; `_checked` would say the same
-        return self._checked(partition, current_leader_epoch)
+        if current_leader_epoch not in (-1, partition.leader_epoch):
+            partition.check_epoch(current_leader_epoch)
+        if partition.leader_id != self._node_id:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return partition
 
     def leader_by_id(self, topic_id: bytes, index: int, current_leader_epoch: int = -1) -> Partition:
         """As `leader`, by topic id; UNKNOWN_TOPIC_ID where no topic has it."""
-        partitions = self._by_id.get(topic_id)
-        if partitions is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        partition = partitions.get(index)
-        if partition is None:
-            raise self._not_here(self._topics_by_id.get(topic_id), index)
-        return self._checked(partition, current_leader_epoch)
+        partition = self.replica_by_id(topic_id, index, current_leader_epoch)
+        if partition.leader_id != self._node_id:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return partition
 
     def replica(self, topic: str, index: int, current_leader_epoch: int = -1) -> Partition:
         """As `leader`, whether this broker leads the partition or follows it (KIP-392)."""
@@ -220,13 +219,6 @@ class Replicas:
         return KafkaError(
             ErrorCode.NOT_LEADER_OR_FOLLOWER if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         )
-
-    def _checked(self, partition: Partition, current_leader_epoch: int) -> Partition:
-        if current_leader_epoch not in (-1, partition.leader_epoch):
-            partition.check_epoch(current_leader_epoch)
-        if partition.leader_id != self._node_id:
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        return partition
 
     # ----- following the image
 
