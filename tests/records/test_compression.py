@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import cramjam
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
 from barnabas.records import compression
-from barnabas.records.compression import Codec, compress, decompress
+from barnabas.records.compression import Codec, compress, decompress, decompress_apart
 from tests.records.strategies import codecs
 
 real_codecs = st.sampled_from(list(Codec)[1:])
@@ -135,10 +138,66 @@ def test_cut_data_is_refused(codec):
             assert decompress(codec, packed[:size]) != bytes(range(256)) * 20
 
 
+def _outcome(unpack, *arguments):
+    try:
+        return bytes(unpack(*arguments))
+    except DecodeError:
+        return None
+
+
+@given(
+    real_codecs,
+    st.sampled_from([b"", b"some data to be packed, " * 50 + bytes(range(256)), bytes(200_000)]),
+    st.sampled_from([100_000, 1456, 1455, 0]),
+    st.none() | st.tuples(st.integers(0, 10_000), st.integers(0, 255)),
+    st.none() | st.integers(0, 10_000),
+    st.integers(1, 2),
+)
+def test_apart_is_the_same(codec, data, limit_bytes, change, cut, times):
+    """Memory of its own makes no difference for what is read, or refused."""
+    packed = bytearray(compress(codec, data) * times)
+    if change is not None:
+        packed[change[0] % len(packed)] = change[1]
+    if cut is not None:
+        del packed[cut % len(packed) :]
+    expected = _outcome(decompress, codec, packed, limit_bytes)
+    assert _outcome(decompress_apart, codec, packed, limit_bytes) == expected
+
+
+@given(real_codecs, st.binary(max_size=300))
+def test_apart_random_bytes_raise_decode_error_only(codec, data):
+    """Whatever a client sends."""
+    assert _outcome(decompress_apart, codec, data, 100_000) == _outcome(decompress, codec, data, 100_000)
+
+
+def test_apart_gives_its_memory_back():
+    """After megabytes of each codec a process is as small as before; in one of its own, for nobody else to disturb."""
+    script = """
+import os
+from pathlib import Path
+from barnabas.records.compression import Codec, compress, decompress_apart
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+packed = [(codec, compress(codec, bytes(1000) * 30_000)) for codec in list(Codec)[1:]]
+before = resident_bytes()
+for codec, data in packed * 2:
+    assert len(decompress_apart(codec, data, 32 << 20)) == 30_000_000
+print(resident_bytes() - before)
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the memory of a process is read from /proc")
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert int(found.stdout) < 10 << 20
+
+
 def test_unknown_codecs():
     """Numbers 5 to 7 are nobody's."""
     with pytest.raises(DecodeError):
         decompress(5, b"")
+    with pytest.raises(DecodeError):
+        decompress_apart(5, b"")
     with pytest.raises(ValueError, match="5"):
         compress(5, b"")
 

@@ -23,7 +23,7 @@ from barnabas.errors import DecodeError, ErrorCode, KafkaError
 from barnabas.handlers.client_metrics_store import ClientMetricsStore
 from barnabas.metadata.identifiers import ZERO_ID, ResourceType, random_id
 from barnabas.records.checksum import crc32c
-from barnabas.records.compression import Codec, decompress
+from barnabas.records.compression import Codec, decompress_apart
 from barnabas.wire.otlp import decode_metrics
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class ClientTelemetry:
         """
         try:
             limit_bytes = _EXPANSION_MAX * self._config["telemetry.max.bytes"]
-            data = decompress(compression, metrics, limit_bytes)
+            data = decompress_apart(compression, metrics, limit_bytes)
             # One more than there is room for, so that it is counted as dropped.
             return decode_metrics(data, self.store.max_series + 1) if self.is_received else []
         except (DecodeError, KafkaError) as error:

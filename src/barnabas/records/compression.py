@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "Codec", "compress", "decompress"]
+__all__ = ["DEFAULT_LIMIT_BYTES", "Codec", "compress", "decompress", "decompress_apart"]
 
 DEFAULT_LIMIT_BYTES = 256 * 1024 * 1024
 """What a batch may decompress to where the caller states no limit of its own."""
@@ -72,6 +72,7 @@ _LZ4_END = bytes(4)
 
 _GZIP_WINDOW = 31  # the largest window, with a gzip header
 _FIRST_GUESS_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 
 _INT32 = struct.Struct(">i")
 _UINT32_LITTLE = struct.Struct("<I")
@@ -103,6 +104,24 @@ def decompress(
     if decompressor is None:
         raise DecodeError(f"unknown compression codec {codec}")
     return decompressor(data, limit_bytes)
+
+
+def decompress_apart(
+    codec: int, data: bytes | bytearray | memoryview, limit_bytes: int = DEFAULT_LIMIT_BYTES
+) -> memoryview:
+    """As `decompress`, in memory of its own, which goes back to the system as soon as nobody holds the view.
+
+    For what strangers send now and then: what the allocator has once given for it, it would keep.
+    """
+    if codec == Codec.NONE:
+        if len(data) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return memoryview(data)
+    unpack = _INTO.get(codec)
+    if unpack is None:
+        raise DecodeError(f"unknown compression codec {codec}")
+    room = mmap.mmap(-1, max(limit_bytes, 1))  # only what is written to takes memory
+    return memoryview(room)[: unpack(data, room, limit_bytes)]
 
 
 def _too_large(limit_bytes: int) -> DecodeError:
@@ -153,17 +172,61 @@ def _compress_snappy(data: bytes | bytearray | memoryview, level: int | None) ->
     return b"".join(parts)
 
 
+def _gzip_into(data: bytes | bytearray | memoryview, room: mmap.mmap, limit_bytes: int) -> int:
+    size = 0
+    rest: bytes | bytearray | memoryview = data
+    try:
+        while True:
+            member = zlib.decompressobj(_GZIP_WINDOW)
+            while not member.eof:
+                piece = member.decompress(rest, _PIECE_BYTES)
+                if size + len(piece) > limit_bytes:
+                    raise _too_large(limit_bytes)
+                room[size : size + len(piece)] = piece
+                size += len(piece)
+                rest = member.unconsumed_tail
+                if not (piece or rest or member.eof):
+                    raise DecodeError("gzip data ends before its last block")
+            rest = member.unused_data
+            if rest[:2] != b"\x1f\x8b":
+                return size
+    except zlib.error as error:
+        raise DecodeError(f"gzip data is corrupt: {error}") from None
+
+
 def _decompress_snappy(data: bytes | bytearray | memoryview, limit_bytes: int) -> bytes | bytearray:
     library = _library(Codec.SNAPPY)
     view = memoryview(data)
-    size = len(view)
     if view[:8] != _SNAPPY_MAGIC:
         return _snappy_block(library, view, limit_bytes)
+    output = bytearray()
+    for block in _snappy_blocks(view):
+        output += _snappy_block(library, block, limit_bytes - len(output))
+    return output
+
+
+def _snappy_into(data: bytes | bytearray | memoryview, room: mmap.mmap, limit_bytes: int) -> int:
+    library = _library(Codec.SNAPPY)
+    view = memoryview(data)
+    size = 0
+    with memoryview(room) as target:
+        for block in _snappy_blocks(view) if view[:8] == _SNAPPY_MAGIC else (view,):
+            try:
+                end = size + _snappy_size(library, block, limit_bytes - size)
+                library.decompress_raw_into(block, target[size:end])
+            except _failures as error:
+                raise DecodeError(f"snappy data is corrupt: {error}") from None
+            size = end
+    return size
+
+
+def _snappy_blocks(view: memoryview) -> Iterator[memoryview]:
+    """The blocks of xerial's streams."""
+    size = len(view)
     if size < len(_SNAPPY_HEADER):
         raise DecodeError("snappy stream ends within its header")
     if _INT32.unpack_from(view, 8)[0] < 1:
         raise DecodeError("snappy stream has an incompatible version")
-    output = bytearray()
     position = len(_SNAPPY_HEADER)
     while position < size:
         if view[position : position + 8] == _SNAPPY_MAGIC:  # another stream follows
@@ -175,21 +238,25 @@ def _decompress_snappy(data: bytes | bytearray | memoryview, limit_bytes: int) -
         position += 4
         if not 0 <= length <= size - position:
             raise DecodeError(f"snappy block claims {length} bytes, {size - position} are there")
-        output += _snappy_block(library, view[position : position + length], limit_bytes - len(output))
+        yield view[position : position + length]
         position += length
-    return output
 
 
 def _snappy_block(library: Any, block: memoryview, limit_bytes: int) -> bytes:
     try:
-        claimed: int = library.decompress_raw_len(block)
-        if claimed > limit_bytes:
-            raise _too_large(limit_bytes)
-        if claimed > _SNAPPY_RATIO * len(block):
-            raise DecodeError(f"snappy block of {len(block)} bytes claims to hold {claimed}")
+        _snappy_size(library, block, limit_bytes)
         return bytes(library.decompress_raw(block))
     except _failures as error:
         raise DecodeError(f"snappy data is corrupt: {error}") from None
+
+
+def _snappy_size(library: Any, block: memoryview, limit_bytes: int) -> int:
+    claimed: int = library.decompress_raw_len(block)
+    if claimed > limit_bytes:
+        raise _too_large(limit_bytes)
+    if claimed > _SNAPPY_RATIO * len(block):
+        raise DecodeError(f"snappy block of {len(block)} bytes claims to hold {claimed}")
+    return claimed
 
 
 def _compress_lz4(data: bytes | bytearray | memoryview, level: int | None) -> bytes:
@@ -243,16 +310,30 @@ def _decompress_bounded(
     else:
         del output[size:]
         return output
+    with mmap.mmap(-1, max(limit_bytes, 1)) as large:
+        return large[: _decompress_into(library, data, large, limit_bytes)]
+
+
+def _decompress_into(
+    library: Any, data: bytes | bytearray | memoryview, room: mmap.mmap, limit_bytes: int
+) -> int:
     try:
-        with mmap.mmap(-1, max(limit_bytes, 1)) as large:
-            size = library.decompress_into(data, large)
-            if size > limit_bytes:
-                raise _too_large(limit_bytes)
-            return large[:size]
+        size: int = library.decompress_into(data, room)
     except _failures as error:
         raise DecodeError(
             f"records are corrupt, or take more than {limit_bytes} bytes when decompressed: {error}"
         ) from None
+    if size > limit_bytes:
+        raise _too_large(limit_bytes)
+    return size
+
+
+def _lz4_into(data: bytes | bytearray | memoryview, room: mmap.mmap, limit_bytes: int) -> int:
+    return _decompress_into(_library(Codec.LZ4), data, room, limit_bytes)
+
+
+def _zstd_into(data: bytes | bytearray | memoryview, room: mmap.mmap, limit_bytes: int) -> int:
+    return _decompress_into(_library(Codec.ZSTD), data, room, limit_bytes)
 
 
 _COMPRESSORS: dict[Codec, Callable[[bytes | bytearray | memoryview, int | None], bytes]] = {
@@ -267,4 +348,11 @@ _DECOMPRESSORS: dict[int, Callable[[bytes | bytearray | memoryview, int], bytes 
     Codec.SNAPPY: _decompress_snappy,
     Codec.LZ4: _decompress_lz4,
     Codec.ZSTD: _decompress_zstd,
+}
+
+_INTO: dict[int, Callable[[bytes | bytearray | memoryview, mmap.mmap, int], int]] = {
+    Codec.GZIP: _gzip_into,
+    Codec.SNAPPY: _snappy_into,
+    Codec.LZ4: _lz4_into,
+    Codec.ZSTD: _zstd_into,
 }

@@ -62,7 +62,7 @@ class Point(NamedTuple):
     is_delta: bool
 
 
-def decode_metrics(data: bytes | bytearray, points_max: int = FIELDS_MAX) -> list[Point]:
+def decode_metrics(data: bytes | bytearray | memoryview, points_max: int = FIELDS_MAX) -> list[Point]:
     """The numbers in `MetricsData`, the first `points_max` of them, with the first `LABELS_MAX` labels of each kind.
 
     Whatever a client sends, this takes about half a second and, beside the numbers, next to no memory.
