@@ -349,7 +349,7 @@ def differences() -> str:
         "## Features",
         (
             "The level of each feature in a new cluster. What has none here is not built yet, and clients that look at the level "
-            "do without it, but for `eligible.leader.replicas.version`, which a cluster may turn on (`upgrade --feature`). `kafka-features.sh upgrade --release-version` names all of them, and is refused: name those that are wanted "
+            "do without it. `kafka-features.sh upgrade --release-version` names all of them, and is refused: name those that are wanted "
             "(`--feature group.version=1`)."
         ),
         _table(("Feature", "Here", "Kafka"), _differing_features()),

@@ -1,21 +1,11 @@
-"""Eligible leader replicas (KIP-966), in a cluster that has turned them on."""
+"""Eligible leader replicas (KIP-966), which a new cluster has."""
 
 from barnabas.wire.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
-from barnabas.wire.messages.update_features import UpdateFeaturesRequest
 
 
 async def test_who_left_last_may_lead(cluster, loop):
     """Everybody tells who is eligible; one of them leads, in order, when it comes back before those that were in sync."""
     async with cluster(4) as brokers:
-        update = UpdateFeaturesRequest(
-            feature_updates=[
-                UpdateFeaturesRequest.FeatureUpdateKey(
-                    feature="eligible.leader.replicas.version", max_version_level=1, upgrade_type=1
-                )
-            ]
-        )
-        asked = next(node_id for node_id in (1, 2, 3) if node_id != brokers.log.leader)
-        assert (await brokers.call(asked, update)).error_code == 0
         await brokers.agree(lambda image: image.features.get("eligible.leader.replicas.version") == 1)
         await brokers.create_topic("orders", assignments=[[1, 2, 3]], min_insync_replicas=2)
         for node_id in (1, 2, 3):

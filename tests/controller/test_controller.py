@@ -117,7 +117,9 @@ async def test_validate_only_changes_nothing(tmp_path, loop):
     assert await controller.incremental_alter_configs(
         [ConfigChange(4, "", [("log.retention.ms", 0, "5")])], validate_only=True
     ) == [None]
-    assert await controller.alter_configs([ConfigReplacement(4, "", [])], validate_only=True) == [None]
+    assert await controller.alter_configs(
+        [ConfigReplacement(4, "", [("min.insync.replicas", "1")])], validate_only=True
+    ) == [None]
     assert (await controller.create_partitions([MorePartitions("none", 3)], validate_only=True))[
         "none"
     ] is not None

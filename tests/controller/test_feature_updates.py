@@ -3,6 +3,8 @@
 import pytest
 
 from barnabas.controller import feature_updates
+from barnabas.controller.brokers import missing_feature_levels
+from barnabas.controller.configs import ConfigChange
 from barnabas.controller.feature_updates import FeatureUpdate, update_features
 from barnabas.errors import KafkaError
 from tests.controller.cluster import after, broker, image_of
@@ -94,3 +96,35 @@ async def test_a_feature_that_was_turned_off_stays_off(tmp_path, loop):
     await controller.update_features([FeatureUpdate("group.version", 1, UPGRADE)])
     assert controller.image.features["group.version"] == 1
     await controller.close()
+
+
+async def test_eligible_leader_replicas_need_one_setting_for_all(tmp_path, loop):
+    """With the feature `min.insync.replicas` is one of the cluster; what brokers had of their own is gone (KIP-966)."""
+    controller = await open_controller(tmp_path)
+    name, elr = "min.insync.replicas", "eligible.leader.replicas.version"
+    assert controller.image.features[elr] == 1
+    assert controller.image.config(4, "") == {name: "1"}
+    own = [ConfigChange(4, "1", [(name, 0, "2")])]
+    (refused,) = await controller.incremental_alter_configs(own)
+    assert refused.message == "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
+    removal = [ConfigChange(4, "", [(name, 1, None)])]
+    (refused,) = await controller.incremental_alter_configs(removal)
+    assert refused.message == "Cluster-level min.insync.replicas cannot be removed while ELR is enabled."
+
+    await controller.update_features([FeatureUpdate(elr, 0, SAFE)])
+    assert await controller.incremental_alter_configs(own) == [None]
+    assert await controller.incremental_alter_configs(removal) == [None]
+    await controller.update_features([FeatureUpdate(elr, 1, UPGRADE)])
+    assert controller.image.config(4, "") == {name: "1"}
+    assert controller.image.config(4, "1") == {}
+    await controller.close()
+
+
+def test_only_a_new_cluster_begins_with_eligible_leader_replicas():
+    """In one that is there already they would change what its brokers' settings mean."""
+    elr = "eligible.leader.replicas.version"
+    assert elr in after(image(), missing_feature_levels(image_of(), 1)).features
+    assert (
+        elr
+        not in after(image(), missing_feature_levels(image_of(features={"metadata.version": 30}), 1)).features
+    )

@@ -137,6 +137,16 @@ def test_an_eligible_replica_leads_when_nobody_is_in_sync():
     assert (after.leader, after.isr, after.elr, after.recovering) == (3, (3,), (2,), False)
 
 
+@pytest.mark.parametrize("election", [Election.ONLINE, Election.UNCLEAN])
+def test_an_election_may_be_the_end_of_a_move(election):
+    """Whoever is elected is in sync, which may be all that was missing."""
+    before = partition(replicas=(1, 2), isr=(), leader=NO_LEADER, removing_replicas=(2,), elr=(1,))
+    if election is Election.UNCLEAN:
+        before = partition(replicas=(1, 2), isr=(2,), leader=NO_LEADER, removing_replicas=(2,))
+    after, _ = change(before, Change(election=election), {1}, min_insync_replicas=1, has_elr=True)
+    assert (after.leader, after.isr, after.replicas, after.removing_replicas) == (1, (1,), (1,), ())
+
+
 def test_the_last_leader_is_waited_for():
     """When nobody is eligible any more, only the last leader comes back by itself, and has to repair."""
     before = partition(isr=(1,))

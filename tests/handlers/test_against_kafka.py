@@ -144,7 +144,12 @@ def delete_records(topic, partition, offset):
 
 
 REQUESTS = [
-    # Apache Kafka has this setting from the start, for eligible leader replicas.
+    # With eligible leader replicas all brokers go by one setting.
+    (change(BROKER, "", ("min.insync.replicas", SET, "2")), 1),
+    (change(BROKER, "", ("min.insync.replicas", DELETE, None)), 1),
+    (change(BROKER, "1", ("min.insync.replicas", SET, "2")), 1),
+    (change(BROKER, "1", ("min.insync.replicas", DELETE, None)), 1),
+    (replace(BROKER, ""), 1),
     (change(BROKER, "", ("min.insync.replicas", SET, "1")), 1),
     # Topics
     (create("orders", 3, configs=[("retention.ms", "1000")]), 7),

@@ -57,7 +57,7 @@ SETTINGS = {
 END_TO_END_LATENCY = "org.apache.kafka.tools.EndToEndLatency"
 STREAMS_RESETTER = "org.apache.kafka.tools.StreamsResetter"
 CATCH_UP_S = 5
-NOT_HERE = {"eligible.leader.replicas.version", "kraft.version", "share.version", "streams.version"}
+NOT_HERE = {"kraft.version", "share.version", "streams.version"}
 
 _ID = re.compile(r"(?<![\w-])[\w-]{22}(?![\w-])")
 _MILLISECONDS = re.compile(r"\b1[789]\d{11}\b")
@@ -175,10 +175,6 @@ def tools(tmp_path_factory):
     ):
         peer = Peer("java-4.3", command, log_path=directory / "peer.log", environment=environment)
         tools = Tools(peer, (kafka.bootstrap, ours.bootstrap_server), directories)
-        # With eligible leader replicas, a new cluster of Kafka has min.insync.replicas among its dynamic settings.
-        tools.run(0, FEATURES, ["downgrade", "--feature", "eligible.leader.replicas.version=0"])
-        all_brokers = ["--entity-type", "brokers", "--entity-default"]
-        tools.run(0, CONFIGS, ["--alter", *all_brokers, "--delete-config", "min.insync.replicas"])
         yield tools
         tools.close()
 
@@ -599,7 +595,12 @@ def test_features(tools):
             if not any(f" {feature}" in line or line.startswith(feature) for feature in NOT_HERE)
         ]
 
-    assert set(LEVELS) - NOT_HERE == {"group.version", "metadata.version", "transaction.version"}
+    assert set(LEVELS) - NOT_HERE == {
+        "eligible.leader.replicas.version",
+        "group.version",
+        "metadata.version",
+        "transaction.version",
+    }
     tools.agree(FEATURES, "describe", pick=served)
     tools.agree(FEATURES, "version-mapping")
     tools.agree(FEATURES, "feature-dependencies", "--feature", "transaction.version=2")

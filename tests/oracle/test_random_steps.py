@@ -96,11 +96,7 @@ def prepared(brokers):
     """With a topic for offsets, and `__consumer_offsets` in use."""
     conversation = brokers.conversation()
     orders = [{"name": "orders", "num_partitions": 3, "replication_factor": 1}]
-    # Apache Kafka has this setting from the start, for eligible leader replicas.
-    setting = {"name": "min.insync.replicas", "config_operation": 0, "value": "1"}
-    resource = {"resource_type": BROKER, "resource_name": "", "configs": [setting]}
     for side in conversation.sides:
-        side.client.call(build(IncrementalAlterConfigsRequest, resources=[resource]), 1)
         side.client.call(build(CreateTopicsRequest, topics=orders, timeout_ms=10_000), 5)
         end = time.monotonic() + 30
         while True:

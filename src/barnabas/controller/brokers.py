@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from barnabas.controller.partition_changes import Change
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.features import (
+    ELR_FEATURE,
     INITIAL_FEATURES,
     METADATA_VERSION,
     METADATA_VERSION_FEATURE,
@@ -69,16 +70,18 @@ class BrokerRegistration(NamedTuple):
 def missing_feature_levels(image: MetadataImage, node_id: int) -> list[FeatureLevelRecord]:
     """The records that give a cluster the initial levels of features that a newer version of this node `node_id` brings.
 
-    A feature that another broker does not know yet has to wait for it. A cluster that Apache Kafka before 4.0 made keeps the levels
+    A feature that another broker does not know yet has to wait for it; eligible leader replicas wait for whoever wants them. A cluster that Apache Kafka before 4.0 made keeps the levels
     that it has, so that there is a way back; whoever wants more raises them (`kafka-features upgrade`).
     """
     if image.features.get(METADATA_VERSION_FEATURE, METADATA_VERSION) < METADATA_VERSION_OF_KAFKA_40:
         return []
+    is_new = METADATA_VERSION_FEATURE not in image.features
     others = [broker for broker in image.brokers.values() if broker.id != node_id]
     return [
         FeatureLevelRecord(name=name, feature_level=level)
         for name, level in INITIAL_FEATURES.items()
         if name not in image.features
+        and (is_new or name != ELR_FEATURE)
         and all(low <= level <= high for low, high in (each.features.get(name, (0, 0)) for each in others))
     ]
 

@@ -17,6 +17,7 @@ from barnabas.config.names import broker_key
 from barnabas.config.topic import TOPIC_KEYS, validate_topic_configs
 from barnabas.controller.client_metrics import validate_client_metrics
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.metadata.features import ELR_FEATURE, ELR_VERSION
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
 from barnabas.metadata.topic_names import validate_topic_name
 from barnabas.wire.messages.metadata.clear_elr_record import ClearElrRecord
@@ -37,8 +38,12 @@ __all__ = [
     "check_broker_name",
     "cleared_elr",
     "incremental_alter_configs",
+    "min_insync_replicas_for_elr",
     "names_another_broker",
 ]
+
+
+_MIN_INSYNC_REPLICAS = "min.insync.replicas"
 
 
 class ConfigOperation(IntEnum):
@@ -112,6 +117,7 @@ def _alter(
 ) -> tuple[list[Any], list[KafkaError | None]]:
     records: list[Any] = []
     results: list[KafkaError | None] = []
+    has_elr = image.features.get(ELR_FEATURE, 0) >= ELR_VERSION
     mentions = Counter((plan.resource_type, plan.resource_name) for plan in plans)
     for plan in plans:
         try:
@@ -119,6 +125,8 @@ def _alter(
                 raise _refusal("Each resource must appear at most once.")
             before = image.config(plan.resource_type, plan.resource_name)
             after = _settings_after(plan, before, node_id)
+            if has_elr:
+                _check_elr(plan, before, after)
             _validate(image, config, plan, before, after)
         except KafkaError as error:
             results.append(error)
@@ -256,12 +264,54 @@ def _records(plan: _Plan, before: Mapping[str, str], after: Mapping[str, str]) -
     ]
 
 
+def _check_elr(plan: _Plan, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """With eligible leader replicas all brokers, and the controller, have to go by the same `min.insync.replicas`."""
+    name = _MIN_INSYNC_REPLICAS
+    if plan.resource_type != ResourceType.BROKER or (
+        name not in plan.names and (name not in before or name in after)
+    ):
+        return
+    complaint = None
+    if plan.resource_name != DEFAULT_BROKER:
+        complaint = f"Broker-level {name} cannot be altered while ELR is enabled."
+    elif name not in after:
+        complaint = f"Cluster-level {name} cannot be removed while ELR is enabled."
+    if complaint is not None:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, complaint)
+
+
+def min_insync_replicas_for_elr(image: MetadataImage, config: BrokerConfig) -> list[ConfigRecord]:
+    """The records that make `min.insync.replicas` the same for all brokers: a default of the cluster, and nothing else.
+
+    Args:
+        image: What is known.
+        config: Where the default comes from if the cluster has none: what this node was started with.
+    """
+    name = _MIN_INSYNC_REPLICAS
+    records = []
+    if name not in image.config(ResourceType.BROKER, DEFAULT_BROKER):
+        value = config.static.get(name, to_text(TOPIC_KEYS[name].default))
+        records.append(_setting(DEFAULT_BROKER, value))
+    records += [
+        _setting(broker, None)
+        for (kind, broker), settings in sorted(image.configs.items())
+        if kind == ResourceType.BROKER and broker != DEFAULT_BROKER and name in settings
+    ]
+    return records
+
+
+def _setting(broker: str, value: str | None) -> ConfigRecord:
+    return ConfigRecord(
+        resource_type=ResourceType.BROKER, resource_name=broker, name=_MIN_INSYNC_REPLICAS, value=value
+    )
+
+
 def cleared_elr(records: Sequence[Any]) -> list[ClearElrRecord]:
     """The records that forget eligible leader replicas where `min.insync.replicas` changes: they were judged by the old value."""
     topics = {
         record.resource_name if record.resource_type == ResourceType.TOPIC else ""
         for record in records
-        if isinstance(record, ConfigRecord) and record.name == "min.insync.replicas"
+        if isinstance(record, ConfigRecord) and record.name == _MIN_INSYNC_REPLICAS
     }
     # The empty name means all topics.
     return [ClearElrRecord(topic_name=name) for name in ([""] if "" in topics else sorted(topics))]

@@ -38,6 +38,7 @@ from barnabas.controller import (
 from barnabas.controller.topic_rules import TopicRules
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 from barnabas.metadata.deltas import MetadataDelta, apply
+from barnabas.metadata.features import ELR_FEATURE
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
 from barnabas.metadata.image import MetadataImage
 from barnabas.metadata.topic_names import validate_topic_name
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from barnabas.controller.topics import CreatedTopic, NewTopic
     from barnabas.metadata.image import Partition, QuotaEntity
     from barnabas.metrics import Registry
+    from barnabas.wire.messages.metadata.feature_level_record import FeatureLevelRecord
 
     ChangeListener = Callable[[MetadataImage, MetadataDelta], None]
     LeaderListener = Callable[[], None]
@@ -304,7 +306,8 @@ class Controller:
         if not self._is_leader:
             return
         try:
-            written = self._write(brokers.missing_feature_levels(self._newest, self._node_id), None)
+            levels = brokers.missing_feature_levels(self._newest, self._node_id)
+            written = self._write(self._with_min_insync_replicas(levels), None)
             while self._live is not None:
                 records = liveness.next_step(
                     self._newest, self._rules, self._live, next_offset=self._store.next_offset
@@ -654,7 +657,13 @@ class Controller:
             KafkaError: INVALID_UPDATE_VERSION, and why.
         """
         records = feature_updates.update_features(self._newest, self._node_id, updates)
-        return self._write([] if validate_only else records, None)
+        return self._write([] if validate_only else self._with_min_insync_replicas(records), None)
+
+    def _with_min_insync_replicas(self, levels: list[FeatureLevelRecord]) -> list[Any]:
+        """Changes of levels, and the settings that have to be there with eligible leader replicas."""
+        if not any(record.name == ELR_FEATURE and record.feature_level for record in levels):
+            return levels
+        return [*levels, *configs.min_insync_replicas_for_elr(self._newest, self._config)]
 
     # ----- producer ids
 

@@ -130,6 +130,7 @@ class _Draft:
         self._complete_reassignment()
         self._populate_elr()
         self._elect()
+        self._complete_reassignment()  # whoever was taken in may have been the only one that it waited for
         if record.leader == _NO_LEADER_CHANGE and not set(partition.replicas) <= set(self.replicas):
             record.leader = partition.leader  # replicas that are gone must not fetch in the old epoch
         if record.isr is not None or not self.has_elr:
@@ -155,6 +156,7 @@ class _Draft:
         if not isr or not replicas or not set(replicas) <= set(isr):
             return
         self.isr, self.replicas, self.adding, self.removing = isr, replicas, [], []
+        self.elr = [replica for replica in self.elr if replica in replicas]
 
     def _assign(self, default_directory: Callable[[int], bytes]) -> None:
         partition, record = self.partition, self.record
@@ -212,7 +214,7 @@ class _Draft:
             return
         record.leader = leader
         if is_unclean:
-            record.isr = [leader]
+            record.isr = self.isr = [leader]
             if not self.partition.recovering:
                 record.leader_recovery_state = _RECOVERING
         elif leader in self.elr:

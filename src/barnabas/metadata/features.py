@@ -54,11 +54,12 @@ INITIAL_FEATURES: Final[dict[str, int]] = {
     METADATA_VERSION_FEATURE: METADATA_VERSION,
     TRANSACTION_VERSION_FEATURE: TRANSACTION_VERSION,
     GROUP_VERSION_FEATURE: GROUP_VERSION,
+    ELR_FEATURE: ELR_VERSION,
 }
 """The levels of a new cluster, and of one that a version without the feature made.
 
-Eligible leader replicas are not among them, other than in Kafka: they protect from several machines losing their power at once, take every
-process that was killed for one of those, and mean nothing to a single node. `kafka-features upgrade` turns them on.
+Eligible leader replicas are for new clusters only: they change what `min.insync.replicas` of a broker means. `kafka-features upgrade` turns them on
+in others.
 """
 
 METADATA_CHANGES: Final = frozenset({7, 8, 11, 13, 14, 15, 17, 23, 30})
