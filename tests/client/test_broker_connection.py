@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+from collections import deque
 
 import pytest
 
@@ -39,6 +40,7 @@ class PlayedBroker:
         self.is_silent = False
         self.raw_answer = None
         self.records = b""
+        self.one_by_one = deque()
         clock = SystemClock()
         self.server = SocketServer(
             loop=loop, clock=clock, limits=NetworkLimits(), dispatch=self.dispatch, metrics=Registry(clock)
@@ -74,14 +76,13 @@ class PlayedBroker:
             self.parked.append(future)
             return Parked(future, lambda future: future.result(), lambda: future.set_result(None))
         if header.api_key == FETCH:
+            records = self.one_by_one.popleft() if self.one_by_one else self.records
             response = FetchResponse(
                 responses=[
                     FetchResponse.FetchableTopicResponse(
                         topic="t",
                         partitions=[
-                            FetchResponse.PartitionData(
-                                partition_index=0, high_watermark=1, records=self.records
-                            )
+                            FetchResponse.PartitionData(partition_index=0, high_watermark=1, records=records)
                         ],
                     )
                 ]
@@ -153,6 +154,17 @@ async def test_records_stay_valid(played, loop):
         second = await connection.send(FetchRequest())
     assert bytes(first.responses[0].partitions[0].records) == first_records
     assert bytes(second.responses[0].partitions[0].records) == played.records
+
+
+async def test_answers_of_any_size_come_whole(played, loop):
+    """Many small ones by one read of the socket, one by many reads, and what lies just around the size of the input."""
+    sizes = [0, 1, 100, 16_000, *range(16_250, 16_400), 70_000, 3, 1_000_000, *[50] * 1000, 40_000, 7]
+    sent = [os.urandom(size) for size in sizes]
+    played.one_by_one.extend(sent)
+    async with await played.connect(requests_in_flight_max=len(sizes)) as connection:
+        for records, future in [(records, connection.send(FetchRequest())) for records in sent]:
+            response = await future
+            assert bytes(response.responses[0].partitions[0].records) == records
 
 
 async def test_a_late_answer_closes_the_connection(played, loop):

@@ -118,9 +118,12 @@ class Link:
         if isinstance(answer, FetchResponse):
             for topic in answer.responses:
                 for data in topic.partitions:
-                    if data.records:
-                        region, data.records = data.records, memoryview(bytearray(data.records.read()))
-                        region.release()
+                    records = data.records
+                    if records and not isinstance(records, bytes):
+                        data.records = records.read()
+                        records.release()
+                    if records:
+                        data.records = memoryview(bytearray(data.records))
         self._carry(1, self._deliver, answer, future)
 
     def _deliver(self, answer, future):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["BrokerConnection", "ClientLimits", "connect"]
 
 LENGTH = Struct(">i")
+_INPUT_BYTES = 16 * 1024
+"""Of each connection; longer answers have a buffer of their own from their first bytes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ async def connect(
 class BrokerConnection(asyncio.BufferedProtocol):
     """See the module; made by `connect`.
 
-    Each answer is received into a buffer of its own, so that the records in it (memoryviews) stay valid as long as somebody
-    holds them.
+    Each answer is in a buffer of its own, so that the records in it (memoryviews) stay valid as long as somebody holds them. Big ones are
+    received into it; small ones are copied there from the input, which takes a whole answer, or several, by one call to the kernel.
 
     Attributes:
         peer: `host:port` of the other side, for messages.
@@ -114,9 +116,10 @@ class BrokerConnection(asyncio.BufferedProtocol):
         self._in_flight: deque[_InFlight] = deque()
         self._next_correlation_id = 0
         self._failure: KafkaError | None = None
-        self._length = memoryview(bytearray(LENGTH.size))
-        self._buffer = self._length
-        self._filled = 0
+        self._input = memoryview(bytearray(_INPUT_BYTES))
+        self._input_end = 0
+        self._big: memoryview | None = None
+        self._big_end = 0
         self._closed = loop.create_future()
 
     # --- for the owner
@@ -224,23 +227,50 @@ class BrokerConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Where the next bytes belong: the rest of a length, or the rest of an answer."""
-        return self._buffer[self._filled :]
+        """Where the next bytes belong: the rest of a big answer, or what all small ones are received into."""
+        if self._big is not None:
+            return self._big[self._big_end :]
+        return self._input[self._input_end :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were written to the beginning of what `get_buffer` gave."""
-        self._filled += nbytes
-        if self._filled < len(self._buffer) or self._failure is not None:
+        if self._failure is not None:
             return
-        buffer, self._buffer, self._filled = self._buffer, self._length, 0
-        if buffer is not self._length:
-            self._on_answer(buffer)
+        if self._big is not None:
+            self._big_end += nbytes
+            if self._big_end == len(self._big):
+                answer, self._big = self._big, None
+                self._on_answer(answer)
             return
-        (size,) = LENGTH.unpack(buffer)
-        if 0 < size <= self._limits.response_bytes_max:
-            self._buffer = memoryview(bytearray(size))
-        else:
-            self._fail_on_nonsense(f"an answer cannot be {size} bytes long")
+        self._input_end += nbytes
+        self._take_input()
+
+    def _take_input(self) -> None:
+        """Takes the answers out of the input, and leaves there what is only the beginning of a small one."""
+        data, end = self._input, self._input_end
+        start = 0
+        while end - start >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(data, start)
+            if not 0 < size <= self._limits.response_bytes_max:
+                self._fail_on_nonsense(f"an answer cannot be {size} bytes long")
+                return
+            first = start + LENGTH.size
+            if end - first >= size:
+                start = first + size
+                self._on_answer(memoryview(bytearray(data[first:start])))
+                if self._failure is not None:
+                    return
+            elif LENGTH.size + size > len(data):
+                self._big = memoryview(bytearray(size))
+                self._big_end = end - first
+                self._big[: end - first] = data[first:end]
+                start = end
+            else:
+                break
+        if start:
+            rest = end - start
+            data[:rest] = data[start:end]
+            self._input_end = rest
 
     def eof_received(self) -> bool:
         """The other side has ended the connection."""

@@ -30,6 +30,9 @@ __all__ = ["handle"]
 
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
+_COPIED_BYTES_MAX = 8192
+"""Records of a partition up to so many bytes go out with the rest of the answer, in one piece: the kernel's way from file to socket costs
+two calls more, and may wake the follower for a part of an answer."""
 _TOPIC_IDS_FROM = 13
 
 _Key = tuple[str | bytes, int]
@@ -220,10 +223,15 @@ class _Attempt:
                 min_one_batch=min_one_batch,
                 may_block=may_block,
             )
-            if found.region is not None:
-                answer.records = found.region
+            region = found.region
+            if region is not None:
                 if quota is not None:
-                    quota.record(partition, found.region.size)
+                    quota.record(partition, region.size)
+                if region.size <= _COPIED_BYTES_MAX and region.is_cached():
+                    answer.records = region.read()
+                    region.release()
+                else:
+                    answer.records = region
         except KafkaError as error:
             return self._refused(fetched, error), None
         except StorageError as error:
