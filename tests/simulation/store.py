@@ -36,7 +36,8 @@ class Ensemble:
         self.leader = -1
         self.leader_session = None
         self.live = {}  # registrations by node id
-        self.sessions = {}  # by node id
+        self.owners = {}  # sessions that registered, by node id
+        self.sessions = {}  # all that have not expired: also of a node whose last life is still registered
         self.is_down = False
 
     def store(self, config, _clock, _loop):
@@ -64,10 +65,10 @@ class Ensemble:
 
     def end(self, session):
         session.has_expired = True
-        if self.sessions.get(session.node_id) is session:
-            del self.sessions[session.node_id]
-            if self.live.pop(session.node_id, None) is not None:
-                self.tell_live()
+        self.sessions.pop(session, None)
+        if self.owners.get(session.node_id) is session:
+            del self.owners[session.node_id], self.live[session.node_id]
+            self.tell_live()
         if self.leader_session is session:
             self.leader_session = None
             self.leader = -1
@@ -87,11 +88,7 @@ class Ensemble:
             self.elect()
 
     def elect(self):
-        candidates = [
-            session
-            for node_id, session in sorted(self.sessions.items())
-            if node_id in self.live and self.reaches(session.node)
-        ]
+        candidates = [session for _, session in sorted(self.owners.items()) if self.reaches(session.node)]
         if not candidates:
             if self.sessions:
                 self.loop.call_later(0.5, self._elect_again, context=_NOWHERE)
@@ -100,7 +97,7 @@ class Ensemble:
         self.leader, self.leader_session = session.node_id, session
         self.epoch += 1
         self.trace("node %d leads the metadata log in epoch %d", self.leader, self.epoch)
-        for each in list(self.sessions.values()):
+        for each in list(self.sessions):
             each.client.tell("on_leadership", self.leader, self.epoch)
 
     def _elect_again(self):
@@ -108,7 +105,7 @@ class Ensemble:
             self.elect()
 
     def tell_live(self):
-        for session in list(self.sessions.values()):
+        for session in list(self.sessions):
             session.client.tell("on_live_brokers", dict(self.live))
 
     def append(self, session, data, epoch):
@@ -117,7 +114,7 @@ class Ensemble:
         self.next_offset += len(data)
         entry = (data, self.next_offset - 1, epoch)
         self.entries.append(entry)
-        for each in list(self.sessions.values()):
+        for each in list(self.sessions):
             each.client.notify()
         return entry[1]
 
@@ -214,7 +211,7 @@ class SimulatedStore:
         self.listener = listener
         self._begin_session()
         self._catch_up()
-        if self.ensemble.leader not in (-1, self.node_id):  # its last life led, not this one
+        if self.ensemble.leader not in (-1, self.node_id):  # where it is, its last life led, not this one
             listener.on_leadership(self.ensemble.leader, self.ensemble.epoch)
         listener.on_live_brokers(dict(self.ensemble.live))
         self._ping()
@@ -266,18 +263,14 @@ class SimulatedStore:
     # ----- sessions
 
     def _begin_session(self):
-        previous = self.ensemble.sessions.get(self.node_id)
-        if previous is not None and previous.client is self:
-            self.ensemble.end(previous)
         self.session = Session(self)
         self.session.deadline_s = self.loop.time() + SESSION_S
-        if previous is None or previous.has_expired or previous.client is self:
-            self.ensemble.sessions[self.node_id] = self.session
+        self.ensemble.sessions[self.session] = None
         # The ensemble's own clock, whatever becomes of this node.
         self.loop.call_at(self.session.deadline_s, self.ensemble.expire, self.session, context=_NOWHERE)
 
     def _make_known(self):
-        self.ensemble.sessions[self.node_id] = self.session
+        self.ensemble.owners[self.node_id] = self.session
         self.ensemble.live[self.node_id] = self.registration
         self.ensemble.tell_live()
         if self.ensemble.leader == -1:
