@@ -65,7 +65,7 @@ from barnabas.replication.sessions import FetchSessions
 from barnabas.replication.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
@@ -231,6 +231,9 @@ class Broker:
         self._coordinate_transactions(loop)
         if self._replication is not None:
             self._replicas.add_leadership_listener(self._replication.fetchers.on_leadership)
+        # Until the controller has heard that the last run is over, the image may still say that this broker leads or is in sync
+        # with what it held then: nothing is led or followed before (and no marker sent, and no in-sync replica dropped).
+        await self._join_cluster()
         for topic in self._controller.image.topics.values():
             self._replicas.apply_topic(topic, is_new=False)
         self._client_telemetry = ClientTelemetry(self.clock, config)
@@ -243,7 +246,7 @@ class Broker:
         self._controller.release_snapshots()
         config.add_listener(self._reconfigure)
         self._serve(loop)
-        await self._join_cluster(misplaced)
+        await self._ask_to_serve(misplaced)
         if self.failed.done():
             raise StorageError(f"{self.failed.result()}; let this user read and write it, or mend the disk")
         self._log_directories.start_upkeep()
@@ -561,9 +564,7 @@ class Broker:
 
         return MeasuringDispatcher(self._services)
 
-    async def _join_cluster(self, misplaced: Mapping[tuple[bytes, int], bytes]) -> None:
-        config = self.config
-        timeout_ms = config["initial.broker.registration.timeout.ms"]
+    async def _join_cluster(self) -> None:
         endpoints = {
             name: self._advertised.get(name) or self._reachable(address)
             for name, address in self._server.addresses.items()
@@ -572,22 +573,31 @@ class Broker:
             broker_id=self._node_id,
             incarnation_id=os.urandom(16),
             endpoints=endpoints,
-            rack=config["broker.rack"],
+            rack=self.config["broker.rack"],
             log_dirs=tuple(self._log_directories.directory_ids),
             clean=self._log_directories.was_clean and not self._lost_logs,
         )
+        async with self._until_taken():
+            await self._lifecycle.join(registration)
+
+    async def _ask_to_serve(self, misplaced: Mapping[tuple[bytes, int], bytes]) -> None:
+        async with self._until_taken() as timeout_ms:
+            if misplaced:
+                await self._controller.place_replicas(misplaced)
+            await self._lifecycle.serve(timeout_ms=timeout_ms)
+        self._controller.add_listener(self._lifecycle.follow)
+
+    @contextlib.asynccontextmanager
+    async def _until_taken(self) -> AsyncIterator[int]:
+        timeout_ms = self.config["initial.broker.registration.timeout.ms"]
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await self._lifecycle.join(registration)
-                if misplaced:
-                    await self._controller.place_replicas(misplaced)
-                await self._lifecycle.serve(timeout_ms=timeout_ms)
+                yield timeout_ms
         except TimeoutError:
             raise ConfigError(
                 f"the cluster did not take this broker within {timeout_ms} ms (initial.broker.registration.timeout.ms); "
                 "look whether another broker leads the metadata log and can be reached."
             ) from None
-        self._controller.add_listener(self._lifecycle.follow)
 
     def _reachable(self, address: Address) -> Address:
         """Where others reach a listener that advertises nothing."""
