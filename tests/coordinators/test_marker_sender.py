@@ -179,3 +179,18 @@ async def test_whoever_is_no_longer_coordinator_stops(loop, world):
     await until(lambda: world.brokers[1].written)
     world.is_coordinator = False
     await until(lambda: world.sender.under_way == 0)
+
+
+async def test_the_next_life_of_a_shard_sends_its_own(loop, world):
+    """What the last one posted would come twice, and perhaps when the producer has begun its next transaction."""
+    shards = [SimpleNamespace(partition=world.partition)]
+    world.sender._shard_for = lambda _: shards[-1]
+    world.reachable.remove(1)
+    world.post(("t", 0))
+    await until(lambda: world.sender.retry_count)
+    shards.append(world)
+    markers = world.post(("t", 0))
+    world.reachable.add(1)
+    await until(lambda: world.sender.under_way == 0)
+    assert world.completed == [markers]
+    assert len(world.brokers[1].written) == 1

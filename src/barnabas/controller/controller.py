@@ -400,6 +400,7 @@ class Controller:
         for pending in failed:
             if not pending.result.done():
                 pending.result.set_exception(error)
+                pending.result.exception()  # whoever asked may have gone
 
     def _caught_up(self) -> asyncio.Future[Any]:
         """Done once all that was written so far is committed; fails with what it fails with."""

@@ -36,12 +36,17 @@ _NOT_NEEDED = frozenset(
 
 
 class _Delivery:
-    """One transaction's markers, and the partitions that do not have theirs."""
+    """One transaction's markers, and the partitions that do not have theirs.
 
-    __slots__ = ("is_done", "is_queued", "markers", "missing", "tries")
+    It ends with the shard that posted it. Whatever is loaded after that posts its own, and a second delivery could come late: when the
+    transaction is complete, and its producer has begun the next one.
+    """
 
-    def __init__(self, markers: EndMarkers) -> None:
+    __slots__ = ("is_done", "is_queued", "markers", "missing", "shard", "tries")
+
+    def __init__(self, markers: EndMarkers, shard: HostedShard[TransactionShard] | None) -> None:
         self.markers = markers
+        self.shard = shard
         self.missing: set[TopicPartition] = set(markers.partitions)
         self.tries = 0
         self.is_queued = False
@@ -96,7 +101,13 @@ class MarkerSender:
     def post(self, markers: EndMarkers) -> None:
         """Takes the markers of a transaction; they are sent with those of others of this turn of the loop."""
         self.under_way += 1
-        self._add(_Delivery(markers))
+        self._add(_Delivery(markers, self._shard(markers)))
+
+    def _shard(self, markers: EndMarkers) -> HostedShard[TransactionShard] | None:
+        try:
+            return self._shard_for(markers.transactional_id)
+        except KafkaError:
+            return None
 
     def close(self) -> None:
         """Sends nothing any more; the next coordinator does."""
@@ -124,11 +135,11 @@ class MarkerSender:
         by_node: dict[int, list[tuple[_Delivery, TransactionMarker]]] = {}
         for delivery in deliveries:
             delivery.is_queued = False
-            try:
-                epoch = self._shard_for(delivery.markers.transactional_id).partition.leader_epoch
-            except KafkaError:
+            shard = self._shard(delivery.markers)
+            if shard is None or shard is not delivery.shard:
                 self._forget(delivery)
                 continue
+            epoch = shard.partition.leader_epoch
             if not delivery.missing:
                 self._complete(delivery)
                 continue
@@ -192,9 +203,9 @@ class MarkerSender:
         entries: list[tuple[_Delivery, TransactionMarker]],
         written: asyncio.Future[list[MarkerOutcome]],
     ) -> None:
+        failure = asyncio.CancelledError() if written.cancelled() else written.exception()
         if self._is_closed:
             return
-        failure = asyncio.CancelledError() if written.cancelled() else written.exception()
         if failure is not None:
             logger.warning("markers are not written, they are sent again reason=%s", failure)
             self._retry([delivery for delivery, _ in entries])
@@ -227,8 +238,11 @@ class MarkerSender:
             return
         delivery.is_done = True
         markers = delivery.markers
+        hosted = self._shard(markers)
+        if hosted is None or hosted is not delivery.shard:
+            self._completed(delivery, KafkaError(ErrorCode.NOT_COORDINATOR))
+            return
         try:
-            hosted = self._shard_for(markers.transactional_id)
             outcome = hosted.write(lambda shard, now: shard.complete(markers, now))
         except BarnabasError as error:
             self._completed(delivery, error)
