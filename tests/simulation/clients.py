@@ -13,8 +13,6 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
-from barnabas.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest
-from barnabas.wire.messages.end_txn import EndTxnRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
@@ -24,7 +22,16 @@ from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.simulation.loop import Node
 
-__all__ = ["Client", "Committer", "History", "Producer", "Reader", "TransactionalProducer", "ViolationError"]
+__all__ = [
+    "RETRIABLE",
+    "Client",
+    "Committer",
+    "History",
+    "Producer",
+    "Reader",
+    "ViolationError",
+    "fetch_offset",
+]
 
 STALE_S = 30.0
 """How long a broker may lead without knowing that it does not any more, and give answers from then: as long as it is cut off."""
@@ -50,6 +57,7 @@ RETRIABLE = frozenset(
         ErrorCode.UNKNOWN_TOPIC_ID,
         ErrorCode.CONCURRENT_TRANSACTIONS,
         ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.UNSTABLE_OFFSET_COMMIT,
         ErrorCode.NOT_CONTROLLER,
     )
 )
@@ -67,7 +75,7 @@ class History:
         sent: Values by (topic, partition), in the order in which they were sent, by producer.
         seen: (topic, partition, offset) -> value, of readers.
         committed: Group offsets that were acknowledged, by group; and the highest that was tried.
-        transactions: (outcome, [(topic, partition, value)]) of each; the outcome is committed, aborted or unknown.
+        transactions: `Transaction` of each.
     """
 
     def __init__(self):
@@ -250,12 +258,17 @@ class Producer(Client):
                 elif code not in RETRIABLE:
                     raise ViolationError(what)
                 await self.pause()
+            if code == ErrorCode.NONE and offset >= 0:
+                end_offset = offset + len(values)
+                self.world.ledger.acknowledged(
+                    self.topic, index, end_offset, f"{self.name} was told so before {end_offset}"
+                )
             for each, value in enumerate(values):
                 known = None if code else offset + each
                 self.history.acknowledged[self.topic, index, value] = known
             self.world.trace("%s: %s-%d %s at %d", self.name, self.topic, index, values, offset)
             sequence += len(values)
-            await asyncio.sleep(0.05 * self.chance.random())
+            await asyncio.sleep(self.world.temper.pace_s * self.chance.random())
 
 
 class Reader(Client):
@@ -358,6 +371,20 @@ class Reader(Client):
         self.history.reads += 1
 
 
+async def fetch_offset(client, group, topic, index):
+    """What a group has committed for a partition, and which node says so; KafkaError where nobody knows now."""
+    node_id = await client.coordinator(group, 0)
+    wanted = OffsetFetchRequest.OffsetFetchRequestTopic(name=topic, partition_indexes=[index])
+    request = OffsetFetchRequest(group_id=group, topics=[wanted], require_stable=True)
+    answer = await client.ask(node_id, request, 7)
+    if answer.error_code:
+        raise KafkaError(ErrorCode(answer.error_code))
+    (partition,) = answer.topics[0].partitions
+    if partition.error_code:
+        raise KafkaError(ErrorCode(partition.error_code))
+    return partition.committed_offset, node_id
+
+
 class Committer(Client):
     """Commits ever higher offsets for a group, and looks whether they are kept."""
 
@@ -396,132 +423,14 @@ class Committer(Client):
         self.world.trace("%s: committed %d", group, offset)
 
     async def check(self, group):
-        node_id = await self.coordinator(group, 0)
         expected = self.history.committed[group]
-        topic = OffsetFetchRequest.OffsetFetchRequestTopic(name=self.topic, partition_indexes=[0])
-        answer = await self.ask(
-            node_id, OffsetFetchRequest(group_id=group, topics=[topic], require_stable=False), 7
-        )
-        code = ErrorCode(answer.error_code)
-        if code:
-            raise KafkaError(code)
-        (partition,) = answer.topics[0].partitions
-        if partition.error_code:
-            raise KafkaError(ErrorCode(partition.error_code))
-        what = f"{group} has committed {expected}, and n{node_id} says {partition.committed_offset}"
-        if partition.committed_offset > self.history.tried.get(group, -1):
+        known, node_id = await fetch_offset(self, group, self.topic, 0)
+        what = f"{group} has committed {expected}, and n{node_id} says {known}"
+        if known > self.history.tried.get(group, -1):
             raise ViolationError(what)
-        if partition.committed_offset < expected:
+        if known < expected:
             self.forget_coordinator(group, 0)
             self.doubts.note(group, what)
             return
         self.doubts.clear(group)
-        self.world.trace("%s: n%d knows %d", group, node_id, partition.committed_offset)
-
-
-class TransactionalProducer(Producer):
-    """Writes the same value to several partitions in one transaction, and commits or aborts it."""
-
-    async def work(self):
-        number = 0
-        state = None
-        while not self.stops:
-            try:
-                if state is None:
-                    state = await self.begin_anew()
-                number += 1
-                await self.one(number, *state)
-            except KafkaError as error:
-                self.world.trace("%s: %s", self.name, error)
-                if error.code not in (
-                    *RETRIABLE,
-                    ErrorCode.INVALID_PRODUCER_EPOCH,
-                    ErrorCode.PRODUCER_FENCED,
-                ):
-                    raise ViolationError(f"{self.name} got {error.code.name}: {error}") from error
-                self.forget_coordinator(self.name, 1)
-                state = None
-                await self.pause()
-
-    async def begin_anew(self):
-        node_id = await self.coordinator(self.name, 1)
-        request = InitProducerIdRequest(transactional_id=self.name, transaction_timeout_ms=10_000)
-        answer = await self.ask(node_id, request, 4)
-        if answer.error_code:
-            raise KafkaError(ErrorCode(answer.error_code))
-        self.sequences = dict.fromkeys(range(self.partitions), 0)
-        return answer.producer_id, answer.producer_epoch
-
-    async def one(self, number, producer_id, epoch):
-        indexes = sorted(self.chance.sample(range(self.partitions), k=min(2, self.partitions)))
-        commits = self.chance.random() < 0.7
-        value = f"{self.name}-{number}".encode()
-        entry = ["aborted", [(self.topic, index, value) for index in indexes]]
-        self.history.transactions.append(entry)
-        node_id = await self.coordinator(self.name, 1)
-        await self.retried(
-            lambda: self.ask(
-                node_id,
-                AddPartitionsToTxnRequest(
-                    v3_and_below_transactional_id=self.name,
-                    v3_and_below_producer_id=producer_id,
-                    v3_and_below_producer_epoch=epoch,
-                    v3_and_below_topics=[
-                        AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name=self.topic, partitions=indexes)
-                    ],
-                ),
-                3,
-            ),
-            lambda answer: next(
-                (
-                    each.partition_error_code
-                    for topic in answer.results_by_topic_v3_and_below
-                    for each in topic.results_by_partition
-                    if each.partition_error_code
-                ),
-                0,
-            ),
-        )
-        for index in indexes:
-            now_ms = 1_750_000_000_000 + int(asyncio.get_running_loop().time() * 1000)
-            batch = build_batch(
-                [(0, now_ms, None, value, ())],
-                producer_id=producer_id,
-                producer_epoch=epoch,
-                base_sequence=self.sequences[index],
-                is_transactional=True,
-            )
-            for attempt in range(30):
-                code, _ = await self.produce(self.topic, index, bytes(batch), transactional_id=self.name)
-                if code in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
-                    break
-                if code not in RETRIABLE or attempt == 29:
-                    raise KafkaError(code, f"for {self.topic}-{index}")
-                await self.pause()
-            self.sequences[index] += 1
-        request = EndTxnRequest(
-            transactional_id=self.name, producer_id=producer_id, producer_epoch=epoch, committed=commits
-        )
-        if commits:
-            entry[0] = "unknown"
-        await self.retried(lambda: self.end(request), lambda answer: answer.error_code)
-        entry[0] = "committed" if commits else "aborted"
-        self.world.trace("%s: %s %s", self.name, entry[0], value)
-
-    async def end(self, request):
-        return await self.ask(await self.coordinator(self.name, 1), request, 3)
-
-    async def retried(self, ask, code_of):
-        for _ in range(30):
-            try:
-                answer = await ask()
-                code = ErrorCode(code_of(answer))
-            except KafkaError as error:
-                code = error.code
-            if code == ErrorCode.NONE:
-                return answer
-            if code not in RETRIABLE:
-                raise KafkaError(code)
-            self.forget_coordinator(self.name, 1)
-            await self.pause()
-        raise KafkaError(ErrorCode.REQUEST_TIMED_OUT)
+        self.world.trace("%s: n%d knows %d", group, node_id, known)

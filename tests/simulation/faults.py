@@ -12,16 +12,16 @@ __all__ = ["Faults"]
 class Faults:
     """Breaks things for a while and mends them again."""
 
-    def __init__(self, world, topics, clients):
+    def __init__(self, world, clients):
         self.world = world
-        self.topics = topics
         self.chance = world.chance
         self.names = [host.name for host in world.hosts.values()]
         self.clients = [client.name for client in clients]
-        self.has_lost_power = False  # somebody, and he has not caught up yet
+        self.haste = world.temper.haste
+        self.under_way = 0  # faults that are not mended yet
         self.kinds = (
             [self.kill] * 4
-            + [self.lose_power] * 2
+            + [self.lose_power] * 3
             + [self.stop] * 2
             + [self.pause] * 3
             + [self.isolate] * 3
@@ -38,8 +38,17 @@ class Faults:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + seconds
         while loop.time() < until_s:
-            await asyncio.sleep(0.2 + 4 * self.chance.random() ** 2)
-            await self.chance.choice(self.kinds)()
+            await asyncio.sleep((0.2 + 4 * self.chance.random() ** 2) / self.haste)
+            if not self._is_fragile():
+                await self.chance.choice(self.kinds)()
+
+    def _is_fragile(self):
+        """Whether any fault now may lose something, with nobody to blame.
+
+        Who lost power may have lost what he had not synced. Until he is known to lag, others must stay in sync beside him: without
+        eligible leader replicas the last one in sync leads, whatever he has lost.
+        """
+        return self.world.temper.is_fragile and self.world.ledger.has_doubts
 
     def mend(self):
         """Everything is whole again, and every broker is up or starting."""
@@ -59,50 +68,40 @@ class Faults:
         return self.chance.choice(hosts) if hosts else None
 
     def _later(self, low_s, high_s, callback, *arguments):
-        delay_s = low_s * (high_s / low_s) ** self.chance.random()
-        self.world.loop.call_later(delay_s, callback, *arguments)
+        delay_s = low_s * (high_s / low_s) ** self.chance.random() / self.haste
+        self.under_way += 1
+        self.world.loop.call_later(delay_s, self._end, callback, arguments)
+
+    def _end(self, callback, arguments):
+        self.under_way -= 1
+        callback(*arguments)
 
     # ----- processes
 
     async def kill(self):
         """Not while a replica lacks what its disk lost: nobody can tell from outside that this one lost nothing."""
         host = self._some_host()
-        self.has_lost_power = self.has_lost_power and not self._is_whole()
-        if host is not None and not self.has_lost_power:
+        if host is not None and not self.world.ledger.has_doubts:
             host.crash(loses_power=False)
             self._later(0.1, 10.0, self._restart, host)
 
     async def lose_power(self):
         """Only where others hold all: nobody promises more than one copy that was not synced."""
         host = self._some_host()
-        if host is not None and self._is_whole():
-            self.has_lost_power = True
-            host.crash(loses_power=True)
-            self._later(0.1, 10.0, self._restart, host)
+        if host is None or not self.world.ledger.can_lose_power(host.node_id):
+            return
+        if self.world.temper.is_fragile and (self.under_way or not self._is_whole()):
+            return
+        host.crash(loses_power=True)
+        self._later(0.1, 10.0, self._restart, host)
 
     def _is_whole(self):
-        """Whether everything is held by all its replicas, as far as anybody can see."""
-        for host in self.world.hosts.values():
-            if not host.serves or host.node.is_paused:
-                return False
-        for host in self.world.hosts.values():
-            for topic in host.broker._controller.image.topics.values():
-                for partition in topic.partitions:
-                    if len(partition.isr) < len(partition.replicas):
-                        return False
-        ends = {}
-        for host in self.world.hosts.values():
-            for topic in host.broker._controller.image.topics.values():
-                for partition in topic.partitions:
-                    replica = host.broker._replicas.get(topic.name, partition.index)
-                    if replica is None:
-                        if host.node_id in partition.replicas:
-                            return False
-                        continue
-                    end = replica.log.log_end_offset
-                    if ends.setdefault((topic.name, partition.index), end) != end:
-                        return False
-        return True
+        """Whether everybody serves and is in sync."""
+        return all(host.serves and not host.node.is_paused for host in self.world.hosts.values()) and all(
+            len(partition.isr) == len(partition.replicas)
+            for topic in self.world.ledger.image.topics.values()
+            for partition in topic.partitions
+        )
 
     async def stop(self):
         host = self._some_host()
@@ -114,7 +113,7 @@ class Faults:
         if host.node is None:
             host.start()
         elif host.broker is None:
-            self.world.loop.call_later(0.5, self._restart, host)
+            self._later(0.5, 0.5, self._restart, host)
 
     async def pause(self):
         host = self._some_host()

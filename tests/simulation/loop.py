@@ -18,6 +18,9 @@ NODE: contextvars.ContextVar[Node | None] = contextvars.ContextVar("node", defau
 
 _NOBODY = contextvars.Context()
 
+MANY = 200
+"""Timers that may be cancelled and still be kept."""
+
 WORK_S = (0.00002, 0.002)
 """How long work in a thread takes: between these, mostly little."""
 
@@ -69,6 +72,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.tasks = {}
         self.set_task_factory(self._keep_task)
         self._now = 0.0
+        self._timers = 0
         self._selector = _NoSelector(self)
         self.set_exception_handler(self._note_failure)
 
@@ -109,23 +113,40 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_soon_threadsafe(self, callback, *args, context=None):
         return self.call_soon(callback, *args, context=context)
 
+    def call_at(self, when, callback, *args, context=None):
+        """Timers of the same moment go off in the order in which they were set."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer._scheduled = True
+        self._timers += 1
+        heapq.heappush(self._scheduled, (when, self._timers, timer))
+        return timer
+
+    def _forget_cancelled(self):
+        """Most timers never go off: time-outs."""
+        kept = [entry for entry in self._scheduled if not entry[2]._cancelled]
+        heapq.heapify(kept)
+        self._scheduled = kept
+        self._timer_cancelled_count = 0
+
     def call_at_node(self, node, delay_s, callback, *args):
         """Calls back in the context of a node."""
         return self.call_later(delay_s, callback, *args, context=node.context)
 
     def _run_once(self):
+        if self._timer_cancelled_count > MANY and 2 * self._timer_cancelled_count > len(self._scheduled):
+            self._forget_cancelled()
         scheduled = self._scheduled
-        while scheduled and scheduled[0]._cancelled:
+        while scheduled and scheduled[0][2]._cancelled:
             self._timer_cancelled_count = max(0, self._timer_cancelled_count - 1)
-            heapq.heappop(scheduled)._scheduled = False
+            heapq.heappop(scheduled)[2]._scheduled = False
         if not self._ready:
             if self._stopping:
                 return
             if not scheduled:
                 raise StalledError("nothing is left to do")
-            self._now = max(self._now, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self._now:
-            handle = heapq.heappop(scheduled)
+            self._now = max(self._now, scheduled[0][0])
+        while scheduled and scheduled[0][0] <= self._now:
+            _, _, handle = heapq.heappop(scheduled)
             handle._scheduled = False
             self._ready.append(handle)
         ready, self._ready = self._ready, deque()

@@ -13,18 +13,16 @@ from tests.simulation.loop import NODE
 
 __all__ = ["Network", "SimulatedServer"]
 
-DELAY_S = (0.0001, 0.02)
-"""How long a piece takes over a link: between these, mostly little."""
-
 CONNECT_TIMEOUT_S = 20.0
 
 
 class Network:
     """See the module."""
 
-    def __init__(self, loop, chance, trace):
+    def __init__(self, loop, chance, trace, delay_s):
         self.loop = loop
         self.trace = trace
+        self._delay_s = delay_s
         self._chance = chance
         self._listening = {}  # (host, port) -> server
         self._cut = set()  # (from, to): hosts
@@ -49,7 +47,8 @@ class Network:
         return (source, target) in self._cut
 
     def delay_s(self):
-        low, high = DELAY_S
+        """How long a piece takes over a link: mostly little."""
+        low, high = self._delay_s
         return low * (high / low) ** (self._chance.random() ** 2)
 
     def crash(self, node):

@@ -11,14 +11,17 @@ import tempfile
 from pathlib import Path
 
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
-from tests.simulation.checks import Ledger, check_history, check_replicas, check_transactions
-from tests.simulation.clients import Client, Committer, History, Producer, Reader, TransactionalProducer
+from barnabas.wire.messages.update_features import UpdateFeaturesRequest
+from tests.simulation.checks import check_history, check_replicas, check_transactions
+from tests.simulation.clients import Client, Committer, History, Producer, Reader
 from tests.simulation.faults import Faults
+from tests.simulation.moving import Mover
+from tests.simulation.transactions import TransactionalProducer
 from tests.simulation.world import World
 
 __all__ = ["Simulation", "simulate"]
 
-TOPICS = {"orders": 3, "payments": 2}
+TOPICS = {"orders": 3, "payments": 2, "notes": 1}
 LOOK_S = 0.25
 
 
@@ -31,19 +34,27 @@ class Simulation:
         seconds: Of simulated time, with faults.
     """
 
-    def __init__(self, seed, directory, *, seconds=40.0, brokers=None):
-        self.world = World(seed, directory, brokers=brokers or (3, 3, 3, 4, 5)[seed % 5])
+    def __init__(self, seed, directory, *, seconds=10.0, brokers=None):
+        world = self.world = World(seed, directory, brokers=brokers or (3, 3, 3, 4, 5)[seed % 5])
         self.seconds = seconds
-        self.history = History()
-        self.ledger = Ledger(self.world, TOPICS)
-        orders, payments = TOPICS.values()
+        history = self.history = History()
+        self.committed = History()
+        orders, payments, notes = TOPICS.values()
         self.clients = [
-            Producer(self.world, "p1", "orders", orders, self.history),
-            Producer(self.world, "p2", "orders", orders, self.history),
-            Reader(self.world, "r1", "orders", orders, self.history),
-            Committer(self.world, "g1", "orders", self.history),
-            TransactionalProducer(self.world, "t1", "payments", payments, self.history),
+            Producer(world, "p1", "orders", orders, history),
+            Producer(world, "p2", "orders", orders, history),
+            Producer(world, "p3", "notes", notes, history),
+            Reader(world, "r1", "orders", orders, history),
+            Reader(world, "r2", "payments", payments, self.committed, isolation_level=1),
+            Committer(world, "g1", "orders", history),
+            Committer(world, "g2", "orders", history),
+            TransactionalProducer(world, "t1", "payments", payments, history, transactional_id="t"),
+            TransactionalProducer(world, "t2", "payments", payments, history, transactional_id="u"),
+            TransactionalProducer(
+                world, "t3", "payments", payments, history, transactional_id="t", rest_s=5.0
+            ),
         ]
+        self.mover = Mover(world, "m1", TOPICS)
 
     def run(self):
         """AssertionError if anything is not as it has to be."""
@@ -54,18 +65,19 @@ class Simulation:
             world.run_until(lambda: all(host.serves for host in world.hosts.values()), 60, "the start")
             admin = Client(world, "admin")
             world.run(self.create_topics(admin), admin.node)
-            for client in self.clients:
+            for client in (*self.clients, self.mover):
                 client.start()
             watch = world.spawn(None, self.watch(), "the ledger")
-            faults = Faults(world, TOPICS, self.clients)
+            faults = Faults(world, self.clients)
             world.run(faults.work(self.seconds))
             world.trace("----- everything is mended")
             faults.mend()
+            self.mover.stops = True
             world.loop.call_later(16.0, faults.mend)
             world.loop.call_later(21.0, faults.mend)
             world.run_until(self.is_whole, 120, "all replicas being in sync again")
             world.whole_since_s = world.loop.time()
-            world.run(asyncio.sleep(5))
+            world.run(asyncio.sleep(1))
             for client in self.clients:
                 client.stops = True
             world.run_until(
@@ -73,18 +85,34 @@ class Simulation:
             )
             world.run_until(self.is_whole, 60, "all replicas being in sync in the end")
             watch.cancel()
-            self.ledger.look()
+            world.ledger.look()
             for topic, count in TOPICS.items():
                 check_history(world, topic, count, self.history)
-            check_transactions(world, "payments", TOPICS["payments"], self.history)
+            check_transactions(world, "payments", TOPICS["payments"], self.history, self.committed)
             world.run_until(lambda: self.is_whole(same_end=True), 60, "all replicas having the same")
             check_replicas(world, TOPICS)
             world.raise_failures()
 
     async def create_topics(self, client):
+        temper = self.world.temper
+        update = UpdateFeaturesRequest.FeatureUpdateKey(
+            feature="eligible.leader.replicas.version",
+            max_version_level=int(temper.has_elr),
+            upgrade_type=1 if temper.has_elr else 2,
+        )
+        answer = await client.ask(1, UpdateFeaturesRequest(feature_updates=[update]), 2, timeout_ms=20_000)
+        assert not answer.error_code, answer
+        in_sync = CreateTopicsRequest.CreatableTopicConfig(
+            name="min.insync.replicas", value=str(temper.min_insync_replicas)
+        )
         request = CreateTopicsRequest(
             topics=[
-                CreateTopicsRequest.CreatableTopic(name=name, num_partitions=count, replication_factor=3)
+                CreateTopicsRequest.CreatableTopic(
+                    name=name,
+                    num_partitions=count,
+                    replication_factor=3,
+                    configs=[in_sync] if name == "notes" else [],
+                )
                 for name, count in TOPICS.items()
             ],
             timeout_ms=20_000,
@@ -95,7 +123,7 @@ class Simulation:
     async def watch(self):
         while True:
             await asyncio.sleep(LOOK_S)
-            self.ledger.look()
+            self.world.ledger.look()
 
     def is_whole(self, *, same_end=False):
         """All brokers serve, all replicas are in sync, as all brokers know."""
@@ -107,6 +135,8 @@ class Simulation:
             for topic in image.topics.values():
                 for partition in topic.partitions:
                     if len(partition.isr) < len(partition.replicas) or partition.leader < 0:
+                        return False
+                    if partition.adding_replicas or partition.removing_replicas:
                         return False
         if not same_end:
             return True
@@ -121,7 +151,7 @@ class Simulation:
         return True
 
 
-def simulate(seed, *, seconds=40.0, lines=400):
+def simulate(seed, *, seconds=10.0, lines=400):
     """Runs one seed; AssertionError with the end of the trace where something is not as it has to be."""
     # Coroutines of processes that crashed are collected some time, and can do nothing about it.
     sys.unraisablehook = lambda _: None

@@ -16,8 +16,6 @@ from tests.simulation.loop import NODE
 __all__ = ["HOST", "Ensemble"]
 
 HOST = "store"
-SESSION_S = 6.0
-PING_S = 1.5
 CLUSTER_ID = "GkqhtaJqRZaHC44OXN4CyQ"
 _NOWHERE = contextvars.Context()
 
@@ -25,8 +23,10 @@ _NOWHERE = contextvars.Context()
 class Ensemble:
     """What lives on while nodes come and go."""
 
-    def __init__(self, loop, network, chance, trace):
+    def __init__(self, loop, network, chance, trace, *, session_s):
         self.loop = loop
+        self.session_s = session_s
+        self.on_entry = lambda: None
         self.network = network
         self.chance = chance
         self.trace = trace
@@ -57,7 +57,7 @@ class Ensemble:
                 self.loop.call_at(session.deadline_s, self.expire, session, context=_NOWHERE)
             return
         if self.is_down:
-            session.deadline_s = self.loop.time() + SESSION_S
+            session.deadline_s = self.loop.time() + self.session_s
             self.loop.call_at(session.deadline_s, self.expire, session, context=_NOWHERE)
             return
         self.trace("session of %s expires", session.node)
@@ -80,7 +80,7 @@ class Ensemble:
         if known is None or known.incarnation_id != incarnation_id:
             return
         self.trace("%d is reported to be gone", node_id)
-        del self.live[node_id]
+        del self.owners[node_id], self.live[node_id]
         self.tell_live()
         if self.leader == node_id:
             self.leader_session = None
@@ -114,6 +114,7 @@ class Ensemble:
         self.next_offset += len(data)
         entry = (data, self.next_offset - 1, epoch)
         self.entries.append(entry)
+        self.on_entry()
         for each in list(self.sessions):
             each.client.notify()
         return entry[1]
@@ -264,7 +265,7 @@ class SimulatedStore:
 
     def _begin_session(self):
         self.session = Session(self)
-        self.session.deadline_s = self.loop.time() + SESSION_S
+        self.session.deadline_s = self.loop.time() + self.ensemble.session_s
         self.ensemble.sessions[self.session] = None
         # The ensemble's own clock, whatever becomes of this node.
         self.loop.call_at(self.session.deadline_s, self.ensemble.expire, self.session, context=_NOWHERE)
@@ -289,19 +290,19 @@ class SimulatedStore:
                 self.tell("on_leadership", self.ensemble.leader, self.ensemble.epoch)
                 self.tell("on_live_brokers", dict(self.ensemble.live))
             else:
-                self.session.deadline_s = now_s + SESSION_S
+                self.session.deadline_s = now_s + self.ensemble.session_s
                 if self.registration is not None and self.node_id not in self.ensemble.live:
                     self._make_known()  # somebody took it for dead
             if self._knows_no_leader:
                 self._knows_no_leader = False
                 self.tell("on_leadership", self.ensemble.leader, self.ensemble.epoch)
             self.notify()
-        elif now_s - self._heard_s > SESSION_S * 2 / 3 and not self._knows_no_leader:
+        elif now_s - self._heard_s > self.ensemble.session_s * 2 / 3 and not self._knows_no_leader:
             self._knows_no_leader = True
             self.own_epoch = -1
             self._refuse()
             self.listener.on_leadership(-1, self.ensemble.epoch)
-        self.loop.call_later(PING_S, self._ping)
+        self.loop.call_later(self.ensemble.session_s / 4, self._ping)
 
     # ----- appending
 

@@ -24,9 +24,11 @@ from barnabas.controller import controller as controller_module
 from barnabas.errors import BarnabasError, DiskFullError
 from barnabas.log.group_commit import GroupCommit
 from tests.durability.failing_power import Disk, FailingPowerFiles
+from tests.simulation.ledger import Ledger
 from tests.simulation.loop import NODE, Node, SimulatedLoop
 from tests.simulation.network import Network, SimulatedServer
 from tests.simulation.store import Ensemble
+from tests.simulation.temper import Temper
 
 __all__ = ["Host", "World"]
 
@@ -43,15 +45,11 @@ SETTINGS = {
     "transaction.state.log.num.partitions": 2,
     "transaction.state.log.replication.factor": 3,
     "transaction.state.log.min.isr": 2,
-    "replica.lag.time.max.ms": 3000,
     "replica.socket.timeout.ms": 3000,
     "controller.socket.timeout.ms": 3000,
-    "replica.fetch.wait.max.ms": 200,
     "group.initial.rebalance.delay.ms": 0,
     "log.flush.offset.checkpoint.interval.ms": 1000,
-    "replica.high.watermark.checkpoint.interval.ms": 1000,
     "log.cleaner.enable": "false",
-    "leader.imbalance.check.interval.seconds": 5,
 }
 
 
@@ -162,7 +160,7 @@ class Host:
     def config(self):
         return BrokerConfig(
             {
-                **{name: str(value) for name, value in (SETTINGS | self.world.settings).items()},
+                **{name: str(value) for name, value in (SETTINGS | self.world.temper.settings).items()},
                 "node.id": str(self.node_id),
                 "listeners": f"PLAINTEXT://{self.name}:{PORT}",
                 "advertised.listeners": f"PLAINTEXT://{self.name}:{PORT}",
@@ -198,6 +196,7 @@ class Host:
 
     def crash(self, *, loses_power):
         """The process ends at once; with the power, what was not synced may go too."""
+        self.world.ledger.before_crash(self, loses_power=loses_power)
         self.world.trace("%s %s", self.name, "loses its power" if loses_power else "is killed")
         node, self.node, self.broker = self.node, None, None
         self.world.loop.crash(node)
@@ -230,16 +229,26 @@ class Host:
 class World:
     """See the module."""
 
-    def __init__(self, seed, directory, *, brokers=3, settings=None, keep_trace=20_000):
+    def __init__(self, seed, directory, *, brokers=3, keep_trace=20_000):
         self.seed = seed
         self.directory = directory
-        self.settings = settings or {}
         self.chance = random.Random(seed)
+        self.temper = Temper(self.chance)
         self.lines = deque(maxlen=keep_trace)
         self.loop = SimulatedLoop(random.Random(self.chance.random()))
-        self.network = Network(self.loop, random.Random(self.chance.random()), self.trace)
+        self.network = Network(
+            self.loop, random.Random(self.chance.random()), self.trace, self.temper.delay_s
+        )
         self.loop.network = self.network
-        self.ensemble = Ensemble(self.loop, self.network, random.Random(self.chance.random()), self.trace)
+        self.ensemble = Ensemble(
+            self.loop,
+            self.network,
+            random.Random(self.chance.random()),
+            self.trace,
+            session_s=self.temper.session_s,
+        )
+        self.ledger = Ledger(self)
+        self.ensemble.on_entry = self.ledger.look
         self.hosts = {node_id: Host(self, node_id) for node_id in range(1, brokers + 1)}
         self._stack = contextlib.ExitStack()
         self._tasks = set()
