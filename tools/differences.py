@@ -100,6 +100,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "It is the client's mistake, and not to be tried again.",
         ),
         Difference(
+            "What an idempotent producer had in flight when the broker stopped in order",
+            "of five batches that come again only the last one is known: OUT_OF_ORDER_SEQUENCE_NUMBER",
+            "all five are known, since the end of the log is looked at beside the snapshot",
+            "The snapshot's format has room for one; nothing shall be there twice.",
+        ),
+        Difference(
             "The words beside the error of a refused produce",
             "in some cases none",
             "always a sentence",

@@ -27,7 +27,7 @@ from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
 from barnabas.log.leftovers import LEFTOVER_SUFFIXES, settle_leftovers
 from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
-from barnabas.log.recovery import find_recovery_start, recover_segment, replay_producers
+from barnabas.log.recovery import find_recovery_start, recall_batches, recover_segment, replay_producers
 from barnabas.log.segment import Segment
 from barnabas.log.time_index import ENTRY_SIZE as TIME_ENTRY_SIZE
 
@@ -288,12 +288,13 @@ def _load_producers(
 ) -> None:
     """Loads the latest snapshot up to `end_offset`, and replays what lies between it and `replay_to`."""
     replay_from = producers.truncate_and_reload(log_start_offset, end_offset, now_ms)
-    if replay_from >= replay_to:
-        return
     first = max(
         (index for index, segment in enumerate(segments) if segment.base_offset <= replay_from), default=0
     )
     try:
+        recall_batches(segments, producers, replay_from)
+        if replay_from >= replay_to:
+            return
         replay_producers(segments[first:], producers, replay_from, replay_to)
     except (DecodeError, KafkaError) as error:
         logger.warning("The producers of %s are known only in part: %s", producers.directory, error)

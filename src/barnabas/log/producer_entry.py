@@ -8,9 +8,12 @@ Sources: KIP-98 (idempotent and transactional producers), KIP-890 (transaction d
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BATCHES_REMEMBERED",
@@ -122,6 +125,15 @@ class ProducerEntry:
         batches.append(batch)
         last_sequence, _, _, self.last_timestamp_ms = batch
         self.next_sequence = (last_sequence + 1) % SEQUENCE_COUNT
+
+    def recall(self, earlier: Sequence[AppendedBatch]) -> None:
+        """Remember batches from before those that are remembered, as far as they lead up to them; oldest first."""
+        for batch in reversed(earlier):
+            if not self.batches or len(self.batches) == BATCHES_REMEMBERED:
+                return
+            if (batch.last_sequence + 1) % SEQUENCE_COUNT != self.batches[0].first_sequence:
+                return
+            self.batches.insert(0, batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Move to an epoch; another one than before forgets the remembered batches."""

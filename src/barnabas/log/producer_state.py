@@ -462,6 +462,14 @@ class ProducerState:
         self._last_snapshot_offset = self.map_end_offset = offset
         return offset
 
+    def with_one_batch(self) -> dict[int, ProducerEntry]:
+        """Producers of which a snapshot has told the last batch, and had no room for those before; by id."""
+        return {
+            producer_id: entry
+            for producer_id, entry in self._producers.items()
+            if len(entry.batches) == 1 and entry.batches[0].first_sequence != 0
+        }
+
     def truncate_fully_and_start_at(self, offset: int) -> None:
         """Forget everything, with all snapshot files."""
         for snapshot in self._snapshots.offsets:

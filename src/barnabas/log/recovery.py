@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from barnabas.errors import DecodeError, StorageError
 from barnabas.log.end_marker import read_end_marker
 from barnabas.log.origin import Origin
+from barnabas.log.producer_entry import BATCHES_REMEMBERED, AppendedBatch
 from barnabas.log.producer_snapshot import snapshot_file_name
 from barnabas.log.segment import MAX_RELATIVE_OFFSET
 from barnabas.log.time_index import NO_TIMESTAMP, TimestampOffset
@@ -47,12 +48,15 @@ __all__ = [
     "RecoveredSegment",
     "RecoveryStart",
     "find_recovery_start",
+    "recall_batches",
     "recover_segment",
     "replay_batch",
     "replay_producers",
 ]
 
 BUFFER_BYTES = 1 << 20
+_ENTRIES_LOOKED_AT = 64
+"""How many index entries' worth of batches are looked at for those that snapshots leave out."""
 _SMALLEST_LENGTH = HEADER_SIZE - LENGTH_END
 
 
@@ -124,6 +128,48 @@ def replay_producers(
                     batch = segment.files.read_at(segment.file, at, header.size_bytes)
                 replay_batch(header, batch, producers, None)
     producers.map_end_offset = end_offset
+
+
+def recall_batches(segments: Sequence[Segment], producers: ProducerState, end_offset: int) -> None:
+    """Finds those batches of producers that a snapshot at `end_offset` leaves out: all but the last one.
+
+    A producer may have five in flight, and repeat them all to a broker that was stopped in between. Reads the headers of what
+    the last index entries cover, which is a fraction of a megabyte, or a few dozen batches if they are big.
+
+    Raises:
+        DecodeError: a segment is damaged.
+    """
+    wanted = producers.with_one_batch()
+    if not wanted:
+        return
+    found: dict[int, list[AppendedBatch]] = {}
+    left = _ENTRIES_LOOKED_AT
+    for segment in reversed(segments):
+        if segment.base_offset >= end_offset:
+            continue
+        position = 0
+        index = segment.offset_index
+        if index.count > left:
+            place = segment.locate(index.entry(index.count - left)[0])
+            position = 0 if place is None else place.position
+        left -= index.count + 1
+        here: dict[int, list[AppendedBatch]] = {}
+        for _, header in segment.headers(position):
+            if header.base_offset >= end_offset:
+                break
+            entry = wanted.get(header.producer_id)
+            if entry is not None and header.producer_epoch == entry.epoch and not header.is_control:
+                batch = AppendedBatch(
+                    header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp
+                )
+                if batch.last_offset < entry.batches[0].first_offset:
+                    here.setdefault(header.producer_id, []).append(batch)
+        for producer_id, batches in here.items():
+            found[producer_id] = batches[-BATCHES_REMEMBERED:] + found.get(producer_id, [])
+        if left <= 0:
+            break
+    for producer_id, batches in found.items():
+        wanted[producer_id].recall(batches)
 
 
 def find_recovery_start(segment: Segment, recovery_point: int) -> RecoveryStart:

@@ -17,7 +17,7 @@ from barnabas.log.flush import Flush, FlushState
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
 from barnabas.log.local_log import LocalLog
-from barnabas.log.recovery import replay_producers
+from barnabas.log.recovery import recall_batches, replay_producers
 from barnabas.log.retention import count_below_start, count_deletable
 from barnabas.log.segment import Segment
 
@@ -179,6 +179,10 @@ class TrackedLog(LocalLog):
         producers = self._producers
         end_offset = self.log_end_offset
         replay_from = producers.truncate_and_reload(self.log_start_offset, end_offset, self._clock.now_ms())
+        try:
+            recall_batches(self._segments.starting_at(self.log_start_offset), producers, replay_from)
+        except DecodeError as error:
+            logger.warning("The producers of %s are known only in part: %s", self.directory, error)
         if replay_from < end_offset:
             try:
                 replay_producers(self._segments.starting_at(replay_from), producers, replay_from, end_offset)
