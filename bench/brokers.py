@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.oracle.kafka_broker import KafkaBroker, broker_count, free_ports
+from tests.oracle.kafka_broker import KafkaBroker, broker_count
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

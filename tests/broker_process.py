@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["BrokerProcess", "DidNotStart", "free_port", "wait_until"]
+__all__ = ["BrokerProcess", "DidNotStart", "wait_until"]
 
 _READY = re.compile(r"address=(\S+)")
 _START_DEADLINE_S = 90
@@ -35,13 +33,6 @@ class DidNotStart(AssertionError):  # noqa: N818 - it says what happened
     def __init__(self, message: str, exit_status: int | None) -> None:
         super().__init__(message)
         self.exit_status = exit_status
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(condition, deadline_s: float = 30.0, what: str = "the condition"):
@@ -143,6 +134,10 @@ class BrokerProcess:
         process, self.process = self.process, None
         process.wait()
         process.stdout.close()
+
+    def partition_directory(self, topic: str, partition: int = 0) -> Path:
+        """The files of a partition."""
+        return self.data_directory / f"{topic}-{partition}"
 
     def log_tail(self, size_bytes: int = 5000) -> str:
         return self.log_path.read_text()[-size_bytes:] if self.log_path.exists() else ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from barnabas.cli.local_zookeeper import Peer, ZooKeeperMissingError, ZooKeeperServer, find_jars
-from tests.oracle.kafka_broker import free_ports
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

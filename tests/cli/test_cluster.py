@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker_process import wait_until
-from tests.oracle.kafka_broker import free_ports
+from tests.ports import free_ports_in_a_row
 from tests.zookeeper_process import zookeeper_jars
 
 COMMAND = [sys.executable, "-m", "barnabas", "cluster", "up"]
@@ -67,9 +67,9 @@ def acknowledge(servers, count):
 @pytest.mark.clients
 def test_a_cluster_for_trying_out(tmp_path):
     """Three brokers take records with three replicas, go on without one that is killed, stop in order, and have everything when they start again."""
-    first = free_ports(1)[0]
-    servers = ",".join(f"127.0.0.1:{first + number}" for number in range(3))
-    options = ("--port", str(first), "--set", "zookeeper.session.timeout.ms=2000")
+    ports = free_ports_in_a_row(3)
+    servers = ",".join(f"127.0.0.1:{port}" for port in ports)
+    options = ("--port", str(ports[0]), "--set", "zookeeper.session.timeout.ms=2000")
     with cluster_up(tmp_path, *options) as (up, log):
         pids = [int(pid) for pid in re.findall(r"pid (\d+)", log.read_text())]
         assert len(pids) == 4
@@ -99,7 +99,15 @@ def test_what_does_not_start_is_said(tmp_path):
     """With the broker's own sentence, and nothing stays behind."""
     done = subprocess.run(
         [
-            *(*COMMAND, "--data-dir", str(tmp_path), "--brokers", "1", "--port", str(free_ports(1)[0])),
+            *(
+                *COMMAND,
+                "--data-dir",
+                str(tmp_path),
+                "--brokers",
+                "1",
+                "--port",
+                str(free_ports_in_a_row(1)[0]),
+            ),
             *("--zookeeper", "127.0.0.1:1", "--set", "zookeeper.connection.timeout.ms=300"),
         ],
         capture_output=True,

@@ -14,7 +14,8 @@ from barnabas.cli.serve import listener, ready_line, settings
 from barnabas.config.broker import BrokerConfig
 from barnabas.errors import ConfigError
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
-from tests.broker_process import BrokerProcess, free_port
+from tests.broker_process import BrokerProcess
+from tests.ports import free_ports
 from tests.wire_client import WireClient
 
 
@@ -174,7 +175,7 @@ def test_it_serves_every_address_of_localhost(command, tmp_path):
 
 def test_a_server_properties_of_kafka_starts_a_broker(command, tmp_path):
     """What the file of a combined KRaft node says is understood; the controller's listener is not opened."""
-    port, controller_port = free_port(), free_port()
+    port, controller_port = free_ports(2)
     file = tmp_path / "server.properties"
     file.write_text(f"""
 # The Apache Kafka way: one node that is broker and controller.

@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.broker_process import free_port, wait_until
+from tests.broker_process import wait_until
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Shell:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         ours = ("BARNABAS_", "PYTHON")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         environment |= {

@@ -15,31 +15,23 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from tests.oracle.kafka_jars import KAFKA_43, kafka_jars, run_java
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["QUICK_JVM", "KafkaBroker", "broker_count", "free_ports", "kafka_broker"]
+__all__ = ["QUICK_JVM", "KafkaBroker", "broker_count", "kafka_broker"]
 
 QUICK_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m")
 """Starts soon and stays small; a bench gives options of its own."""
 
 _START_DEADLINE_S = 90
 _STOP_DEADLINE_S = 60
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 class KafkaBroker:

@@ -8,7 +8,7 @@ from barnabas.controller.store.zookeeper.session import Credentials, Session, Se
 from barnabas.controller.store.zookeeper.znodes import ZooKeeperError
 from barnabas.errors import StorageError
 from tests.controller.zookeeper.nodes import CLUSTER_ID, registration, setting
-from tests.oracle.kafka_broker import free_ports
+from tests.ports import free_ports
 from tests.zookeeper_process import zookeeper_server
 
 _JAAS = """
