@@ -2,7 +2,7 @@
 
     1   when a voter last fetched and was caught up (KIP-836)      2   nodes with their addresses, error messages (KIP-853)
 
-Behaviour: the quorum is this node alone. Only partition 0 of `__cluster_metadata`, and nothing beside it, can be asked for.
+Behaviour: the quorum is the node that leads the metadata log, alone. Only partition 0 of `__cluster_metadata`, and nothing beside it, can be asked for.
 """
 
 from __future__ import annotations
@@ -59,20 +59,21 @@ def handle(
         topics=[_Topic(topic_name=CLUSTER_METADATA_TOPIC, partitions=[_quorum(broker, context)])]
     )
     if context.api_version >= _WITH_MESSAGES:
-        node = broker.image.brokers.get(broker.node_id)
+        leader_id = broker.image.controller_id
+        node = broker.image.brokers.get(leader_id)
         address = address_of(node, context.connection) if node else None
         if address is not None:
             listener = DescribeQuorumResponse.Listener(
                 name=context.connection.listener_name, host=address[0], port=address[1]
             )
-            response.nodes.append(DescribeQuorumResponse.Node(node_id=broker.node_id, listeners=[listener]))
+            response.nodes.append(DescribeQuorumResponse.Node(node_id=leader_id, listeners=[listener]))
     return response
 
 
 def _quorum(broker: BrokerServices, context: RequestContext) -> DescribeQuorumResponse.PartitionData:
     image = broker.image
     voter = DescribeQuorumResponse.ReplicaState(
-        replica_id=broker.node_id,
+        replica_id=image.controller_id,
         replica_directory_id=ZERO_ID,
         log_end_offset=broker.controller.log_end_offset,
     )
