@@ -1,7 +1,7 @@
 # `make broker` runs a broker, `make test` runs all checks and tests; both set themselves up.
 # The other targets are for daily work. ARGS is handed on: make broker ARGS="--listen 0.0.0.0:9092".
 .POSIX:
-.PHONY: help broker test check format suite differential exactly-once fuzz soak simulate fault-matrix kill-nine peers lock codegen reference bench clean setup setup-run
+.PHONY: help broker test check format suite test-cluster differential exactly-once fuzz soak simulate fault-matrix kill-nine peers lock codegen reference bench clean setup setup-run
 
 RUN = .venv-run
 DEV = .venv
@@ -12,6 +12,7 @@ help:
 	@echo "make test        set up, lint, type-check and run all tests"
 	@echo "make check       lint, types and import contracts only"
 	@echo "make suite       the tests only (ARGS=... for pytest)"
+	@echo "make test-cluster  clients and comparisons with Apache Kafka again, with three brokers in our place"
 	@echo "make differential  random steps beside Apache Kafka (EXAMPLES=1000 SEED=...)"
 	@echo "make exactly-once  read, process, write with each client under kill -9 (ROUNDS=50)"
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
@@ -44,6 +45,9 @@ check: setup
 
 suite: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-cluster: setup
+	BARNABAS_TEST_CLUSTER=3 $(BIN)/python -m pytest tests/clients tests/oracle --ignore=tests/oracle/log --timeout=900 $(ARGS)
 
 differential: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \

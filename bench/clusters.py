@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from barnabas.cli.local_zookeeper import Peer, ZooKeeperServer, find_jars
 from bench.brokers import cpu_s, rss_kb
-from tests.oracle.kafka_broker import KafkaBroker, broker_count, free_ports
+from tests.oracle.kafka_broker import KafkaBroker, broker_count
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

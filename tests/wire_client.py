@@ -29,6 +29,9 @@ class WireClient:
         return self
 
     def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.socket.close()
 
     def call(self, request: Message, version: int) -> Any:

@@ -4,6 +4,8 @@ The tests are proved against Apache Kafka itself, which they must pass as we do:
 
     BARNABAS_TEST_BROKER=kafka pytest tests/clients              Apache Kafka in place of every Barnabas
     BARNABAS_TEST_BOOTSTRAP=127.0.0.1:9092 pytest tests/clients  a broker that runs already, for the shared one
+
+and BARNABAS_TEST_CLUSTER=3 puts three brokers in place of every one of ours (`tests.our_broker`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from typing import Self
 
 import pytest
 
-from tests.broker_process import BrokerProcess
 from tests.clients.peer import Peer
 from tests.clients.programs import CLIENTS, MissingToolError, program
 from tests.oracle.kafka_broker import KafkaBroker
+from tests.our_broker import our_broker
 
 _AGAINST_KAFKA = os.environ.get("BARNABAS_TEST_BROKER") == "kafka"
 
@@ -42,10 +44,6 @@ class KafkaInstead(KafkaBroker):
     def bootstrap_server(self) -> str:
         return self.bootstrap
 
-    @property
-    def log_path(self):
-        return self.log_file
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -60,25 +58,21 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed:
         for name in ("broker", "shared_broker"):
-            log_path = getattr(item.funcargs.get(name), "log_path", None)
-            if log_path is not None and log_path.exists():
-                tail = log_path.read_bytes()[-6000:].decode(errors="replace")
-                report.sections.append((f"log of the {name}", tail))
+            log_tail = getattr(item.funcargs.get(name), "log_tail", None)
+            if log_tail is not None:
+                report.sections.append((f"log of the {name}", log_tail(6000)))
     return report
 
 
 def _broker(directory):
-    return KafkaInstead(directory) if _AGAINST_KAFKA else BrokerProcess(directory)
+    return KafkaInstead(directory) if _AGAINST_KAFKA else our_broker(directory)
 
 
-def two_directories(directory, log_dirs):
+def two_directories(directory):
     """A broker with two log directories, not started yet."""
-    paths = ",".join(map(str, log_dirs))
     if _AGAINST_KAFKA:
-        return KafkaInstead(directory, config={"log.dirs": paths})
-    broker = BrokerProcess(directory)
-    broker.data_directory = paths
-    return broker
+        return KafkaInstead(directory, config={"log.dirs": f"{directory}/a,{directory}/b"})
+    return our_broker(directory, log_dirs=2)
 
 
 @pytest.fixture

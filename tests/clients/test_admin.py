@@ -8,6 +8,7 @@ import pytest
 
 from tests.broker_process import wait_until
 from tests.clients.peer import JobFailedError, encoded
+from tests.our_broker import replicas_at, wait_until_known
 
 pytestmark = pytest.mark.clients
 
@@ -49,13 +50,20 @@ class Admin:
     def __init__(self, client, bootstrap) -> None:
         self.client = client
         self.bootstrap = bootstrap
+        self.replicas = replicas_at(bootstrap)
 
     def can(self, call) -> bool:
         return call not in LACKS[self.client.name]
 
     def __getattr__(self, call):
         assert self.can(call)
-        return lambda **fields: self.client.call("admin", call=call, bootstrap=self.bootstrap, **fields)
+
+        def ask(**fields):
+            answer = self.client.call("admin", call=call, bootstrap=self.bootstrap, **fields)
+            wait_until_known(self.bootstrap)
+            return answer
+
+        return ask
 
     def refusal(self, call, **fields):
         """The error code that a call fails with."""
@@ -79,22 +87,26 @@ def test_topics_are_created_listed_described_grown_and_deleted(admin, unique):
     created = admin.create_topic(
         topic=topic,
         partitions=3,
-        replication_factor=1,
+        replication_factor=admin.replicas,
         configs={"retention.ms": "3600000", "segment.bytes": "1048576"},
     )
     if admin.client.name in _SHOWS_CREATED:
-        assert (created["partitions"], created["replication_factor"]) == (3, 1)
+        assert (created["partitions"], created["replication_factor"]) == (3, admin.replicas)
         assert created["configs"]["retention.ms"] == "3600000"
         assert created["configs"]["cleanup.policy"] == "delete"
     assert topic in admin.list_topics()
     described = admin.describe_topic(topic=topic)
     cluster = admin.describe_cluster()
-    ((node, host, port),) = cluster["brokers"]
-    assert f"{host}:{port}" == admin.bootstrap
+    nodes = sorted(node for node, _, _ in cluster["brokers"])
+    assert sorted(f"{host}:{port}" for _, host, port in cluster["brokers"]) == sorted(
+        admin.bootstrap.split(",")
+    )
     assert cluster["cluster_id"]
-    assert described["partitions"] == [
-        {"partition": number, "leader": node, "replicas": [node], "isr": [node]} for number in range(3)
-    ]
+    assert [each["partition"] for each in described["partitions"]] == [0, 1, 2]
+    for partition in described["partitions"]:
+        assert sorted(partition["replicas"]) == sorted(partition["isr"]) == nodes
+    # Each leads as many as the others.
+    assert sorted(each["leader"] for each in described["partitions"]) == nodes * (3 // len(nodes))
     if "topic_id" in described and "topic_id" in created:
         assert described["topic_id"] == created["topic_id"]
     admin.create_partitions(topic=topic, count=5)
@@ -115,14 +127,15 @@ def test_a_topic_without_wishes_gets_the_defaults(admin, unique):
 def test_what_cannot_be_is_refused_with_kafkas_codes(admin, unique):
     """Wrong requests about topics get the error that Kafka gives."""
     topic = unique("refused")
-    admin.create_topic(topic=topic, partitions=2, replication_factor=1)
-    new = {"partitions": 1, "replication_factor": 1}
+    admin.create_topic(topic=topic, partitions=2, replication_factor=admin.replicas)
+    new = {"partitions": 1, "replication_factor": admin.replicas}
     assert admin.refusal("create_topic", topic=topic, **new) == TOPIC_ALREADY_EXISTS
     assert admin.refusal("create_topic", topic="no/slashes", **new) == INVALID_TOPIC
     assert admin.refusal("create_topic", topic="x" * 250, **new) == INVALID_TOPIC
     missing = unique("missing")
     assert (
-        admin.refusal("create_topic", topic=missing, partitions=0, replication_factor=1) == INVALID_PARTITIONS
+        admin.refusal("create_topic", topic=missing, partitions=0, replication_factor=admin.replicas)
+        == INVALID_PARTITIONS
     )
     assert (
         admin.refusal("create_topic", topic=missing, partitions=1, replication_factor=5)
@@ -140,14 +153,19 @@ def test_what_cannot_be_is_refused_with_kafkas_codes(admin, unique):
 def test_validate_only_creates_nothing(admin, unique):
     """A validated creation answers as a real one and leaves nothing."""
     topic = unique("validated")
-    admin.create_topic(topic=topic, partitions=1, replication_factor=1, validate_only=True)
+    admin.create_topic(topic=topic, partitions=1, replication_factor=admin.replicas, validate_only=True)
     assert topic not in admin.list_topics()
 
 
 def test_topic_settings_are_described_and_changed(admin, unique):
     """Each client sees where a setting comes from, sets it, and sees it changed."""
     topic = unique("settings")
-    admin.create_topic(topic=topic, partitions=1, replication_factor=1, configs={"segment.bytes": "1048576"})
+    admin.create_topic(
+        topic=topic,
+        partitions=1,
+        replication_factor=admin.replicas,
+        configs={"segment.bytes": "1048576"},
+    )
     resource = {"type": "topic", "name": topic}
 
     def setting(name):
@@ -173,7 +191,7 @@ def test_topic_settings_are_described_and_changed(admin, unique):
 
 def test_broker_settings_are_described(admin):
     """Each client reads the broker's settings; a dynamic one can be changed by those that can."""
-    ((node, _, _),) = admin.describe_cluster()["brokers"]
+    node, _, _ = admin.describe_cluster()["brokers"][-1]
     resource = {"type": "broker", "name": str(node)}
     settings = admin.describe_configs(**resource)
     assert settings["node.id"]["value"] == str(node)
@@ -199,7 +217,7 @@ def test_groups_are_listed_described_reset_and_deleted(admin, bootstrap, peers, 
     topic = unique("group-topic")
     group = unique("group")
     client = admin.client
-    admin.create_topic(topic=topic, partitions=2, replication_factor=1)
+    admin.create_topic(topic=topic, partitions=2, replication_factor=admin.replicas)
     records = [
         {
             "partition": number % 2,
@@ -253,7 +271,7 @@ def test_groups_are_listed_described_reset_and_deleted(admin, bootstrap, peers, 
 def test_records_are_deleted_up_to_an_offset(admin, bootstrap, unique):
     """Deleted records are gone for every reader, and the partition begins at the offset."""
     topic = unique("deleted")
-    admin.create_topic(topic=topic, partitions=1, replication_factor=1)
+    admin.create_topic(topic=topic, partitions=1, replication_factor=admin.replicas)
     records = [
         {"partition": 0, "key": None, "value": encoded(b"value"), "headers": [], "timestamp": now_ms()}
         for _ in range(10)
@@ -277,16 +295,18 @@ def test_log_directories_are_described(admin, bootstrap, unique):
     if not admin.can("log_directories"):
         return
     topic = unique("sized")
-    admin.create_topic(topic=topic, partitions=2, replication_factor=1)
+    admin.create_topic(topic=topic, partitions=2, replication_factor=admin.replicas)
     records = [
         {"partition": 1, "key": None, "value": encoded(bytes(1000)), "headers": [], "timestamp": now_ms()}
     ]
     admin.client.call(
         "produce", bootstrap=bootstrap, topic=topic, codec="none", idempotent=True, records=records
     )
-    (directory,) = admin.log_directories(topic=topic)
-    assert directory["path"].startswith("/")
-    (empty, filled) = directory["partitions"]
-    assert empty == [0, 0]
-    assert filled[0] == 1
-    assert filled[1] > 1000
+    directories = admin.log_directories(topic=topic)
+    assert len(directories) == admin.replicas
+    for directory in directories:
+        assert directory["path"].startswith("/")
+        (empty, filled) = directory["partitions"]
+        assert empty == [0, 0]
+        assert filled[0] == 1
+        assert filled[1] > 1000

@@ -11,11 +11,11 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
 from tests.clients.test_groups import Group, wait_for_any
 from tests.oracle.building import build
 from tests.oracle.kafka_jars import run_java
-from tests.wire_client import WireClient
+from tests.our_broker import our_broker, wire_client
 
 pytestmark = pytest.mark.clients
 
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def shared_broker(tmp_path_factory):
     """Heartbeats every second: with Kafka's five, rebalances take their time."""
-    with BrokerProcess(tmp_path_factory.mktemp("consumer-protocol"), settings=SETTINGS) as broker:
+    with our_broker(tmp_path_factory.mktemp("consumer-protocol"), SETTINGS) as broker:
         yield broker
 
 
@@ -203,7 +203,7 @@ def run_through(bootstrap, unique, new_reader):
     topic, group = unique("steady"), unique("steady-group")
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
-    with WireClient(bootstrap) as client:
+    with wire_client(bootstrap) as client:
         interval = {
             "name": "consumer.heartbeat.interval.ms",
             "config_operation": 0,
@@ -351,7 +351,7 @@ def test_a_group_changes_its_protocol_live_and_back(bootstrap, peers, unique, st
 
 def test_a_group_survives_the_end_of_its_broker(tmp_path, peers, unique):
     """Killed and started again: the members go on where they were, without having to join."""
-    with BrokerProcess(tmp_path, settings=SETTINGS) as broker:
+    with our_broker(tmp_path, SETTINGS) as broker:
         group = Group(broker.bootstrap_server, peers, unique, partitions=4, strategy="consumer")
         members = [group.join(peers(name)) for name in NEW_PROTOCOL]
         group.wait_until_shared(*members)

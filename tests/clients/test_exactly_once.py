@@ -13,9 +13,9 @@ from collections import Counter
 
 import pytest
 
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
+from tests.our_broker import our_broker, wire_client
 from tests.transactional_producer import TransactionalProducer, create_topic, read_on
-from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(0)]
 
@@ -35,12 +35,12 @@ class Pipeline:
     """A client between two topics; its program and its broker can be killed."""
 
     def __init__(self, directory, peers, client):
-        self.broker = BrokerProcess(directory / "broker", settings=SETTINGS)
+        self.broker = our_broker(directory / "broker", SETTINGS)
         self.broker.start()
         self.peers = peers
         self.client = client
         self.written = []
-        with WireClient(self.broker.bootstrap_server) as wire:
+        with wire_client(self.broker.bootstrap_server) as wire:
             create_topic(wire, "in", PARTITIONS)
             create_topic(wire, "out", PARTITIONS)
         self._start()
@@ -60,7 +60,7 @@ class Pipeline:
 
     def write(self):
         """More input, and some that is taken back, from a producer that is new every time."""
-        with WireClient(self.broker.bootstrap_server) as wire:
+        with wire_client(self.broker.bootstrap_server) as wire:
             producer = TransactionalProducer(wire, "source", version=1 + len(self.written) % 2).start()
             for number in range(RECORDS_PER_ROUND):
                 value = b"%d" % len(self.written)
@@ -88,7 +88,7 @@ class Pipeline:
         self._start()
 
     def results(self):
-        with WireClient(self.broker.bootstrap_server) as wire:
+        with wire_client(self.broker.bootstrap_server) as wire:
             return [value for index in range(PARTITIONS) for value in read_on(wire, "out", index)]
 
     def close(self):

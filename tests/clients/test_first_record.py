@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.clients.peer import encoded
+from tests.our_broker import replicas_at
 
 pytestmark = pytest.mark.clients
 
@@ -21,7 +22,12 @@ def test_the_first_group_soon_gets_its_first_record(broker, peers, unique, name)
     topic = unique("first")
     bootstrap = broker.bootstrap_server
     client.call(
-        "admin", call="create_topic", bootstrap=bootstrap, topic=topic, partitions=1, replication_factor=1
+        "admin",
+        call="create_topic",
+        bootstrap=bootstrap,
+        topic=topic,
+        partitions=1,
+        replication_factor=replicas_at(bootstrap),
     )
     record = {
         "partition": 0,

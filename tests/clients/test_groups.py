@@ -9,6 +9,7 @@ import pytest
 from tests.broker_process import wait_until
 from tests.clients.peer import JobFailedError, encoded
 from tests.clients.programs import CLIENTS
+from tests.our_broker import replicas_at
 
 pytestmark = pytest.mark.clients
 
@@ -34,7 +35,7 @@ class Group:
             bootstrap=bootstrap,
             topic=self.topic,
             partitions=partitions,
-            replication_factor=1,
+            replication_factor=replicas_at(self.bootstrap),
         )
 
     @property

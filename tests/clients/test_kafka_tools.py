@@ -10,8 +10,8 @@ import pytest
 from tests.broker_process import wait_until
 from tests.clients.conftest import two_directories
 from tests.oracle.kafka_jars import run_java
+from tests.our_broker import only_on_one_node, replicas_at, wire_client
 from tests.transactional_producer import TransactionalProducer, last_stable_offset, read
-from tests.wire_client import WireClient
 
 pytestmark = pytest.mark.clients
 
@@ -269,7 +269,7 @@ def test_the_performance_tools(tool, topic):
     assert ", 2000, " in read.splitlines()[-1]
 
 
-def test_what_tells_about_the_cluster(tool, topic):
+def test_what_tells_about_the_cluster(tool, topic, bootstrap):
     """kafka-broker-api-versions, -cluster and -log-dirs get their answers."""
     versions = tool(API_VERSIONS)
     assert re.search(r"Produce\(0\): .*\[usable: \d+\]", versions)
@@ -278,10 +278,12 @@ def test_what_tells_about_the_cluster(tool, topic):
     assert "127.0.0.1" in tool(CLUSTER, first="list-endpoints")
     described = tool(LOG_DIRECTORIES, "--describe", "--topic-list", topic)
     (line,) = [line for line in described.splitlines() if line.startswith("{")]
-    (broker,) = json.loads(line)["brokers"]
-    (directory,) = broker["logDirs"]
-    assert directory["error"] is None
-    assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
+    brokers = json.loads(line)["brokers"]
+    assert len(brokers) == replicas_at(bootstrap)
+    for broker in brokers:
+        (directory,) = broker["logDirs"]
+        assert directory["error"] is None
+        assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
     assert "is not currently registered" in tool(CLUSTER, "--id", "4711", first="unregister", status=1)
 
 
@@ -394,16 +396,15 @@ def test_kafka_client_metrics(tool, unique):
 @pytest.fixture
 def two_disks(tmp_path):
     """A broker with two log directories, or Apache Kafka with them."""
-    directories = [tmp_path / "a", tmp_path / "b"]
-    broker = two_directories(tmp_path / "broker", directories)
-    with broker:
-        yield broker, directories
+    with two_directories(tmp_path / "broker") as broker:
+        yield broker
 
 
+@only_on_one_node("it names the only replica, and the directories of its broker")
 def test_kafka_reassign_partitions(tool, two_disks, unique, tmp_path):
     """kafka-reassign-partitions moves a replica to another disk, throttled, and says when it is there; not to other brokers."""
-    broker, directories = two_disks
-    at = broker.bootstrap_server
+    at = two_disks.bootstrap_server
+    directories = [tmp_path / "broker" / name for name in ("a", "b")]
     name = unique("moved")
     tool(TOPICS, "--create", "--topic", name, "--partitions", "1", at=at)
     numbers = ("--num-records", "3000", "--record-size", "1000", "--throughput", "-1")
@@ -453,7 +454,7 @@ def test_kafka_reassign_partitions(tool, two_disks, unique, tmp_path):
 def test_kafka_transactions(tool, topic, bootstrap, unique):
     """kafka-transactions lists, describes and finds what hangs, and aborts it."""
     name = unique("transaction")
-    with WireClient(bootstrap) as client:
+    with wire_client(bootstrap) as client:
         producer = TransactionalProducer(client, name).start()
         producer.write(topic, 1, b"a", b"b")
         listed = tool(TRANSACTIONS, "list")

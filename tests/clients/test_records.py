@@ -9,6 +9,7 @@ import pytest
 
 from tests.clients.peer import ReadRecord, encoded, read_record
 from tests.clients.programs import CLIENTS
+from tests.our_broker import replicas_at
 
 pytestmark = pytest.mark.clients
 
@@ -70,7 +71,7 @@ class Written:
             bootstrap=bootstrap,
             topic=topic,
             partitions=PARTITIONS,
-            replication_factor=1,
+            replication_factor=replicas_at(bootstrap),
             # The records' timestamps are old; they must not fall to the retention.
             configs={"retention.ms": "-1"},
         )

@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from tests.clients.peer import encoded
+from tests.our_broker import replicas_at
 
 pytestmark = pytest.mark.clients
 
@@ -27,7 +28,7 @@ def history(bootstrap, peers):
         bootstrap=bootstrap,
         topic=topic,
         partitions=PARTITIONS,
-        replication_factor=1,
+        replication_factor=replicas_at(bootstrap),
         configs={"retention.ms": "-1"},
     )
     for first in range(0, PER_PARTITION, 5):
@@ -103,7 +104,12 @@ def test_offsets_of_an_empty_partition(client, bootstrap, unique):
     """A new, empty partition answers at once: it begins and ends at 0."""
     topic = unique("empty")
     client.call(
-        "admin", call="create_topic", bootstrap=bootstrap, topic=topic, partitions=1, replication_factor=1
+        "admin",
+        call="create_topic",
+        bootstrap=bootstrap,
+        topic=topic,
+        partitions=1,
+        replication_factor=replicas_at(bootstrap),
     )
     job = client.start("read", bootstrap=bootstrap, topic=topic, **{"from": "earliest"})
     assert job.result() == 0

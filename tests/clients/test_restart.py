@@ -6,6 +6,7 @@ import pytest
 
 from tests.clients.programs import CLIENTS
 from tests.clients.test_groups import keys_seen, wait_for_any
+from tests.our_broker import replicas_at
 
 pytestmark = [pytest.mark.clients, pytest.mark.durability]
 
@@ -27,7 +28,7 @@ def test_clients_outlive_a_restart_and_a_kill(broker, peers, unique, name):
         bootstrap=bootstrap,
         topic=topic,
         partitions=PARTITIONS,
-        replication_factor=1,
+        replication_factor=replicas_at(bootstrap),
     )
     producer = client.start("steady", bootstrap=bootstrap, topic=topic, partitions=PARTITIONS, prefix="key")
     member = client.start(

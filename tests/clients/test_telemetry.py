@@ -8,9 +8,10 @@ import urllib.request
 import pytest
 
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
-from tests.broker_process import BrokerProcess, free_port, wait_until
+from tests.broker_process import BrokerProcess, wait_until
 from tests.oracle.building import build
-from tests.wire_client import WireClient
+from tests.our_broker import replicas_at, wire_client
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.clients
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.clients
 @pytest.fixture
 def measured(tmp_path):
     """A broker that shows metrics, and the port where it does."""
-    port = free_port()
+    port = free_ports(1)[0]
     with BrokerProcess(tmp_path / "broker", settings={"barnabas.metrics.port": str(port)}) as broker:
         yield broker, port
 
@@ -34,7 +35,7 @@ def ask_for(broker, **settings):
         for key, value in settings.items()
     ]
     resource = {"resource_type": 16, "resource_name": "everything", "configs": configs}
-    with WireClient(broker.bootstrap_server) as client:
+    with wire_client(broker.bootstrap_server) as client:
         answer = client.call(build(IncrementalAlterConfigsRequest, resources=[resource]), 1)
         assert answer.responses[0].error_code == 0
 
@@ -55,7 +56,7 @@ def test_clients_push_what_they_are_asked_for(measured, peers, unique, name, sof
         bootstrap=broker.bootstrap_server,
         topic=topic,
         partitions=1,
-        replication_factor=1,
+        replication_factor=replicas_at(broker.bootstrap_server),
     )
     producer = client.start(
         "steady", bootstrap=broker.bootstrap_server, topic=topic, partitions=1, prefix="k"

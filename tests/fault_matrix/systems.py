@@ -14,8 +14,9 @@ import barnabas
 from barnabas.cli.local_zookeeper import VERSION as ZOOKEEPER_VERSION
 from barnabas.cli.local_zookeeper import Peer, ZooKeeperServer
 from tests.broker_process import BrokerProcess
-from tests.oracle.kafka_broker import broker_count, free_ports
+from tests.oracle.kafka_broker import broker_count
 from tests.oracle.kafka_jars import KAFKA_39, find_kafka_jars
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,11 +10,11 @@ import time
 from contextlib import contextmanager
 
 from barnabas.wire.apis import APIS
-from tests.broker_process import BrokerProcess
 from tests.oracle.building import build, fitted
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.likeness import Likeness, differences
 from tests.oracle.two_brokers import Side
+from tests.our_broker import our_broker, wire_client
 
 __all__ = ["BY_NAME", "Both", "two_directories_each"]
 
@@ -26,8 +26,7 @@ CATCH_UP_S = 15
 @contextmanager
 def two_directories_each(directory):
     """Addresses of both; BARNABAS_ORACLE_2 names a Kafka with two directories that runs already."""
-    ours = BrokerProcess(directory / "barnabas", settings=SETTINGS)
-    ours.data_directory = f"{directory}/barnabas/a,{directory}/barnabas/b"
+    ours = our_broker(directory / "barnabas", SETTINGS, log_dirs=2)
     theirs = {**SETTINGS, "log.dirs": f"{directory}/kafka/a,{directory}/kafka/b"}
     with ours:
         running = os.environ.get("BARNABAS_ORACLE_2")
@@ -86,8 +85,8 @@ class Both:
         try:
             return side.client.call(request, version)
         except ConnectionError:
-            side.client.socket.close()
-            side.client = type(side.client)(side.address)
+            side.client.close()
+            side.client = wire_client(side.address)
             return "closes the connection"
 
     def barrier(self):
@@ -107,7 +106,7 @@ class Both:
 
     def close(self):
         for side in self.sides:
-            side.client.socket.close()
+            side.client.close()
 
 
 def without(plain, fields):

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.broker_process import BrokerProcess
 from tests.oracle.kafka_broker import kafka_broker
+from tests.our_broker import our_broker, wire_client
 from tests.wire_client import WireClient
 
 _SETTINGS = {"auto.create.topics.enable": "false", "num.partitions": "1"}
@@ -38,7 +38,7 @@ class Pair:
         self.kafka_address = kafka_address
         self.our_address = our_address
         self.kafka = WireClient(kafka_address)
-        self.ours = WireClient(our_address)
+        self.ours = wire_client(our_address)
 
     def ask(self, request, version):
         """(Kafka's answer, ours)."""
@@ -63,15 +63,15 @@ class Pair:
             time.sleep(0.05)
 
     def close(self) -> None:
-        self.kafka.socket.close()
-        self.ours.socket.close()
+        self.kafka.close()
+        self.ours.close()
 
 
 @pytest.fixture(scope="module")
 def brokers(tmp_path_factory):
     """Addresses of both, started once for each test module; BARNABAS_ORACLE names a Kafka that runs already."""
     directory = tmp_path_factory.mktemp("pair")
-    with BrokerProcess(directory / "barnabas", settings=_SETTINGS) as ours:
+    with our_broker(directory / "barnabas", _SETTINGS) as ours:
         running = os.environ.get("BARNABAS_ORACLE")
         if running:
             yield running, ours.bootstrap_server

@@ -16,7 +16,7 @@ from barnabas.wire.apis import APIS
 from tests.oracle.admin_pair import BY_NAME, Both, two_directories_each
 from tests.oracle.building import build
 from tests.oracle.likeness import Likeness, differences
-from tests.wire_client import WireClient
+from tests.our_broker import wire_client
 from tools.kafka_apis import ANNOUNCED
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
@@ -557,7 +557,7 @@ class Telemetry:
         self.both = both
         self.client_instance_id = bytes([number]) * 16
         self.clients = [
-            WireClient(side.address, client_id=f"telemetry-{number}", timeout_s=10) for side in both.sides
+            wire_client(side.address, client_id=f"telemetry-{number}", timeout_s=10) for side in both.sides
         ]
         version = build(
             BY_NAME["ApiVersions"].request_class, client_software_name="test", client_software_version="1.2"
@@ -570,7 +570,7 @@ class Telemetry:
 
     def __exit__(self, *_):
         for client in self.clients:
-            client.socket.close()
+            client.close()
 
     def agree(self, api, **fields):
         request = build(BY_NAME[api].request_class, **fields)

@@ -16,14 +16,14 @@ from barnabas.errors import ErrorCode
 from barnabas.wire.messages.client.consumer_protocol_subscription import ConsumerProtocolSubscription
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.metadata import MetadataRequest
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
 from tests.oracle.admin_pair import BY_NAME, without
 from tests.oracle.building import build, fitted
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.likeness import Likeness, differences
 from tests.oracle.two_brokers import Side
+from tests.our_broker import our_broker, wire_client
 from tests.transactional_producer import TransactionalProducer, create_topic, last_stable_offset, read
-from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 
@@ -91,8 +91,8 @@ class Both:
             try:
                 answers.append(side.client.call(request, version))
             except ConnectionError:
-                side.client.socket.close()
-                side.client = WireClient(side.address)
+                side.client.close()
+                side.client = wire_client(side.address)
                 answers.append(CLOSED)
         if (
             getattr(answers[0], "error_code", 0) == ErrorCode.UNKNOWN_SERVER_ERROR
@@ -174,14 +174,14 @@ class Both:
 
     def close(self):
         for client in self.clients:
-            client.socket.close()
+            client.close()
 
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory):
     """Of both; BARNABAS_ORACLE_GROUPS names a Kafka that runs already, with the settings above."""
     directory = tmp_path_factory.mktemp("pair")
-    with BrokerProcess(directory / "barnabas", settings=SETTINGS) as ours:
+    with our_broker(directory / "barnabas", SETTINGS) as ours:
         running = os.environ.get("BARNABAS_ORACLE_GROUPS")
         if running:
             yield running, ours.bootstrap_server

@@ -14,6 +14,7 @@ from barnabas.wire.apis import APIS
 from barnabas.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.oracle.conftest import differences
+from tests.our_broker import one_address
 from tests.wire_client import WireClient
 from tools.differences import FEATURES
 
@@ -30,7 +31,7 @@ def _header(api_key, version, client_id=b"test"):
 
 def _reaction(address: str, data: bytes) -> str:
     """ "closed", or "answered", or "waits" when nothing happens to a connection that sent `data`."""
-    with WireClient(address, timeout_s=5) as client:
+    with WireClient(one_address(address), timeout_s=5) as client:
         client.socket.sendall(data)
         client.socket.settimeout(1.5)
         try:
@@ -73,7 +74,7 @@ def test_a_bad_frame_is_met_alike(brokers, flaw):
 @pytest.mark.parametrize("flaw", FRAMES)
 def test_a_bad_frame_disturbs_nobody_else(brokers, flaw):
     """While one connection sends nonsense, another one's requests are answered."""
-    with WireClient(brokers[1]) as client:
+    with WireClient(one_address(brokers[1])) as client:
         _reaction(brokers[1], FRAMES[flaw])
         assert client.call(ApiVersionsRequest(), 0).error_code == 0
 
@@ -140,8 +141,8 @@ def test_random_frames_only_close_their_connection(brokers):
     keys = [key for key in APIS if key not in (0, 19, 20)]
     for _ in range(300):
         body = _header(chance.choice(keys), chance.randrange(14)) + chance.randbytes(chance.randrange(200))
-        host, _, port = brokers[1].rpartition(":")
+        host, _, port = one_address(brokers[1]).rpartition(":")
         with socket.create_connection((host, int(port)), 5) as connection:
             connection.sendall(_frame(body))
-    with WireClient(brokers[1]) as client:
+    with WireClient(one_address(brokers[1])) as client:
         assert client.call(ApiVersionsRequest(), 0).error_code == 0, f"seed {seed}"

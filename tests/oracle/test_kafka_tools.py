@@ -16,7 +16,6 @@ import pytest
 from barnabas.handlers.registry import HANDLERS
 from barnabas.records.builder import build_batch
 from barnabas.wire.messages.produce import ProduceRequest
-from tests.broker_process import BrokerProcess
 from tests.clients.peer import Peer
 from tests.clients.programs import MissingToolError, program
 from tests.clients.test_kafka_tools import (
@@ -43,8 +42,8 @@ from tests.clients.test_kafka_tools import (
     TRANSACTIONS,
 )
 from tests.oracle.kafka_broker import kafka_broker
+from tests.our_broker import our_broker, wire_client
 from tests.transactional_producer import TransactionalProducer
-from tests.wire_client import WireClient
 from tools.differences import FEATURES as LEVELS
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
@@ -73,7 +72,7 @@ class Tools:
         self.peer = peer
         self.addresses = addresses
         self.directories = directories
-        self.clients = [WireClient(address) for address in addresses]
+        self.clients = [wire_client(address) for address in addresses]
 
     def run(self, side, tool, arguments, text=None, status=0):
         """What it writes to a terminal."""
@@ -145,7 +144,7 @@ class Tools:
 
     def close(self):
         for client in self.clients:
-            client.socket.close()
+            client.close()
         self.peer.close()
 
 
@@ -170,7 +169,7 @@ def tools(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tools")
     directories = (directory / "kafka", directory / "barnabas")
     with (
-        BrokerProcess(directories[1], settings=SETTINGS) as ours,
+        our_broker(directories[1], SETTINGS) as ours,
         kafka_broker(directories[0], config=SETTINGS) as kafka,
     ):
         peer = Peer("java-4.3", command, log_path=directory / "peer.log", environment=environment)

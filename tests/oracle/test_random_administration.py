@@ -18,7 +18,7 @@ from tests.oracle.admin_pair import BY_NAME, Both, two_directories_each
 from tests.oracle.building import build
 from tests.oracle.likeness import Likeness, differences
 from tests.oracle.machine_runs import DEADLINE_S, run_machine, steps
-from tests.wire_client import WireClient
+from tests.our_broker import wire_client
 
 STEPS = steps(25)
 
@@ -111,7 +111,7 @@ class Administration(RuleBasedStateMachine):
 
     def teardown(self):
         for client in getattr(self, "clients", ()):
-            client.socket.close()
+            client.close()
         # What is left would be in everybody's lists.
         for entity in getattr(self, "quotas", ()):
             keys = ["producer_byte_rate", "consumer_byte_rate", "request_percentage"]
@@ -401,7 +401,7 @@ class Administration(RuleBasedStateMachine):
         number = len(self.clients)
         client_instance_id = f"{self.prefix}{number}".encode()[-16:].rjust(16, b"i")
         pair = [
-            WireClient(side.address, client_id=f"admin-{number}", timeout_s=60) for side in self.both.sides
+            wire_client(side.address, client_id=f"admin-{number}", timeout_s=60) for side in self.both.sides
         ]
         self.clients += pair
         greeting = build(

@@ -50,11 +50,11 @@ from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from barnabas.wire.messages.sync_group import SyncGroupRequest
-from tests.broker_process import BrokerProcess
 from tests.oracle.building import build
 from tests.oracle.kafka_broker import kafka_broker
 from tests.oracle.machine_runs import DEADLINE_S, run_machine, steps
 from tests.oracle.two_brokers import Member, TwoBrokers
+from tests.our_broker import our_broker
 
 STEPS = steps(40)
 
@@ -84,7 +84,7 @@ def two_brokers(tmp_path_factory):
     running = os.environ.get("BARNABAS_ORACLE")
     # Members that wait for partitions are told to come back sooner than Kafka would have them.
     settings = SETTINGS | {"barnabas.group.consumer.waiting.heartbeat.interval.ms": "0"}
-    with BrokerProcess(directory / "barnabas", settings=settings) as ours:
+    with our_broker(directory / "barnabas", settings) as ours:
         if running:
             yield prepared(TwoBrokers(running, ours.bootstrap_server))
         else:

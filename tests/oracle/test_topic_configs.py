@@ -16,9 +16,10 @@ from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.produce import ProduceRequest
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
 from tests.oracle.conftest import Pair
 from tests.oracle.kafka_broker import kafka_broker
+from tests.our_broker import our_broker
 from tests.transactional_producer import create_topic
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
@@ -57,7 +58,7 @@ class Table(Pair):
 
     def __init__(self, kafka, ours):
         super().__init__(kafka.bootstrap, ours.bootstrap_server)
-        self.directories = (kafka.data_directory, ours.data_directory)
+        self._theirs, self._ours = kafka, ours
 
     @property
     def clients(self):
@@ -94,9 +95,16 @@ class Table(Pair):
     def files(self, topic, suffix=".log"):
         """Name and size of files of both."""
         return [
-            sorted((path.name, path.stat().st_size) for path in (directory / f"{topic}-0").glob(f"*{suffix}"))
-            for directory in self.directories
+            sorted((path.name, path.stat().st_size) for path in directory.glob(f"*{suffix}"))
+            for directory in (
+                self._theirs.data_directory / f"{topic}-0",
+                self.ours_at(topic),
+            )
         ]
+
+    def ours_at(self, topic):
+        """Our directory of the partition."""
+        return self._ours.partition_directory(topic)
 
     def segments(self, topic):
         """Where the segments begin, the same with both."""
@@ -132,7 +140,7 @@ class Table(Pair):
 def table(tmp_path_factory):
     directory = tmp_path_factory.mktemp("table")
     with (
-        BrokerProcess(directory / "barnabas", settings=SETTINGS) as ours,
+        our_broker(directory / "barnabas", SETTINGS) as ours,
         kafka_broker(directory / "kafka", config=SETTINGS) as kafka,
     ):
         found = Table(kafka, ours)
@@ -285,7 +293,7 @@ def preallocate(table):
     topic = table.create(preallocate="true", segment_bytes="8388608", segment_ms="1000")
     start = now()
     table.fill(topic, [batch(start), batch(start + 5000), batch(start + 5001)])
-    directory = table.directories[1] / f"{topic}-0"
+    directory = table.ours_at(topic)
     closed, active = (directory / f"{base:020d}.log" for base in table.segments(topic))
     assert active.stat().st_size < 1000
     assert active.stat().st_blocks * 512 >= 8_388_608

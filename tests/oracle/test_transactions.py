@@ -21,8 +21,9 @@ from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.list_transactions import ListTransactionsRequest
 from barnabas.wire.messages.write_txn_markers import WriteTxnMarkersRequest
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
 from tests.oracle.kafka_broker import kafka_broker
+from tests.our_broker import our_broker, wire_client
 from tests.transactional_producer import (
     TransactionalProducer,
     committed_offset,
@@ -31,7 +32,6 @@ from tests.transactional_producer import (
     last_stable_offset,
     read,
 )
-from tests.wire_client import WireClient
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(240)]
 
@@ -54,7 +54,7 @@ class Side:
     """One of the two brokers: its producers, and what it made up."""
 
     def __init__(self, address, prefix):
-        self.client = WireClient(address)
+        self.client = wire_client(address)
         self.prefix = prefix
         self.numbers = {-1: None}
         self.topic = create_topic(self.client, f"{prefix}t", PARTITIONS)
@@ -339,14 +339,14 @@ class Both:
 
     def close(self):
         for side in self.sides:
-            side.client.socket.close()
+            side.client.close()
 
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory):
     """Of both; BARNABAS_ORACLE_TRANSACTIONS names a Kafka that runs already, with the settings above."""
     directory = tmp_path_factory.mktemp("pair")
-    with BrokerProcess(directory / "barnabas", settings=SETTINGS) as ours:
+    with our_broker(directory / "barnabas", SETTINGS) as ours:
         running = os.environ.get("BARNABAS_ORACLE_TRANSACTIONS")
         if running:
             yield running, ours.bootstrap_server

@@ -12,7 +12,7 @@ from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterCon
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.oracle.building import build, fitted
 from tests.oracle.likeness import Likeness, differences
-from tests.wire_client import WireClient
+from tests.our_broker import wire_client
 
 __all__ = ["Conversation", "Member", "Side", "TwoBrokers"]
 
@@ -27,7 +27,7 @@ class Side:
     """One of the two brokers as one example knows it."""
 
     def __init__(self, address: str, plain: Likeness, client_id: str = "test") -> None:
-        self.client = WireClient(address, client_id=client_id, timeout_s=_DEADLINE_S)
+        self.client = wire_client(address, client_id=client_id, timeout_s=_DEADLINE_S)
         self.address = address
         self.plain = plain
         self.topic_ids: dict[str, bytes] = {}
@@ -99,7 +99,7 @@ class Member:
         self._conversation = conversation
         addresses = [side.address for side in conversation.sides]
         self.clients = [
-            WireClient(address, client_id=f"m{number}", timeout_s=_DEADLINE_S) for address in addresses
+            wire_client(address, client_id=f"m{number}", timeout_s=_DEADLINE_S) for address in addresses
         ]
         self.ids = ["", ""]
         self.generation = -1
@@ -145,7 +145,7 @@ class Member:
 
     def close(self) -> None:
         for client in self.clients:
-            client.socket.close()
+            client.close()
 
 
 class Conversation:
@@ -201,7 +201,7 @@ class Conversation:
 
     def close(self) -> None:
         for side in self.sides:
-            side.client.socket.close()
+            side.client.close()
         for member in self.members:
             member.close()
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ var codecs = map[string]kgo.CompressionCodec{
 }
 
 func (j *job) client(more ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(j.Bootstrap), kgo.ClientID("franz-go")}, more...)...)
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(j.Bootstrap, ",")...), kgo.ClientID("franz-go")}, more...)...)
 }
 
 func produce(j *job) (any, error) {

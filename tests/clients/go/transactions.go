@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,7 +24,7 @@ func process(j *job) (any, error) {
 
 func processUntilError(j *job, attempts *int) error {
 	session, err := kgo.NewGroupTransactSession(
-		kgo.SeedBrokers(j.Bootstrap),
+		kgo.SeedBrokers(strings.Split(j.Bootstrap, ",")...),
 		kgo.ClientID("franz-go"),
 		kgo.TransactionalID(j.TransactionalID),
 		kgo.TransactionTimeout(20*time.Second),

@@ -66,7 +66,7 @@ class Job {
   client(retries = 400) {
     return new Kafka({
       clientId: 'kafkajs',
-      brokers: [this.bootstrap],
+      brokers: this.bootstrap.split(","),
       logLevel: logLevel.WARN,
       logCreator: () => ({ namespace, log }) => console.error(namespace, JSON.stringify(log)),
       retry: { initialRetryTime: 50, maxRetryTime: 300, retries },
