@@ -68,6 +68,18 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "The client is not at fault.",
         ),
         Difference(
+            "A time-out of a request of administration that is over before the work is done",
+            "REQUEST_TIMED_OUT, often before it has begun",
+            "it is done, and answered",
+            "It takes milliseconds, and clients that say 0 mean something else by it.",
+        ),
+        Difference(
+            "The words of FindCoordinator for a share group",
+            "none, or those of any malformed request",
+            "that share groups are not there",
+            "Whoever asks should know why.",
+        ),
+        Difference(
             "The address that clients are told, with no `advertised.listeners`",
             "the host's name",
             "the address by which the client has reached the broker",
@@ -104,6 +116,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "of five batches that come again only the last one is known: OUT_OF_ORDER_SEQUENCE_NUMBER",
             "all five are known, since the end of the log is looked at beside the snapshot",
             "The snapshot's format has room for one; nothing shall be there twice.",
+        ),
+        Difference(
+            "A batch whose header is damaged, in a produce to several partitions",
+            "the whole request is refused with CORRUPT_MESSAGE, whatever else is wrong with it",
+            "that batch is; the others are appended, and unknown topics are told as such",
+            "The others are sound.",
         ),
         Difference(
             "The words beside the error of a refused produce",
@@ -243,6 +261,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
         ),
     ),
     "Transactions": (
+        Difference(
+            "AddPartitionsToTxn from version 4 on, for no transaction",
+            "is never answered, and neither is what follows on the connection",
+            "is answered",
+            "No request is left hanging.",
+        ),
         Difference(
             "A request that meets a transactional id whose last change is still being written",
             "CONCURRENT_TRANSACTIONS",

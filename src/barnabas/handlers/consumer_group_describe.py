@@ -62,7 +62,8 @@ def _describe(
 
 def _refused(group_id: str, error: KafkaError) -> _DescribedGroup:
     code, message = codes(error)
-    return _DescribedGroup(group_id=group_id, error_code=code, error_message=message)
+    # Of the empty name Kafka says nothing but the code.
+    return _DescribedGroup(group_id=group_id, error_code=code, error_message=message if group_id else None)
 
 
 def error_response(

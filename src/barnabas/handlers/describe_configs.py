@@ -24,7 +24,7 @@ from barnabas.config.describe import (
 from barnabas.controller.client_metrics import CLIENT_METRICS_DEFAULTS
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.handlers.logger_levels import levels
-from barnabas.handlers.replies import codes
+from barnabas.handlers.replies import MALFORMED, codes
 from barnabas.metadata.identifiers import DEFAULT_BROKER, ResourceType
 from barnabas.metadata.topic_names import validate_topic_name
 from barnabas.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["API_KEY", "handle"]
 
 API_KEY = 32
-
-_MALFORMED = (
-    "This most likely occurs because of a request being malformed by the client library or the message was sent to an "
-    "incompatible broker. See the broker logs for more details."
-)
 
 
 def handle(
@@ -107,7 +102,7 @@ def _entries(
         if not name:
             raise KafkaError(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
         return _client_metrics(broker, name, keys)
-    raise KafkaError(ErrorCode.INVALID_REQUEST, _MALFORMED)
+    raise KafkaError(ErrorCode.INVALID_REQUEST, MALFORMED)
 
 
 def _check_broker(name: str, node_id: int, expectation: str) -> None:

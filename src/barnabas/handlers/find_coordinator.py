@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.handlers.addresses import address_of
+from barnabas.handlers.replies import MALFORMED
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ API_KEY = 10
 
 _SEVERAL_KEYS_FROM = 4
 _GROUP, _TRANSACTION, _SHARE = 0, 1, 2
-_NOT_SERVED = {_SHARE: (ErrorCode.INVALID_REQUEST, "share groups are not supported yet")}
+_NOT_SERVED = {_SHARE: "share groups are not supported yet"}
 _NO_NODE = -1
 
 _Coordinator = FindCoordinatorResponse.Coordinator
@@ -57,12 +58,15 @@ def _find(
         if key_type == _TRANSACTION:
             return broker.transaction_coordinator.coordinator_id(key)
         if key_type != _GROUP:
-            unknown = (ErrorCode.INVALID_REQUEST, f"Unknown coordinator type received: {key_type}")
-            raise KafkaError(*_NOT_SERVED.get(key_type, unknown))
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST, _NOT_SERVED.get(key_type, f"there is no key type {key_type}")
+            )
         return broker.group_coordinator.coordinator_id(key)
 
     def refuse(error: KafkaError) -> _Coordinator:
         broker.log_refusal(context, f"coordinator of {key}", error)
+        if error.code is ErrorCode.INVALID_REQUEST and key_type not in _NOT_SERVED:
+            error = KafkaError(error.code, MALFORMED)
         return _refused(key, error)
 
     def found(node_id: int) -> _Coordinator:

@@ -30,6 +30,8 @@ API_KEY = 2
 _CONSUMER_REPLICA_ID = -1
 _DEBUGGING_REPLICA_ID = -2
 
+_ISOLATION_LEVELS = (0, 1)
+
 _WARM_ROUNDS_MAX = 16
 _NOT_AVAILABLE_FROM = 5
 
@@ -41,6 +43,12 @@ def handle(
     broker: BrokerServices, context: RequestContext, request: ListOffsetsRequest
 ) -> ListOffsetsResponse | Awaitable[ListOffsetsResponse]:
     """Looks each partition up; what needs the disk is read by a worker thread first."""
+    if request.isolation_level not in _ISOLATION_LEVELS:
+        error = KafkaError(
+            ErrorCode.UNKNOWN_SERVER_ERROR, f"there is no isolation level {request.isolation_level}"
+        )
+        broker.log_refusal(context, "offsets", error)
+        return _refused(request, error)
     twice = _asked_twice(request)
     lookups: list[_Lookup] = []
     topics = []
@@ -60,6 +68,23 @@ def handle(
         )
     response = ListOffsetsResponse(topics=topics)
     return _when_warm(broker, lookups, response) if lookups else response
+
+
+def _refused(request: ListOffsetsRequest, error: KafkaError) -> ListOffsetsResponse:
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsResponse.ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=[
+                    ListOffsetsResponse.ListOffsetsPartitionResponse(
+                        partition_index=asked.partition_index, error_code=error.code
+                    )
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
 
 
 async def _when_warm(

@@ -33,6 +33,7 @@ _NO_RECORDS = b""
 _COPIED_BYTES_MAX = 8192
 """Records of a partition up to so many bytes go out with the rest of the answer, in one piece: the kernel's way from file to socket costs
 two calls more, and may wake the follower for a part of an answer."""
+_UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
 _TOPIC_IDS_FROM = 13
 
 _Key = tuple[str | bytes, int]
@@ -246,7 +247,7 @@ class _Attempt:
             partition_index=fetched.partition,
             error_code=error.code,
             high_watermark=-1,
-            aborted_transactions=None,
+            aborted_transactions=[] if error.code in _UNKNOWN else None,
             records=_NO_RECORDS,
         )
 

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
     from barnabas.handlers.services import BrokerServices
 
-__all__ = ["after", "brief", "codes"]
+__all__ = ["MALFORMED", "after", "brief", "codes"]
+
+MALFORMED = (
+    "This most likely occurs because of a request being malformed by the client library or the message was sent to an "
+    "incompatible broker. See the broker logs for more details."
+)
+"""What Kafka says of INVALID_REQUEST where it has no words of its own."""
 
 Result = TypeVar("Result")
 Response = TypeVar("Response")
