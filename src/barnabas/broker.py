@@ -432,9 +432,9 @@ class Broker:
         self._closing.push_async_callback(self._close_directories)
 
     async def _close_directories(self) -> None:
-        broker = self._controller.image.brokers.get(self._node_id) if self._state == _STOPPING else None
+        is_orderly = self._state == _STOPPING
         await self._log_directories.close(
-            clean=self._state == _STOPPING, broker_epoch=-1 if broker is None else broker.epoch
+            clean=is_orderly, broker_epoch=self._known_epoch() if is_orderly else -1
         )
 
     def _adopt_directories(self) -> dict[tuple[bytes, int], bytes]:
@@ -575,7 +575,7 @@ class Broker:
             endpoints=endpoints,
             rack=self.config["broker.rack"],
             log_dirs=tuple(self._log_directories.directory_ids),
-            clean=self._log_directories.was_clean and not self._lost_logs,
+            clean=self._log_directories.has_kept(self._known_epoch()) and not self._lost_logs,
         )
         async with self._until_taken():
             await self._lifecycle.join(registration)
@@ -586,6 +586,8 @@ class Broker:
                 await self._controller.place_replicas(misplaced)
             await self._lifecycle.serve(timeout_ms=timeout_ms)
         self._controller.add_listener(self._lifecycle.follow)
+        if self._shared_store is not None:
+            self._log_directories.mark_running(self._lifecycle.epoch)
 
     @contextlib.asynccontextmanager
     async def _until_taken(self) -> AsyncIterator[int]:
@@ -598,6 +600,10 @@ class Broker:
                 f"the cluster did not take this broker within {timeout_ms} ms (initial.broker.registration.timeout.ms); "
                 "look whether another broker leads the metadata log and can be reached."
             ) from None
+
+    def _known_epoch(self) -> int:
+        broker = self._controller.image.brokers.get(self._node_id)
+        return -1 if broker is None else broker.epoch
 
     def _reachable(self, address: Address) -> Address:
         """Where others reach a listener that advertises nothing."""

@@ -69,6 +69,7 @@ class Disk:
         self.inodes: dict[int, Inode] = {}
         self.on_moment = lambda: None
         self.before_sync = lambda: None
+        self.boot_id = str(root)  # a failure of power is followed by another disk
         self._adopt(self.tree, root)
 
     def _adopt(self, directory: Directory, path: Path) -> None:
@@ -102,6 +103,7 @@ class Disk:
         with self.lock:
             shutil.copytree(self.root, target)
             other = Disk(target)
+            other.boot_id = self.boot_id
             counterparts: dict[Inode | Directory, Inode | Directory] = {}
             _pair(self.tree, other.tree, counterparts)
             for node, counterpart in list(counterparts.items()):
@@ -184,6 +186,9 @@ class FailingPowerFiles(Files):
     def __init__(self, disk: Disk, max_open: int = 100) -> None:
         super().__init__(max_open)
         self.disk = disk
+
+    def boot_id(self):
+        return self.disk.boot_id
 
     def private(self):
         return FailingPowerFiles(self.disk, 8)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from barnabas.log.clean_shutdown import decode_clean_shutdown, encode_clean_shutdown
+from barnabas.log.running_mark import decode_running_mark, encode_running_mark
 
 
 @pytest.mark.parametrize("epoch", [-1, 0, 12])
@@ -15,3 +16,16 @@ def test_the_broker_epoch_is_kept(epoch):
 def test_a_marker_without_an_epoch_is_still_one(content):
     """Older brokers leave it empty."""
     assert decode_clean_shutdown(content) == -1
+
+
+def test_a_running_mark_names_boot_and_epoch():
+    """What it says is read back."""
+    assert decode_running_mark(encode_running_mark("a-b", 12)) == ("a-b", 12)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"bootId":"x"}', b'{"bootId":1,"brokerEpoch":2}', b"\xff"]
+)
+def test_a_running_mark_that_cannot_be_read_says_nothing(content):
+    """A failure of power may leave anything."""
+    assert decode_running_mark(content) == ("", -1)

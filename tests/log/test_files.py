@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -349,3 +350,15 @@ def try_lock(path):
     except BlockingIOError:
         return "locked"
     return "free"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names its starts")
+def test_a_start_of_the_machine_has_a_name():
+    """The same for all processes since then."""
+    asked = subprocess.run(
+        [sys.executable, "-c", "from barnabas.log.files import Files; print(Files().boot_id())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Files().boot_id() == asked.stdout.strip() != ""

@@ -67,6 +67,28 @@ class DirectorySet:
         epochs = {directory.broker_epoch for directory in self._directories.values()}
         return epochs.pop() if len(epochs) == 1 else -1
 
+    def has_kept(self, broker_epoch: int) -> bool:
+        """Whether the logs hold all that they held: each directory was closed in order, or its process was killed and the machine was not.
+
+        Args:
+            broker_epoch: Under which the cluster knows the broker; whoever was killed under another left less than it had later.
+        """
+        return all(
+            directory.is_clean or (broker_epoch >= 0 and directory.killed_epoch == broker_epoch)
+            for directory in self._directories.values()
+        )
+
+    def mark_running(self, broker_epoch: int) -> None:
+        """Notes for the next start that this process works here, under this epoch."""
+        boot_id = self._files.boot_id()
+        if not boot_id:
+            return
+        for directory in self.online:
+            try:
+                directory.write_running_mark(boot_id, broker_epoch)
+            except OSError as error:
+                logger.warning("%s cannot be marked: %s", directory.path, error)
+
     @property
     def directory_ids(self) -> list[bytes]:
         """The ids of the directories that work, for the broker's registration (KIP-858)."""

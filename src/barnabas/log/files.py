@@ -329,6 +329,9 @@ else:  # pragma: no cover
             connection.detach()
 
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 class FileLock:
     """A lock on a file, against other processes and against others in this one; `release` gives it back."""
 
@@ -713,6 +716,13 @@ class Files:
         """Creates a directory; FileExistsError if there is one, DiskFullError if there is no room."""
         with _telling_full("create", path):
             path.mkdir()
+
+    def boot_id(self) -> str:
+        """What names the time since the machine was started, while which nothing written is lost; empty where it has no such name."""
+        try:
+            return self.read_file(_BOOT_ID).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def read_file(self, path: Path) -> bytes:
         """The whole file."""

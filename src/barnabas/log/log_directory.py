@@ -40,6 +40,7 @@ from barnabas.log.meta_properties import (
     encode_meta_properties,
 )
 from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition_metadata, read_topic_id
+from barnabas.log.running_mark import RUNNING_MARK, decode_running_mark, encode_running_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +136,7 @@ class LogDirectory:
         "is_clean",
         "is_full",
         "is_offline",
+        "killed_epoch",
         "path",
         "properties",
     )
@@ -149,6 +151,7 @@ class LogDirectory:
         self.is_full = False
         self.holds_metadata = False
         self.broker_epoch = -1
+        self.killed_epoch = -1
         self.is_offline = False
         self.error: OSError | None = None
         self._files = files
@@ -238,7 +241,9 @@ class LogDirectory:
             Directories of deleted partitions that are still there.
         """
         entries = self._files.entries(self.path)
-        self._take_clean_shutdown({entry.name for entry in entries})
+        names = {entry.name for entry in entries}
+        self._take_clean_shutdown(names)
+        self._take_running_mark(names)
         deleted = []
         for entry in entries:
             if not entry.is_directory:
@@ -273,6 +278,17 @@ class LogDirectory:
         self._files.delete(path)
         # A marker that came back after a power failure would hide a torn log.
         self._files.sync_directory(self.path)
+
+    def _take_running_mark(self, names: set[str]) -> None:
+        if self.is_clean or RUNNING_MARK not in names:
+            return
+        boot_id, broker_epoch = decode_running_mark(self._files.read_file(self.path / RUNNING_MARK))
+        if boot_id and boot_id == self._files.boot_id():
+            self.killed_epoch = broker_epoch
+
+    def write_running_mark(self, boot_id: str, broker_epoch: int) -> None:
+        """Say who works here, for the case that its process is killed. Raises OSError."""
+        self._files.write_file(self.path / RUNNING_MARK, encode_running_mark(boot_id, broker_epoch))
 
     def _read_checkpoints(self) -> None:
         hosted = self.hosted
