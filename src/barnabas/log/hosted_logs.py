@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
     from barnabas.log.files import Files
+    from barnabas.log.future_log import FutureLog
     from barnabas.log.group_commit import GroupCommit
     from barnabas.log.log_directory import HostedLog, LogDirectory
 
@@ -60,6 +61,8 @@ class HostedLogs(DirectorySet):
         self._loop = loop
         self._hosted: dict[tuple[str, int], HostedLog] = {}
         self._missing: dict[tuple[str, int], bytes] = {}
+        # Copies of those that are moving, and are to take their place.
+        self.futures: dict[tuple[str, int], FutureLog] = {}
         self._executor = ThreadPoolExecutor(
             max_workers=config["barnabas.worker.threads"], thread_name_prefix="log-worker"
         )

@@ -15,16 +15,8 @@ from barnabas.log.hosted_logs import HostedLogs
 from barnabas.log.partition_metadata import read_topic_id
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from barnabas.clock import Clock
-    from barnabas.config.broker import BrokerConfig
     from barnabas.config.topic import LogConfig
-    from barnabas.log.files import Files
     from barnabas.log.future_log import CopyPlan
-    from barnabas.log.group_commit import GroupCommit
     from barnabas.log.log_directory import HostedLog, LogDirectory
     from barnabas.log.partition_log import PartitionLog
 
@@ -34,29 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class MovableLogs(HostedLogs):
-    """Logs that can move; see the module, and `LogDirectories` for the arguments."""
-
-    def __init__(
-        self,
-        config: BrokerConfig,
-        files: Files,
-        clock: Clock,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        group_commit: GroupCommit,
-        log_config: Callable[[str], LogConfig],
-        on_failure: Callable[[Path], None],
-    ) -> None:
-        super().__init__(
-            config,
-            files,
-            clock,
-            loop=loop,
-            group_commit=group_commit,
-            log_config=log_config,
-            on_failure=on_failure,
-        )
-        self.futures: dict[tuple[str, int], FutureLog] = {}
+    """Logs that can move; see the module."""
 
     def unfinished_moves(self) -> list[tuple[str, int, LogDirectory]]:
         """What was to move where when the broker stopped; the unfinished copies are thrown away."""
