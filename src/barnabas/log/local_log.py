@@ -65,7 +65,6 @@ class LocalLog:
         "_failure",
         "_files",
         "_has_aborted",
-        "_log_append_time",
         "_name",
         "_on_failure",
         "_schedule_deletion",
@@ -102,7 +101,6 @@ class LocalLog:
         self._segments = Segments(loaded.segments)
         self._active = self._segments.active
         self._has_aborted = any(not segment.transaction_index.is_empty for segment in self._segments)
-        self._log_append_time = False
         self.config = config
 
     def __repr__(self) -> str:
@@ -119,7 +117,6 @@ class LocalLog:
     def config(self, config: LogConfig) -> None:
         self._config = config
         self.produce_limits = config.produce_limits
-        self._log_append_time = config.message_timestamp_type == "LogAppendTime"
         self._configure(self._active)
 
     def _configure(self, segment: Segment) -> None:

@@ -250,13 +250,13 @@ class PartitionLog(TrackedLog):
                             self.log_start_offset,
                             True,
                         )
-                if self._log_append_time:
+                if self.produce_limits.log_append_time:
                     append_time_ms = max_timestamp_ms = now_ms
                     set_log_append_time(records, 0, now_ms)
                     headers = (header._replace(max_timestamp=now_ms),)
                 set_base_offset_and_epoch(records, 0, first_offset, leader_epoch)
             else:
-                if self._log_append_time:
+                if self.produce_limits.log_append_time:
                     append_time_ms = now_ms
                 for header in headers:
                     if header.producer_id >= 0:
