@@ -162,11 +162,6 @@ class ClassicGroup:
         return can_follow(GroupState.PREPARING_REBALANCE, self.state)
 
     @property
-    def is_simple(self) -> bool:
-        """Whether it only holds offsets of consumers that assign partitions themselves."""
-        return self.protocol_type is None and self.state is GroupState.EMPTY and not self.pending_members
-
-    @property
     def uses_consumer_protocol(self) -> bool:
         """Whether its members are ordinary consumers, whose subscriptions can be read."""
         return self.protocol_type == CONSUMER_PROTOCOL_TYPE
