@@ -282,7 +282,7 @@ class Broker:
             channel=self._channel,
             loop=loop,
             interval_ms=self.config["broker.heartbeat.interval.ms"],
-            offline_log_dirs=self._offline_log_dirs,
+            offline_log_dirs=self._unusable_log_dirs,
         )
         self._controller.add_leader_listener(self._channel.on_change)
         self._controller.add_leader_listener(self._lifecycle.tell)
@@ -325,6 +325,7 @@ class Broker:
             image=lambda: self._controller.image,
             listener=self._broker_listener,
             alter_partition=self._alter_partition,
+            full_directories=self._full_log_dirs,
             clock=self.clock,
             loop=loop,
         )
@@ -340,12 +341,26 @@ class Broker:
             peers, loop, timeout_ms=self.config["request.timeout.ms"]
         )
 
-    def _offline_log_dirs(self) -> list[bytes]:
+    def _unusable_log_dirs(self) -> list[bytes]:
+        """The directories that failed, and the full ones if all are, so that another broker leads while there is one."""
+        directories = self._log_directories
+        is_full = self._has_neighbours and all(each.is_full for each in directories.online)
+        return [
+            each.directory_id
+            for each in directories.directories
+            if (is_full or each.is_offline) and each.directory_id is not None
+        ]
+
+    def _full_log_dirs(self) -> list[bytes]:
         return [
             each.directory_id
             for each in self._log_directories.directories
-            if each.is_offline and each.directory_id is not None
+            if each.is_full and each.directory_id is not None
         ]
+
+    @property
+    def _has_neighbours(self) -> bool:
+        return len(self._controller.image.brokers) > 1
 
     def _controller_address(self) -> ControllerAddress | None:
         image = self._controller.image
@@ -426,7 +441,7 @@ class Broker:
             loop=loop,
             group_commit=self._group_commit,
             log_config=self._log_config,
-            on_failure=self._directory_failed,
+            on_change=self._directory_changed,
         )
         self._log_directories.open()
         self._closing.push_async_callback(self._close_directories)
@@ -660,9 +675,10 @@ class Broker:
         self._server.update_limits(NetworkLimits.from_config(self.config))
         logger.info("settings are in force names=%s", ",".join(sorted(changed)))
 
-    def _directory_failed(self, path: Path) -> None:
+    def _directory_changed(self, path: Path) -> None:
+        """It failed, is full, or has room again."""
         directories = self._log_directories
-        if self._state == _RUNNING and len(self._controller.image.brokers) > 1:
+        if self._state == _RUNNING and self._has_neighbours:
             self._lifecycle.tell()
         if not directories.online and self.failed is not None and not self.failed.done():
             reason = next(each.error for each in directories.directories if each.path == path)

@@ -151,6 +151,25 @@ def test_what_lies_on_a_failed_disk_is_led_by_others():
     assert beat(now, 1, offline_log_dirs=[first])[0].brokers == now.brokers
 
 
+def test_a_broker_that_cannot_write_lets_others_lead():
+    """All of its disks are full: it resigns where another one is in sync, follows on, and nothing else is remembered of it."""
+    image = image_of(
+        *brokers(1, 2, 3),
+        topics=[
+            topic("led", replicas=(1, 2, 3)),
+            topic("followed", replicas=(2, 1, 3)),
+            topic("last", replicas=(1, 2), isr=(1,)),
+        ],
+    )
+    now, reply = beat(image, 1, offline_log_dirs=[IDS[1]])
+    found = {name: (each.partitions[0].leader, each.partitions[0].isr) for name, each in now.topics.items()}
+    assert found == {"led": (2, (2, 3)), "followed": (2, (2, 1, 3)), "last": (1, (1,))}
+    assert now.brokers == image.brokers
+    assert not reply.is_fenced
+    assert beat(now, 1, offline_log_dirs=[IDS[1]])[0] == now
+    assert beat(now, 1)[0] == now
+
+
 def test_unclean_elections_happen_only_where_they_are_allowed():
     """When the last in-sync replica vanishes, another one may lead with what it has."""
     image = image_of(*brokers(1, 2), topics=[topic("t", replicas=(1, 2), isr=(1,))])

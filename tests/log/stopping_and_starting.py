@@ -102,7 +102,7 @@ class Broker:
             loop=loop,
             group_commit=group_commit,
             log_config=lambda topic: self.configs.get(topic, CONFIG),
-            on_failure=self.failed.append,
+            on_change=self.failed.append,
         )
         try:
             async with asyncio.timeout(20):

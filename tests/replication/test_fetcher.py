@@ -86,7 +86,7 @@ def simulated():
     loop.close()
 
 
-def follow(loop, directory, index):
+def follow(loop, directory, index, directories=()):
     """A partition that this broker follows, with an empty log."""
     place = directory / f"orders-{index}"
     place.mkdir()
@@ -110,7 +110,7 @@ def follow(loop, directory, index):
             leader=LEADER,
             leader_epoch=0,
             partition_epoch=0,
-            directories=(),
+            directories=directories,
         )
     )
     return partition
@@ -147,3 +147,20 @@ def test_a_partition_that_was_refused_is_asked_again_while_a_fetch_waits(simulat
     refused, again, *_ = simulated.run_until_complete(run())
     assert refused == 0
     assert again < 0.05
+
+
+def test_what_could_not_be_written_is_not_fetched(simulated, tmp_path):
+    """A fetch would say that this replica follows, and it would be taken in sync; once there is room it is fetched."""
+    here = b"2" * 16
+    full = {here}
+    plan = FetchPlan(
+        FOLLOWER, broker_epoch=lambda: 3, settings=FetchPlanSettings(), full_directories=lambda: full
+    )
+    plan.add(follow(simulated, tmp_path, 0, (b"1" * 16, here)))
+    assert plan.request(0.0) is None
+    due_ms = plan.next_attention_ms()
+    assert due_ms == FetchPlanSettings().backoff_ms
+    assert plan.request(due_ms) is None
+    full.clear()
+    request = plan.request(plan.next_attention_ms())
+    assert [part.partition for topic in request.topics for part in topic.partitions] == [0]

@@ -47,7 +47,7 @@ class BrokerLifecycle:
         channel: The way to the controller.
         loop: The event loop.
         interval_ms: `broker.heartbeat.interval.ms`.
-        offline_log_dirs: The ids of log directories that have failed.
+        offline_log_dirs: The ids of log directories that cannot be written.
     """
 
     __slots__ = (
@@ -141,8 +141,8 @@ class BrokerLifecycle:
             self._timer.cancel()
             self._timer = None
         if after_s is None:
-            if self._controller.is_leader:
-                return  # nobody else has to hear of it
+            if self._controller.is_leader and not self._offline_log_dirs():
+                return  # nobody has to hear of it again
             after_s = self._interval_s
         self._timer = self._loop.call_later(after_s, self.tell)
 

@@ -2,7 +2,7 @@
 
 The store says who is alive. `next_step` compares that with the image and gives the records for one broker at a time, so that
 the effect of each is visible to the next; it is called until there is nothing left to do. What a broker says of itself comes
-by heartbeats (`heartbeat`): that it has loaded its logs and wants to serve, that it wants to stop, that a disk is gone.
+by heartbeats (`heartbeat`): that it has loaded its logs and wants to serve, that it wants to stop, that a disk is gone or all are full.
 
     registered, fenced ──heartbeat──> serving ──wants to stop──> handing over ──> fenced
                                          └────────vanishes──────────────────────────^
@@ -46,6 +46,7 @@ class Heartbeat(NamedTuple):
     want_fence: bool = False
     want_shut_down: bool = False
     offline_log_dirs: Collection[bytes] = ()
+    """Those that failed, and those that are full if there are no others."""
 
 
 class HeartbeatReply(NamedTuple):
@@ -191,7 +192,9 @@ def heartbeat(
             records = fence_broker(image, rules, broker)
             is_fenced = should_shut_down = True
     offline = frozenset(said.offline_log_dirs) & frozenset(broker.log_dirs)
-    if offline:
+    if offline == frozenset(broker.log_dirs):
+        records += _resign(image, rules, broker) if offline else []
+    elif offline:
         records += _lose_directories(image, rules, broker, offline)
     return records, HeartbeatReply(is_caught_up, is_fenced, should_shut_down)
 
@@ -249,11 +252,21 @@ def _lose_directories(
         ),
     )
     left = [directory for directory in broker.log_dirs if directory not in offline]
-    if left:
-        records.append(
-            BrokerRegistrationChangeRecord(broker_id=broker.id, broker_epoch=broker.epoch, log_dirs=left)
-        )
-    return records
+    change = BrokerRegistrationChangeRecord(broker_id=broker.id, broker_epoch=broker.epoch, log_dirs=left)
+    return [*records, change]
+
+
+def _resign(image: MetadataImage, rules: TopicRules, broker: Broker) -> list[Any]:
+    """A broker that cannot write lets others lead. It is as good as before once it has room, has caught up and is in sync again.
+
+    What it follows stays as it is: the leaders notice who lags. (One whose disks have all failed ends by itself.)
+    """
+    return _leave(
+        image,
+        rules,
+        broker.id,
+        lambda partition: partition.leader == broker.id and len(partition.isr) > 1,
+    )
 
 
 def unregister_broker(image: MetadataImage, rules: TopicRules, broker_id: int) -> list[Any]:

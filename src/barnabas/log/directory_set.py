@@ -35,14 +35,14 @@ class DirectorySet:
     Args:
         config: the broker's settings (`log.dirs`, `node.id`).
         files: the disk.
-        on_failure: called with a directory's path when it went offline; `online` says what is left.
+        on_change: called with a directory's path when it went offline, became full, or has room again.
     """
 
-    def __init__(self, config: BrokerConfig, files: Files, on_failure: Callable[[Path], None]) -> None:
+    def __init__(self, config: BrokerConfig, files: Files, on_change: Callable[[Path], None]) -> None:
         self.config = config
         self.cluster_id = ""
         self._files = files
-        self._on_failure = on_failure
+        self._on_change = on_change
         paths = dict.fromkeys(Path(name).absolute() for name in config["log.dirs"] or config["log.dir"])
         self._directories = {path: LogDirectory(files, path) for path in paths}
 
@@ -183,7 +183,7 @@ class DirectorySet:
         for hosted in directory.hosted.values():
             if hosted.log is not None and not hosted.log.is_offline:
                 hosted.log.fail(failure)
-        self._on_failure(path)
+        self._on_change(path)
 
     def on_failure(self, path: Path, error: OSError) -> None:
         """Something could not be done in a directory: it goes offline, unless its disk is merely full.
@@ -200,6 +200,7 @@ class DirectorySet:
                 path,
                 error,
             )
+            self._on_change(path)
 
     def _failed(self, directory: LogDirectory, error: OSError) -> StorageError:
         self.on_failure(directory.path, error)
@@ -217,3 +218,4 @@ class DirectorySet:
             if free >= _ROOM_BYTES:
                 directory.is_full = False
                 logger.info("log directory has room again directory=%s bytes=%d", directory.path, free)
+                self._on_change(directory.path)

@@ -48,9 +48,9 @@ class HostedLogs(DirectorySet):
         loop: asyncio.AbstractEventLoop,
         group_commit: GroupCommit,
         log_config: Callable[[str], LogConfig],
-        on_failure: Callable[[Path], None],
+        on_change: Callable[[Path], None],
     ) -> None:
-        super().__init__(config, files, on_failure)
+        super().__init__(config, files, on_change)
         self.clock = clock
         self.log_config = log_config
         self.group_commit = group_commit

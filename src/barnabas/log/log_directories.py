@@ -70,7 +70,7 @@ class LogDirectories(MovableLogs):
         loop: where the logs live.
         group_commit: what syncs the logs.
         log_config: the configuration of a topic's logs by the topic's name, for logs that are opened without one.
-        on_failure: called with a directory's path when it went offline; `online` says what is left.
+        on_change: called with a directory's path when it went offline, became full, or has room again.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class LogDirectories(MovableLogs):
         loop: asyncio.AbstractEventLoop,
         group_commit: GroupCommit,
         log_config: Callable[[str], LogConfig],
-        on_failure: Callable[[Path], None] = lambda _path: None,
+        on_change: Callable[[Path], None] = lambda _path: None,
     ) -> None:
         super().__init__(
             config,
@@ -91,7 +91,7 @@ class LogDirectories(MovableLogs):
             loop=loop,
             group_commit=group_commit,
             log_config=log_config,
-            on_failure=on_failure,
+            on_change=on_change,
         )
         self._upkeep = Upkeep(self, loop, self._executor)
         self.cleaner = LogCleaner(self, files, loop, self._executor)

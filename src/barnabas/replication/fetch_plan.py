@@ -25,7 +25,7 @@ from barnabas.replication import following
 from barnabas.wire.messages.fetch import FetchRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from barnabas.replication.partition import Partition
     from barnabas.wire.messages.fetch import FetchResponse
@@ -151,6 +151,8 @@ class FetchPlan:
         broker_epoch: Gives its epoch as the controller knows it.
         settings: How much is fetched, and how long is waited.
         quota: Of throttled replicas.
+        full_directories: Gives the ids of the log directories that have no room. What lies there is left out: a fetch would say
+            that it follows.
 
     Attributes:
         lost: What is to be found by ListOffsets.
@@ -164,6 +166,7 @@ class FetchPlan:
         "_delayed",
         "_followed",
         "_forgotten",
+        "_full_directories",
         "_node_id",
         "_quota",
         "_session_epoch",
@@ -182,8 +185,10 @@ class FetchPlan:
         broker_epoch: Callable[[], int],
         settings: FetchPlanSettings,
         quota: FollowerQuota | None = None,
+        full_directories: Callable[[], Collection[bytes]] = tuple,
     ) -> None:
         self._node_id = node_id
+        self._full_directories = full_directories
         self._broker_epoch = broker_epoch
         self._settings = settings
         self._quota = quota or NoFollowerQuota()
@@ -279,7 +284,11 @@ class FetchPlan:
         self.sent += 1
         topics: dict[bytes, list[FetchRequest.FetchPartition]] = {}
         opened = 0
+        full = self._full_directories()
         for followed in changed.values():
+            if full and followed.partition.directory_id in full:
+                self._delay(followed, ErrorCode.KAFKA_STORAGE_ERROR, now_ms)
+                continue
             if not followed.partition.is_open:
                 opened += 1
                 if opened > _OPENED_MAX:

@@ -10,7 +10,7 @@ from barnabas.replication.fetch_plan import FetchPlan, FetchPlanSettings
 from barnabas.replication.fetcher import Fetcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
@@ -35,6 +35,7 @@ class ReplicaFetchers:
         clock: The time.
         loop: The event loop.
         quota: Of throttled replicas.
+        full_directories: Gives the ids of the log directories that have no room.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class ReplicaFetchers:
         "_config",
         "_connect",
         "_fetchers",
+        "_full_directories",
         "_is_closed",
         "_loop",
         "_node_id",
@@ -62,6 +64,7 @@ class ReplicaFetchers:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         quota: FollowerQuota | None = None,
+        full_directories: Callable[[], Collection[bytes]] = tuple,
     ) -> None:
         self._node_id = node_id
         self._config = config
@@ -70,6 +73,7 @@ class ReplicaFetchers:
         self._clock = clock
         self._loop = loop
         self._quota = quota
+        self._full_directories = full_directories
         self._settings = FetchPlanSettings(
             partition_max_bytes=config["replica.fetch.max.bytes"],
             response_max_bytes=config["replica.fetch.response.max.bytes"],
@@ -118,7 +122,11 @@ class ReplicaFetchers:
     def _new(self, leader: int) -> Fetcher:
         config = self._config
         plan = FetchPlan(
-            self._node_id, broker_epoch=self._broker_epoch, settings=self._settings, quota=self._quota
+            self._node_id,
+            broker_epoch=self._broker_epoch,
+            settings=self._settings,
+            quota=self._quota,
+            full_directories=self._full_directories,
         )
         return Fetcher(
             leader,

@@ -17,7 +17,7 @@ from barnabas.replication.replication_quota import ReplicationQuota
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from barnabas.client.broker_connection import BrokerConnection
     from barnabas.clock import Clock
@@ -68,6 +68,7 @@ class Replication:
         image: Callable[[], MetadataImage],
         listener: str,
         alter_partition: Callable[[AlterPartitionRequest], asyncio.Future[AlterPartitionResponse]],
+        full_directories: Callable[[], Collection[bytes]],
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -114,6 +115,7 @@ class Replication:
             clock=clock,
             loop=loop,
             quota=follower_quota,
+            full_directories=full_directories,
         )
 
     def register_metrics(self, registry: Registry) -> None:
