@@ -42,6 +42,7 @@ _CACHE = _CHECKOUT / ".cache"
 _CLIENTS = ("confluent-kafka", "java-3.9")
 _QUICK = Times(session_s=2.0, lag_s=3.0, away_s=3.0, tick_ms=200)
 _UNJUDGED = 2
+_TITLES = {row.name: row.title for row in ROWS.values()}
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -62,6 +63,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--page", type=Path, help="a page to put the table in, between its markers")
     parser.add_argument("--results", type=Path, default=_CHECKOUT / "build" / "fault-matrix" / "results.json")
     parser.add_argument("--keep", type=Path, help="where to leave logs and histories of what went wrong")
+    parser.add_argument("--keep-all", action="store_true", help="and of what went well")
     return parser.parse_args(arguments)
 
 
@@ -99,14 +101,16 @@ def _run(options: argparse.Namespace, net: Namespaces | Loopback, jars: str) -> 
             title = f"{system.name} {system.version}"
             row_name = "+".join(row.name for row in group)
             if net.why_uncut and any(row.cuts or row.disk_bytes for row in group):
-                results.append(Result(row_name, title, trouble=net.why_uncut))
-                continue
-            rounds = [
-                _round(options, net, jars, group, system, row_name, title) for _ in range(options.rounds)
-            ]
+                rounds = [Result(row_name, title, trouble=net.why_uncut)]
+            else:
+                rounds = [
+                    _round(options, net, jars, group, system, row_name, title) for _ in range(options.rounds)
+                ]
             results.append(Result.over(rounds))
+            if not options.together:
+                _publish(options, results)  # each time: it takes an hour
     if not options.together:
-        _publish(options, results)
+        print(table(results, _TITLES))
     return 0 if all(result.is_good for result in results) else 1
 
 
@@ -120,7 +124,7 @@ def _round(
     title: str,
 ) -> Result:
     scratch = Path(tempfile.mkdtemp(prefix="fault-matrix-"))
-    keep = False
+    keep = options.keep_all
     try:
         with Stage(
             scratch / "stage",
@@ -141,7 +145,7 @@ def _round(
         print(f"{row_name}, {title}: {error!r}", file=sys.stderr)
     else:
         result = _result(row_name, title, outcome)
-        keep = not outcome.verdict.is_good
+        keep = keep or not outcome.verdict.is_good
         print(f"{row_name}, {title}: {_sentence(outcome)}", flush=True)
         for example in outcome.verdict.examples:
             print(f"    {example}", flush=True)
@@ -184,11 +188,10 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _publish(options: argparse.Namespace, results: list[Result]) -> None:
-    titles = {row.name: row.title for row in ROWS.values()}
-    found = table(merged(options.results, results), titles)
-    print(found)
+    found = merged(options.results, results)
     if options.page is not None:
-        options.page.write_text(page_with(options.page.read_text(), f"{_machine()}\n\n{found}"))
+        text = f"{_machine()}\n\n{table(found, _TITLES)}"
+        options.page.write_text(page_with(options.page.read_text(), text))
 
 
 def _machine() -> str:
