@@ -10,14 +10,13 @@ async with Cluster(tmp_path, 3) as cluster:
 from __future__ import annotations
 
 import asyncio
-import struct
 
 from barnabas.broker import Broker
 from barnabas.config.broker import BrokerConfig
-from barnabas.wire.apis import APIS
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from tests.cluster.shared_store import SharedLog
 from tests.event_loops import eventually
+from tests.stream_client import StreamClient
 
 SETTINGS = {
     "listeners": "PLAINTEXT://127.0.0.1:0",
@@ -25,40 +24,6 @@ SETTINGS = {
     "offsets.topic.num.partitions": 4,
     "transaction.state.log.num.partitions": 4,
 }
-
-
-class Connection:
-    """A connection to one broker that speaks any API in any version."""
-
-    def __init__(self, reader, writer):
-        self._reader = reader
-        self._writer = writer
-        self._correlation_id = 0
-
-    async def call(self, request, version=None, client_id="test"):
-        """The answer to a request, in the highest version unless another is given; IncompleteReadError if the broker hangs up."""
-        version = APIS[request.API_KEY].max_version if version is None else version
-        self._correlation_id += 1
-        is_flexible = version >= request.FLEXIBLE_FROM
-        name = client_id.encode()
-        frame = (
-            struct.pack(">hhih", request.API_KEY, version, self._correlation_id, len(name))
-            + name
-            + (b"\0" if is_flexible else b"")
-            + request.encode(version)
-        )
-        self._writer.write(struct.pack(">i", len(frame)) + frame)
-        size = int.from_bytes(await self._reader.readexactly(4))
-        answer = await self._reader.readexactly(size)
-        assert int.from_bytes(answer[:4]) == self._correlation_id
-        body = 5 if is_flexible and request.API_KEY != 18 else 4
-        message, end = APIS[request.API_KEY].response_class.decode_at(answer, version, body)
-        assert end == len(answer)
-        return message
-
-    async def close(self):
-        self._writer.close()
-        await self._writer.wait_closed()
 
 
 class Cluster:
@@ -163,7 +128,7 @@ class Cluster:
 
     async def connect(self, node_id):
         """A new connection; whoever asked for it closes it."""
-        return Connection(*await asyncio.open_connection(*self.brokers[node_id].addresses["PLAINTEXT"]))
+        return StreamClient(*await asyncio.open_connection(*self.brokers[node_id].addresses["PLAINTEXT"]))
 
     async def create_topic(self, name, partitions=1, replicas=3, *, assignments=None, at=None, **configs):
         """Creates a topic, asking any broker, and waits until all know it."""

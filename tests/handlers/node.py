@@ -5,22 +5,19 @@ async with running(tmp_path) as node:
 """
 
 import asyncio
-import struct
 from contextlib import asynccontextmanager
 
 from barnabas.broker import Broker
 from barnabas.config.broker import BrokerConfig
-from barnabas.wire.apis import APIS
+from tests.stream_client import StreamClient
 
 
-class Node:
+class Node(StreamClient):
     """A running broker and one connection to it."""
 
     def __init__(self, broker, reader, writer):
+        super().__init__(reader, writer)
         self.broker = broker
-        self._reader = reader
-        self._writer = writer
-        self._correlation_id = 0
 
     @property
     def image(self):
@@ -30,27 +27,6 @@ class Node:
     def address(self):
         (address,) = self.broker.addresses.values()
         return address
-
-    async def call(self, request, version, client_id="test"):
-        """The answer to a request; EOFError (IncompleteReadError) if the broker hangs up."""
-        self._correlation_id += 1
-        is_flexible = version >= request.FLEXIBLE_FROM
-        name = client_id.encode()
-        frame = (
-            struct.pack(">hhih", request.API_KEY, version, self._correlation_id, len(name))
-            + name
-            + (b"\0" if is_flexible else b"")
-            + request.encode(version)
-        )
-        self._writer.write(struct.pack(">i", len(frame)) + frame)
-        size = int.from_bytes(await self._reader.readexactly(4))
-        answer = await self._reader.readexactly(size)
-        assert int.from_bytes(answer[:4]) == self._correlation_id
-        response = APIS[request.API_KEY].response_class
-        body = 5 if is_flexible and request.API_KEY != 18 else 4
-        message, end = response.decode_at(answer, version, body)
-        assert end == len(answer)
-        return message
 
 
 @asynccontextmanager
