@@ -50,6 +50,7 @@ def _cpu(run: Run, name: str, unit: str, load: Load, count: float) -> None:
 @workload("cluster-load", _SECTION, None)
 def load(run: Run) -> None:
     with _cluster(run) as cluster:
+        _warm(run, cluster)
         for size_bytes, records, partitions in (
             (1000, 900, 1),
             (1000, 100, 12),
@@ -59,6 +60,31 @@ def load(run: Run) -> None:
             _produce(run, cluster, size_bytes, records, partitions)
         for rate in (500, 2000):
             _latency(run, cluster, rate)
+
+
+def _warm(run: Run, cluster) -> None:
+    """A while of both kinds of load, before the rows have a warm-up of their own: three JVMs on a few cores compile for long."""
+    client.create_topics(cluster.port, ["warm"], 12)
+    found = client.wait_until_replicated(cluster, ["warm"], 12)
+    for records in (100, 1):
+        frames = client.share_out(
+            cluster,
+            found,
+            lambda name, index, records=records: raw.produce_frame(
+                name, index, records=records, size_bytes=100
+            ),
+        )
+        generator.pump_cluster(
+            cluster,
+            frames,
+            connections=2,
+            depth=_UNDER_WAY,
+            warm_s=0,
+            seconds=run.sizes.warm_s * 1.5,
+            total_bytes=run.sizes.cluster_bytes,
+            error_at=raw.produce_error_at("warm"),
+        )
+    client.delete_topic(cluster.port, "warm")
 
 
 def _produce(run: Run, cluster, size_bytes: int, records: int, partitions: int) -> None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from barnabas.errors import StorageError
 from barnabas.metadata.image import Broker, MetadataImage, Partition, ScramCredential, Topic
+from barnabas.metadata.shared_map import GONE, with_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from barnabas.metadata.framing import UnknownRecord
     from barnabas.metadata.image import QuotaEntity
@@ -186,19 +187,20 @@ class MetadataDelta:
             uninterpreted=image.uninterpreted if self._uninterpreted is None else self._uninterpreted,
         )
 
-    def _finish_topics(self) -> tuple[dict[str, Topic], dict[bytes, Topic]]:
-        topics, topics_by_id = dict(self.image.topics), dict(self.image.topics_by_id)
+    def _finish_topics(self) -> tuple[Mapping[str, Topic], Mapping[bytes, Topic]]:
+        by_name: dict[str, Topic] = {}
+        by_id: dict[bytes, Topic] = {}
         for topic in self.deleted_topics.values():
-            del topics[topic.name], topics_by_id[topic.id]
+            by_name[topic.name] = by_id[topic.id] = GONE
         for draft in self._topics.values():
-            before = topics_by_id.get(draft.id)
+            before = None if draft.id in by_id else self.image.topics_by_id.get(draft.id)
             after = draft.finish()
-            topics[after.name] = topics_by_id[after.id] = after
+            by_name[after.name] = by_id[after.id] = after
             if before is None:
                 self.created_topics[after.id] = after
             else:
                 self.changed_topics[after.id] = before, after
-        return topics, topics_by_id
+        return with_changes(self.image.topics, by_name), with_changes(self.image.topics_by_id, by_id)
 
     # ----- drafts
 
