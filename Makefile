@@ -17,7 +17,7 @@ help:
 	@echo "make exactly-once  read, process, write with each client under kill -9 (ROUNDS=50)"
 	@echo "make fuzz        damaged requests and damaged files (SECONDS=3600 SEED=...)"
 	@echo "make soak        mixed load, watched for losses and leaks (SECONDS=3600 SEED=...)"
-	@echo "make simulate    a whole cluster on simulated clock, network and disks (SEED=... or COUNT=1000)"
+	@echo "make simulate    a whole cluster on simulated clock, network and disks (SEED=... or COUNT=1000 JOBS=2)"
 	@echo "make fault-matrix  hurts a cluster of processes, beside Apache Kafka (ROWS=kill-leader,cut-everybody ROUNDS=3)"
 	@echo "make kill-nine   kill -9 under load (ROUNDS=100)"
 	@echo "make bench       side by side with Apache Kafka in one run"
@@ -66,7 +66,7 @@ soak: setup
 	exec $(BIN)/python -m tests.soak --seconds $${SECONDS:-600} --seed $$seed $(ARGS)
 
 simulate: setup
-	@exec $(BIN)/python -m tests.simulation $(SEED) --count $${COUNT:-1} $(ARGS)
+	@exec $(BIN)/python -m tests.simulation $(SEED) --count $${COUNT:-1} --jobs $${JOBS:-1} $(ARGS)
 
 fault-matrix: setup peers
 	exec $(BIN)/python -m tests.fault_matrix $${ROWS:+--rows $$ROWS} --rounds $${ROUNDS:-1} --page docs/fault-matrix.md \

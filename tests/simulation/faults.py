@@ -18,6 +18,7 @@ class Faults:
         self.names = [host.name for host in world.hosts.values()]
         self.clients = [client.name for client in clients]
         self.haste = world.temper.haste
+        self.count = 0
         self.under_way = 0  # faults that are not mended yet
         self.kinds = (
             [self.kill] * 4
@@ -40,6 +41,7 @@ class Faults:
         while loop.time() < until_s:
             await asyncio.sleep((0.2 + 4 * self.chance.random() ** 2) / self.haste)
             if not self._is_fragile():
+                self.count += 1
                 await self.chance.choice(self.kinds)()
 
     def _is_fragile(self):

@@ -68,7 +68,7 @@ class Simulation:
             for client in (*self.clients, self.mover):
                 client.start()
             watch = world.spawn(None, self.watch(), "the ledger")
-            faults = Faults(world, self.clients)
+            faults = self.faults = Faults(world, self.clients)
             world.run(faults.work(self.seconds))
             world.trace("----- everything is mended")
             faults.mend()
@@ -164,6 +164,7 @@ def simulate(seed, *, seconds=10.0, lines=400):
             world = simulation.world
             trace = "\n".join(list(world.lines)[-lines:])
             raise AssertionError(
-                f"seed {seed} at {world.loop.time():.3f}: {type(error).__name__}: {error}\n{trace}"
+                f"seed {seed} at {world.loop.time():.3f}: {type(error).__name__}: {error}\n"
+                f"{len(world.hosts)} brokers, {world.temper}\n{trace}"
             ) from error
         return simulation

@@ -22,7 +22,7 @@ class Temper:
         self.haste = chance.choice((1.0, 2.0, 4.0, 8.0))
         self.session_s = chance.choice((4.0, 2.0, 1.0))
         self.delay_s = (0.0001, chance.choice((0.005, 0.02, 0.1)))
-        self.pace_s = chance.choice((0.05, 0.1, 0.3))
+        self.pace_s = chance.choice((0.05, 0.2, 0.5))
         self.has_elr = chance.random() < 0.5
         self.min_insync_replicas = chance.choice((1, 2))
         self.settings = {

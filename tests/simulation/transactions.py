@@ -42,13 +42,13 @@ class TransactionalProducer(Producer):
 
     Args:
         transactional_id: Another producer with the same one fences this one, and is fenced by it.
-        rest_s: How long it pauses, at most, between two transactions.
+        rest_s: How long it pauses, at most, between two transactions, if not four times as long as others between batches.
     """
 
-    def __init__(self, world, name, topic, partitions, history, *, transactional_id, rest_s=0.0):
+    def __init__(self, world, name, topic, partitions, history, *, transactional_id, rest_s=None):
         super().__init__(world, name, topic, partitions, history)
         self.transactional_id = transactional_id
-        self.rest_s = rest_s
+        self.rest_s = 4 * world.temper.pace_s if rest_s is None else rest_s
         self.group = f"{name}-group"
 
     async def work(self):
