@@ -47,8 +47,9 @@ def main() -> int:
     totals = dict.fromkeys(("acknowledged", "read", "transactions", "faults", "simulated s", "cpu s"), 0)
     failed = []
     tasks = [(seed, options.seconds, options.lines) for seed in seeds]
-    with multiprocessing.Pool(max(1, min(options.jobs, len(tasks))), maxtasksperchild=50) as pool:
-        for seed, text, counts in pool.imap_unordered(run_one, tasks):
+    # A process for each: what is left of one world, and collected later, must not get into the next.
+    with multiprocessing.Pool(max(1, min(options.jobs, len(tasks))), maxtasksperchild=1) as pool:
+        for seed, text, counts in pool.imap_unordered(run_one, tasks, chunksize=1):
             print(text, flush=True)
             if counts is None:
                 failed.append(seed)

@@ -47,9 +47,9 @@ class Ledger:
         self._high_watermarks = {}  # (host, life, topic, index, epoch) -> the leader's
         self._leaders = {}  # (topic, index, epoch) -> node id, by the metadata log
         self._acting = {}  # (topic, index, epoch) -> (node id, life): who acted as leader
-        self._doubtful = (
-            set()
-        )  # (node id, topic, index): its disk lost something, and it has to be found out of sync
+        self._crashed = {}  # node id -> metadata offset then, of those that have not registered since
+        # (node id, topic, index): its disk lost something, and it has to be found out of sync.
+        self._doubtful = set()
         self.image = MetadataImage(CLUSTER_ID)
         self.looks = 0
 
@@ -62,6 +62,7 @@ class Ledger:
     def before_crash(self, host, *, loses_power):
         """A process is about to end, perhaps with what its disk has not synced."""
         self.look()
+        self._crashed[host.node_id] = self._world.ensemble.next_offset
         if loses_power:
             self._doubtful.update(
                 (host.node_id, topic.name, partition.index)
@@ -77,8 +78,11 @@ class Ledger:
         return bool(self._doubtful)
 
     def can_lose_power(self, node_id):
-        """Whether everything that a broker holds is held by somebody else who has to have it, and keeps it."""
-        if self.has_doubts:
+        """Whether everything that a broker holds is held by somebody else who has to have it, and keeps it.
+
+        Not while another one is in disorder: the controller will not trust that one either when it registers.
+        """
+        if self.has_doubts or self._crashed:
             return False
         for topic in self.image.topics.values():
             for partition in topic.partitions:
@@ -87,6 +91,21 @@ class Ledger:
         return True
 
     # ----- looking
+
+    def on_advance(self, replica):
+        """A leader has moved its high watermark: whoever is in sync by the metadata log has it all at this very moment."""
+        self._read_metadata()
+        topic, index = replica.topic, replica.index
+        partition = self.image.partition(topic, index)
+        if partition is None or replica.leader_epoch != partition.leader_epoch:
+            return  # it knows less than the log, or was deleted: the next look tells
+        committed = self._committed(topic, index)
+        committed.extend(replica.high_watermark, f"the high watermark of n{partition.leader}")
+        for node_id in (*partition.isr, *partition.elr):
+            host = self._world.hosts[node_id]
+            held = host.broker._replicas.get(topic, index) if host.serves else None
+            if held is not None and held.is_open and not held.log.is_offline:
+                self._look_at_end(host, topic, partition, held.log.log_end_offset, committed)
 
     def look(self):
         """Compares what each broker holds with what was committed."""
@@ -114,6 +133,10 @@ class Ledger:
         self._read = len(entries)
 
     def _look_at_metadata(self, offset):
+        for node_id, crashed_at in list(self._crashed.items()):
+            broker = self.image.brokers.get(node_id)
+            if broker is not None and broker.epoch >= crashed_at:
+                del self._crashed[node_id]
         for topic in self.image.topics.values():
             for partition in topic.partitions:
                 eligible = (*partition.isr, *partition.elr)
@@ -155,15 +178,19 @@ class Ledger:
         until = high_watermark
         if host.node_id in (*partition.isr, *partition.elr) and place not in self._doubtful:
             until = committed.end_offset
-            if end_offset < until:
-                role = "leads" if partition.leader == host.node_id else "counts as in sync"
-                raise ViolationError(
-                    f"{name}: {role} in epoch {partition.leader_epoch} and holds all before {end_offset}, "
-                    f"though all before {until} is committed ({committed.because})"
-                )
+            self._look_at_end(host, topic, partition, end_offset, committed)
         if until > compared:
             self._compare(name, log, compared, until, committed)
             self._compared[place] = (replica, until)
+
+    def _look_at_end(self, host, topic, partition, end_offset, committed):
+        if end_offset >= committed.end_offset or (host.node_id, topic, partition.index) in self._doubtful:
+            return
+        role = "leads" if partition.leader == host.node_id else "counts as in sync"
+        raise ViolationError(
+            f"{topic}-{partition.index} on {host.name}: {role} in epoch {partition.leader_epoch} and holds all before "
+            f"{end_offset}, though all before {committed.end_offset} is committed ({committed.because})"
+        )
 
     def _look_at_leader(self, host, topic, index, replica, name):
         epoch = replica.leader_epoch

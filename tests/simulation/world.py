@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import shutil
+import traceback
 from collections import deque
 from unittest import mock
 
@@ -23,7 +24,9 @@ from barnabas.config.broker import BrokerConfig
 from barnabas.controller import controller as controller_module
 from barnabas.errors import BarnabasError, DiskFullError
 from barnabas.log.group_commit import GroupCommit
+from barnabas.replication.leading import Leading
 from tests.durability.failing_power import Disk, FailingPowerFiles
+from tests.simulation.clients import ViolationError
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import NODE, Node, SimulatedLoop
 from tests.simulation.network import Network, SimulatedServer
@@ -259,6 +262,7 @@ class World:
         placing = mock.Mock(Random=lambda: random.Random(self.seed))
         self._stack.enter_context(mock.patch.object(os, "urandom", bytes_source.randbytes))
         self._stack.enter_context(mock.patch.object(controller_module, "random", placing))
+        self._stack.enter_context(mock.patch.object(Leading, "advance", self._watched(Leading.advance)))
         self._handler = _TraceHandler(self)
         logger = logging.getLogger("barnabas")
         self._level = logger.level
@@ -281,6 +285,18 @@ class World:
             task._log_destroy_pending = False
         self.loop.close()
         self._stack.close()
+
+    def _watched(self, advance):
+        def advance_and_look(leading, log, now_ms=None):
+            before = leading._partition.high_watermark
+            advance(leading, log, now_ms)
+            if leading._partition.high_watermark != before:
+                try:
+                    self.ledger.on_advance(leading._partition)
+                except ViolationError as error:
+                    self.loop.failures.append((self.loop.time(), NODE.get(), "high watermark", error))
+
+        return advance_and_look
 
     # ----- telling
 
@@ -354,4 +370,6 @@ class _TraceHandler(logging.Handler):
                 (self._world.loop.time(), node, text, record.exc_info[1])
             ) if record.levelno >= logging.ERROR else None
             text += f" ({record.exc_info[1]!r})"
+            if record.levelno >= logging.ERROR:
+                text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         self._world.lines.append(f"{self._world.loop.time():10.4f} {node}: {record.levelname.lower()} {text}")
