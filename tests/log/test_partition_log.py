@@ -484,6 +484,16 @@ class TestTruncation:
         assert harness.log.truncate_to(5)
         assert (harness.log.log_start_offset, harness.log.log_end_offset) == (5, 5)
 
+    def test_back_to_where_it_was_opened(self, harness):
+        """Of what is gone the producers know nothing: neither its sequences nor its transactions."""
+        known = {"producer_id": 1, "producer_epoch": 0}
+        harness.append(b"a", base_sequence=0, **known)
+        harness.reopen()
+        harness.append(b"b", base_sequence=1, is_transactional=True, **known)
+        assert harness.log.truncate_to(1)
+        assert harness.log.producer_state.transactions.first_undecided_offset is None
+        assert not harness.append(b"b", base_sequence=1, **known).duplicate
+
     def test_high_watermark_comes_along(self, harness):
         """The high watermark is never above the end."""
         harness.append(b"a", b"b")

@@ -490,6 +490,9 @@ class TrackedLog(LocalLog):
                 self._start_over_at(offset)
                 return True
             self.truncation_count += 1
+            if self._producers_are_loaded:
+                # What they know reaches to the end, whichever offset they were last loaded or saved at.
+                self._producers.map_end_offset = self.log_end_offset
             removed = self._segments.remove_after(offset)
             self._active = self._segments.active
             self._configure(self._active)
