@@ -15,7 +15,13 @@ from tests.simulation.clients import RETRIABLE, Producer, ViolationError
 
 __all__ = ["Transaction", "TransactionalProducer"]
 
-FENCED = (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.PRODUCER_FENCED)
+# Begin anew: another has the id, or a coordinator that is none any more was asked and knew nothing of the transaction.
+BROKEN_OFF = (
+    ErrorCode.INVALID_PRODUCER_EPOCH,
+    ErrorCode.PRODUCER_FENCED,
+    ErrorCode.INVALID_TXN_STATE,
+    ErrorCode.TRANSACTION_ABORTABLE,
+)
 
 
 class Transaction:
@@ -62,7 +68,7 @@ class TransactionalProducer(Producer):
                 await self.one(number, *state)
             except KafkaError as error:
                 self.world.trace("%s: %s", self.name, error)
-                if error.code not in (*RETRIABLE, *FENCED):
+                if error.code not in (*RETRIABLE, *BROKEN_OFF):
                     raise ViolationError(f"{self.name} got {error.code.name}: {error}") from error
                 self.forget_coordinator(self.transactional_id, 1)
                 state = None
