@@ -29,7 +29,12 @@ from bench.table import Table
 from bench.workload import FULL, QUICK, WORKLOADS, Run, Sizes, Workload
 from tests.oracle.kafka_jars import KAFKA_43
 
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+MARKS = "bench"
+
+
+def begin_and_end(marks: str = MARKS) -> tuple[str, str]:
+    """The comments of a page between which the table is put."""
+    return f"<!-- {marks}: begin -->", f"<!-- {marks}: end -->"
 
 
 def main() -> None:
@@ -45,7 +50,13 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help=f"put the table into this page, between {BEGIN} and {END}"
+        "--write", type=Path, metavar="FILE", help="put the table into this page, between its marks"
+    )
+    parser.add_argument(
+        "--marks",
+        default=MARKS,
+        metavar="NAME",
+        help="put it between <!-- NAME: begin --> and <!-- NAME: end --> (default bench)",
     )
     parser.add_argument(
         "--directory", type=Path, help="where the brokers have their data (default: a temporary one)"
@@ -78,7 +89,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps({**facts, "rows": table.json()}, indent=1) + "\n")
     if arguments.write:
-        put_between_marks(arguments.write, text)
+        put_between_marks(arguments.write, text, arguments.marks)
     if table.failed:
         raise SystemExit(1)
 
@@ -152,11 +163,12 @@ def versions() -> list[str]:
     return found
 
 
-def put_between_marks(page: Path, text: str) -> None:
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+def put_between_marks(page: Path, text: str, marks: str = MARKS) -> None:
+    first, last = begin_and_end(marks)
+    before, begin, rest = page.read_text().partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise SystemExit(f"bench: {page} has no {BEGIN} and {END}")
+        raise SystemExit(f"bench: {page} has no {first} and {last}")
     page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 

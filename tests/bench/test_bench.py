@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import generator
-from bench.__main__ import BEGIN, END, main
+from bench.__main__ import begin_and_end, main, put_between_marks
 from bench.table import Table
 from bench.workload import WORKLOADS
 from tests.zookeeper_process import zookeeper_jars
@@ -19,6 +19,7 @@ from tests.zookeeper_process import zookeeper_jars
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bench reads Linux's CPU clocks")
 
 _ROOT = Path(__file__).parents[2]
+BEGIN, END = begin_and_end()
 
 
 def _bench(*arguments: object, **environment: str) -> str:
@@ -91,6 +92,16 @@ def test_rows_can_be_measured_without_a_compiler():
         "end to end at 5,000 records/s: p50",
     ):
         assert row in printed
+
+
+def test_a_table_goes_between_the_marks_of_its_name(tmp_path):
+    """A page may have several tables, of several runs."""
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}one{END} {''.join(begin_and_end('clusters'))}")
+    put_between_marks(page, "two", "clusters")
+    assert page.read_text().startswith(f"{BEGIN}one{END} <!-- clusters: begin -->\n\ntwo\n")
+    with pytest.raises(SystemExit, match="has no"):
+        put_between_marks(page, "three", "others")
 
 
 def test_unknown_rows_are_refused():
