@@ -2,6 +2,9 @@
 
 The line says who asked (client id, address), what for and why it was refused. A client in a loop must not fill the disk: after
 `max_per_interval` lines within an interval only the number of the others is told.
+
+After an election clients and followers find out that a partition or a coordinator is elsewhere by asking where it was. That is as it has to be:
+of all these the first within an interval has a line, and the others are counted in one; with logging at DEBUG each has its own.
 """
 
 from __future__ import annotations
@@ -22,6 +25,22 @@ __all__ = ["RefusalLog"]
 logger = logging.getLogger("barnabas.refused")
 
 
+_MOVED = frozenset(
+    (
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.FENCED_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        ErrorCode.OFFSET_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.NOT_CONTROLLER,
+    )
+)
+"""What is answered while leadership moves; whoever asks tries again elsewhere, or in a moment."""
+
+
 class RefusalLog:
     """Writes the lines of one broker.
 
@@ -36,6 +55,7 @@ class RefusalLog:
         "_counts",
         "_interval_ms",
         "_max_per_interval",
+        "_moved",
         "_since_ms",
         "_suppressed",
         "_written",
@@ -48,6 +68,7 @@ class RefusalLog:
         self._since_ms = clock.monotonic_ms()
         self._written = 0
         self._suppressed = 0
+        self._moved = 0
         self._counts: dict[tuple[int, ErrorCode], int] = {}
 
     def register_metrics(self, registry: Registry) -> None:
@@ -64,16 +85,19 @@ class RefusalLog:
         self._counts[key] = self._counts.get(key, 0) + 1
         now_ms = self._clock.monotonic_ms()
         if now_ms - self._since_ms >= self._interval_ms:
-            if self._suppressed:
-                logger.info("requests refused without a line of their own count=%d", self._suppressed)
-            self._since_ms = now_ms
-            self._written = 0
-            self._suppressed = 0
-        if self._written >= self._max_per_interval:
+            self._begin_interval(now_ms)
+        level = logging.INFO
+        if code in _MOVED:
+            self._moved += 1
+            if self._moved > 1:
+                level = logging.DEBUG
+        elif self._written >= self._max_per_interval:
             self._suppressed += 1
             return
-        self._written += 1
-        logger.info(
+        else:
+            self._written += 1
+        logger.log(
+            level,
             "request refused api=%s version=%d client_id=%s client=%s subject=%s reason=%s",
             APIS[context.api_key].name,
             context.api_version,
@@ -82,3 +106,11 @@ class RefusalLog:
             subject,
             error,
         )
+
+    def _begin_interval(self, now_ms: float) -> None:
+        if self._suppressed:
+            logger.info("requests refused without a line of their own count=%d", self._suppressed)
+        if self._moved > 1:
+            logger.info("requests refused since what they ask for has moved count=%d", self._moved)
+        self._since_ms = now_ms
+        self._written = self._suppressed = self._moved = 0
