@@ -273,9 +273,7 @@ class Controller:
             if not pending.result.done():
                 pending.result.set_result(pending.value)
             return
-        if first is not None and epoch > first.epoch:
-            # Somebody else has written in their place.
-            self._fail_pending(KafkaError(ErrorCode.NOT_CONTROLLER, "Another node leads the metadata log."))
+        self._fail_overtaken(epoch)
         image, delta = apply(self._image, records, offset=offset, epoch=epoch)
         if not self._pending:
             self._newest = image
@@ -283,8 +281,7 @@ class Controller:
 
     def on_leadership(self, leader_id: int, epoch: int) -> None:
         """Writes from now on, or no longer."""
-        if self._pending and epoch > self._pending[0].image.epoch:
-            self._fail_pending(KafkaError(ErrorCode.NOT_CONTROLLER, "Another node leads the metadata log."))
+        self._fail_overtaken(epoch)
         self._is_leader = leader_id == self._node_id
         self._image = _led(self._image, leader_id, epoch)
         self._newest = _led(self._newest, leader_id, epoch)
@@ -392,6 +389,11 @@ class Controller:
         elif not isinstance(error, BarnabasError):
             error = KafkaError(ErrorCode.NOT_CONTROLLER, "The metadata log was closed.")
         self._fail_pending(error)
+
+    def _fail_overtaken(self, epoch: int) -> None:
+        """Gives up what this node wrote before somebody else led the log in `epoch`: it is not in there, and never will be."""
+        if self._pending and epoch > self._pending[0].image.epoch:
+            self._fail_pending(KafkaError(ErrorCode.NOT_CONTROLLER, "Another node leads the metadata log."))
 
     def _fail_pending(self, error: BarnabasError) -> None:
         """Gives up what is not committed; what was built upon it is lost with it."""

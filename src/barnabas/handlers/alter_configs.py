@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from barnabas.controller.configs import ConfigReplacement, names_another_broker
 from barnabas.errors import KafkaError
-from barnabas.handlers.forwarding import forward
+from barnabas.handlers.forwarding import forward_rest
 from barnabas.handlers.replies import after, codes
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from barnabas.handlers.services import BrokerServices, RequestContext
 
@@ -31,32 +31,17 @@ def handle(
 ) -> Awaitable[AlterConfigsResponse]:
     """Answers once all changes that can be made are."""
     if broker.asks_another_controller:
-        return _through_controller(broker, context, request)
+        # What names another broker is refused here.
+        return forward_rest(
+            broker,
+            context,
+            request,
+            _handle_here,
+            is_here=lambda resource: names_another_broker(
+                broker.node_id, resource.resource_type, resource.resource_name
+            ),
+        )
     return _handle_here(broker, context, request)
-
-
-async def _through_controller(
-    broker: BrokerServices, context: RequestContext, request: AlterConfigsRequest
-) -> AlterConfigsResponse:
-    """What names another broker is refused here; the controller does the rest."""
-    order = [
-        names_another_broker(broker.node_id, resource.resource_type, resource.resource_name)
-        for resource in request.resources
-    ]
-
-    def part(*, here: bool) -> AlterConfigsRequest:
-        resources = [
-            resource for resource, is_here in zip(request.resources, order, strict=True) if is_here == here
-        ]
-        return AlterConfigsRequest(resources=resources, validate_only=request.validate_only)
-
-    answers: dict[bool, Iterator[AlterConfigsResponse.AlterConfigsResourceResponse]] = {}
-    if True in order:
-        answers[True] = iter((await _handle_here(broker, context, part(here=True))).responses)
-    if False in order:
-        response = await forward(broker, context, part(here=False), _handle_here)
-        answers[False] = iter(response.responses)
-    return AlterConfigsResponse(responses=[next(answers[is_here]) for is_here in order])
 
 
 def _handle_here(

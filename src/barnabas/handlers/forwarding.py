@@ -21,14 +21,14 @@ from barnabas.wire.headers import RequestHeader, decode_response_header, encode_
 from barnabas.wire.messages.envelope import EnvelopeRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from barnabas.handlers.services import BrokerServices, RequestContext
     from barnabas.wire.messages.envelope import EnvelopeResponse
 
     Handle = Callable[[BrokerServices, RequestContext, Any], Any]
 
-__all__ = ["forward", "forwarded"]
+__all__ = ["forward", "forward_rest", "forwarded"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,40 @@ async def forward(broker: BrokerServices, context: RequestContext, request: Any,
     data = data[OFFSET.size :]
     _, position = decode_response_header(data, key, version)
     return APIS[key].response_class.decode(data, version, position)
+
+
+async def forward_rest(
+    broker: BrokerServices,
+    context: RequestContext,
+    request: Any,
+    handle: Handle,
+    *,
+    is_here: Callable[[Any], bool],
+) -> Any:
+    """The answer to a request for several `resources`: some are this broker's own business, the others the controller's.
+
+    Args:
+        broker: This broker.
+        context: Where the request comes from.
+        request: With `resources` and `validate_only`; its answer has `responses`, in the same order.
+        handle: Answers here; awaitable.
+        is_here: Whether a resource is this broker's business.
+    """
+    order = [is_here(resource) for resource in request.resources]
+
+    def part(wanted: bool) -> Any:
+        resources = [
+            resource for resource, here in zip(request.resources, order, strict=True) if here is wanted
+        ]
+        return type(request)(resources=resources, validate_only=request.validate_only)
+
+    answers: dict[bool, Iterator[Any]] = {}
+    if True in order:
+        answers[True] = iter((await handle(broker, context, part(True))).responses)
+    if False in order:
+        answers[False] = iter((await forward(broker, context, part(False), handle)).responses)
+    response_class: Any = APIS[context.api_key].response_class
+    return response_class(responses=[next(answers[here]) for here in order])
 
 
 async def _known(broker: BrokerServices, offset: int) -> None:

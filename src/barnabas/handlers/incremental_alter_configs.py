@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.controller.configs import ConfigChange, names_another_broker
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.handlers.forwarding import forward
+from barnabas.handlers.forwarding import forward_rest
 from barnabas.handlers.logger_levels import alter_levels, check_node
 from barnabas.handlers.replies import after, codes
 from barnabas.metadata.identifiers import ResourceType
@@ -40,33 +40,18 @@ def handle(
 ) -> Awaitable[IncrementalAlterConfigsResponse]:
     """Answers once all changes that can be made are."""
     if broker.asks_another_controller:
-        return _through_controller(broker, context, request)
-    return _handle_here(broker, context, request)
-
-
-async def _through_controller(
-    broker: BrokerServices, context: RequestContext, request: IncrementalAlterConfigsRequest
-) -> IncrementalAlterConfigsResponse:
-    """Log levels are changed here, and what names another broker is refused here; the controller does the rest."""
-    here: list[IncrementalAlterConfigsRequest.AlterConfigsResource] = []
-    elsewhere: list[IncrementalAlterConfigsRequest.AlterConfigsResource] = []
-    order = []
-    for resource in request.resources:
-        is_here = resource.resource_type == ResourceType.BROKER_LOGGER or names_another_broker(
-            broker.node_id, resource.resource_type, resource.resource_name
+        # Log levels are changed here, and what names another broker is refused here.
+        return forward_rest(
+            broker,
+            context,
+            request,
+            _handle_here,
+            is_here=lambda resource: (
+                resource.resource_type == ResourceType.BROKER_LOGGER
+                or names_another_broker(broker.node_id, resource.resource_type, resource.resource_name)
+            ),
         )
-        order.append(is_here)
-        (here if is_here else elsewhere).append(resource)
-
-    def part(
-        resources: list[IncrementalAlterConfigsRequest.AlterConfigsResource],
-    ) -> IncrementalAlterConfigsRequest:
-        return IncrementalAlterConfigsRequest(resources=resources, validate_only=request.validate_only)
-
-    own = (await _handle_here(broker, context, part(here))).responses if here else []
-    others = (await forward(broker, context, part(elsewhere), _handle_here)).responses if elsewhere else []
-    answers = {True: iter(own), False: iter(others)}
-    return IncrementalAlterConfigsResponse(responses=[next(answers[is_here]) for is_here in order])
+    return _handle_here(broker, context, request)
 
 
 def _handle_here(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from barnabas.log.kernel_sync import KernelSync
     from barnabas.log.partition_log import PartitionLog
 
-__all__ = ["GroupCommit"]
+__all__ = ["GroupCommit", "settle_future"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class GroupCommit:
             A future of the loop: done once it is, or failed with StorageError when the log's directory failed.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        settle = functools.partial(_settle, future)
+        settle = functools.partial(settle_future, future)
         try:
             if not self.call_when_synced(log, offset, settle):
                 settle(None)
@@ -319,7 +319,8 @@ class GroupCommit:
         _succeed(waiting)
 
 
-def _settle(future: asyncio.Future[None], error: StorageError | KafkaError | None) -> None:
+def settle_future(future: asyncio.Future[None], error: StorageError | KafkaError | None) -> None:
+    """Ends a future with an error, or with None, unless it has ended already."""
     if future.done():
         return
     if error is None:

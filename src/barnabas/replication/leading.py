@@ -11,11 +11,13 @@ Source: `kafka.cluster.Partition` of Kafka 4.3.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import logging
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
+from barnabas.log.group_commit import settle_future
 from barnabas.replication.follower_progress import UNKNOWN_EPOCH, FollowerProgress
 from barnabas.replication.leader_duties import IsrProposal
 
@@ -277,15 +279,7 @@ class Leading:
     def wait_committed(self, last_offset: int) -> asyncio.Future[None] | None:
         """The same as a future, which fails with StorageError as well; None where nothing is left to wait for."""
         future: asyncio.Future[None] = self._duties.loop.create_future()
-
-        def settle(error: KafkaError | StorageError | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
+        settle = functools.partial(settle_future, future)
         try:
             return future if self.call_when_committed(last_offset, settle) else None
         except StorageError as error:
