@@ -337,6 +337,7 @@ class Broker:
             loop=loop, endpoint=self._replication.endpoint_of, client_id=f"broker-{self._node_id}"
         )
         self._closing.push_async_callback(peers.close)
+        self._lifecycle.peers = peers
         self._remote_transactions = RemoteTransactions(
             peers, loop, timeout_ms=self.config["request.timeout.ms"]
         )

@@ -1,5 +1,8 @@
 """Brokers come, stop, vanish and come back."""
 
+import asyncio
+
+from barnabas.controller import lifecycle
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.event_loops import eventually
 
@@ -84,3 +87,29 @@ async def test_the_data_path_goes_on_without_the_store(cluster, loop):
         assert not creating.done()
         brokers.log.go_on()
         await creating
+
+
+async def test_a_broker_that_stops_waits_until_all_others_know(cluster, loop, monkeypatch):
+    """It serves, and says who leads now, as long as another one may send a client to it."""
+    monkeypatch.setattr(lifecycle, "KNOWN_S", 60.0)
+    async with cluster(3) as brokers:
+        await brokers.create_topic("orders", 3, 3)
+        stops = next(node_id for node_id in (1, 2, 3) if node_id != brokers.log.leader)
+        slow = next(node_id for node_id in (1, 2, 3) if node_id not in (stops, brokers.log.leader))
+        store = brokers.log.stores[slow]
+        hears, store.deliver = store.deliver, lambda entry: None
+        connection = await brokers.connect(stops)
+        stopping = asyncio.ensure_future(brokers.brokers[stops].stop())
+        await eventually(lambda: brokers.image().brokers[stops].fenced)
+        for _ in range(3):
+            answer = await connection.call(MetadataRequest(topics=None))
+            assert stops not in {broker.node_id for broker in answer.brokers}
+        assert not stopping.done()
+        assert not brokers.image(slow).brokers[stops].fenced
+        store.deliver = hears
+        store.catch_up()
+        await stopping
+        assert brokers.image(slow).brokers[stops].fenced
+        await connection.close()
+        await brokers._forget(stops)
+        del brokers.brokers[stops]

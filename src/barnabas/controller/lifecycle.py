@@ -2,7 +2,7 @@
 
     join        registers (fenced), once the metadata log is replayed
     serve       asks to be unfenced, once the logs are loaded; asks again whenever the image says that it is fenced
-    leave       hands over what it leads (controlled shutdown), then says that it is gone
+    leave       hands over what it leads (controlled shutdown), waits until all others know, then says that it is gone
 
 Liveness is the store's business; heartbeats are sent when there is something to say, and now and then to be sure
 (`broker.heartbeat.interval.ms`).
@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatRequest
+from barnabas.wire.messages.metadata import MetadataRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from barnabas.client.controller_channel import ControllerChannel
+    from barnabas.client.peers import Peers
     from barnabas.controller.brokers import BrokerRegistration
     from barnabas.controller.controller import Controller
     from barnabas.metadata.deltas import MetadataDelta
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 _AGAIN_S = 0.05
 HAND_OVER_S = 30.0
 """So long a broker that stops waits for others to take over at most."""
+KNOWN_S = 2.0
+"""And so long for all of them to know who has."""
 
 
 class BrokerLifecycle:
@@ -48,6 +52,10 @@ class BrokerLifecycle:
         loop: The event loop.
         interval_ms: `broker.heartbeat.interval.ms`.
         offline_log_dirs: The ids of log directories that cannot be written.
+
+    Attributes:
+        epoch: Of this broker's registration, -1 before.
+        peers: The ways to the other brokers, where there can be any.
     """
 
     __slots__ = (
@@ -61,6 +69,7 @@ class BrokerLifecycle:
         "_timer",
         "_wants_to_serve",
         "epoch",
+        "peers",
     )
 
     def __init__(
@@ -83,6 +92,7 @@ class BrokerLifecycle:
         self._is_sending = False
         self._timer: asyncio.TimerHandle | None = None
         self.epoch = -1
+        self.peers: Peers | None = None
 
     async def join(self, registration: BrokerRegistration) -> None:
         """Registers; KafkaError as `Controller.register`."""
@@ -180,6 +190,36 @@ class BrokerLifecycle:
             response: BrokerHeartbeatResponse = await self._channel.send(
                 self._heartbeat(want_shut_down=True), timeout_ms=int(HAND_OVER_S * 1000)
             )
-            if response.should_shut_down or response.error_code:
+            if response.error_code:
+                return
+            if response.should_shut_down:
+                break
+            await asyncio.sleep(_AGAIN_S)
+        try:
+            async with asyncio.timeout(KNOWN_S):
+                await self._until_known()
+        except TimeoutError:
+            logger.info("not all brokers know that this one stops")
+
+    async def _until_known(self) -> None:
+        """Waits until no other broker names this one to clients; so none is sent to a listener that is closed."""
+        peers = self.peers
+        if peers is None:
+            return
+        others = [
+            broker.id
+            for broker in self._controller.image.brokers.values()
+            if broker.is_active and broker.id != self._node_id
+        ]
+        await asyncio.gather(*(self._until_known_to(peers, other) for other in others))
+
+    async def _until_known_to(self, peers: Peers, other: int) -> None:
+        while True:
+            try:
+                answer = await peers.send(other, MetadataRequest(topics=[]), timeout_ms=int(KNOWN_S * 1000))
+            except KafkaError:
+                return  # nobody is sent anywhere by a broker that cannot be reached
+            # This one is left out from the moment that it was fenced, and others lead since before that.
+            if all(broker.node_id != self._node_id for broker in answer.brokers):
                 return
             await asyncio.sleep(_AGAIN_S)
