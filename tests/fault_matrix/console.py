@@ -180,10 +180,16 @@ class Console:
         """Who coordinates a group."""
         end = time.monotonic() + deadline_s
         while True:
-            answer = self.ask(self.healthy()[0], FindCoordinatorRequest(key=group, key_type=0), 3)
-            if answer.error_code == _NONE:
-                return answer.node_id
-            assert time.monotonic() < end, f"FindCoordinator is answered with {answer.error_code}"
+            found: object
+            try:
+                answer = self.ask(self.healthy()[0], FindCoordinatorRequest(key=group, key_type=0), 3)
+            except OSError as error:
+                found = error
+            else:
+                found = answer.error_code
+                if found == _NONE:
+                    return answer.node_id
+            assert time.monotonic() < end, f"FindCoordinator: {found}"
             time.sleep(0.1)
 
     def _told(
