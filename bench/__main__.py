@@ -13,6 +13,7 @@ import platform
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,8 @@ def main() -> None:
         "--directory", type=Path, help="where the brokers have their data (default: a temporary one)"
     )
     arguments = parser.parse_args()
+    # Whoever ends us ends the brokers as well, by the way of all exceptions.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # 5,000 connections, and a log of 10,000 partitions.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -24,11 +24,22 @@ BEGIN, END = begin_and_end()
 
 def _bench(*arguments: object, **environment: str) -> str:
     command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=_ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    try:
+        printed, said = process.communicate()
+    finally:
+        # Also when the test takes too long: killed, it would leave its brokers behind.
+        process.terminate()
+        process.wait()
+    assert process.returncode == 0, said
+    return printed
 
 
 def test_every_row_is_measured_and_written_down(tmp_path):
