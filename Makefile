@@ -47,7 +47,8 @@ suite: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-cluster: setup
-	BARNABAS_TEST_CLUSTER=3 $(BIN)/python -m pytest tests/clients tests/oracle --ignore=tests/oracle/log --timeout=900 $(ARGS)
+	BARNABAS_TEST_CLUSTER=3 BARNABAS_TEST_STORE=zookeeper $(BIN)/python -m pytest tests/clients tests/oracle tests/cluster \
+		--ignore=tests/oracle/log --timeout=900 $(ARGS)
 
 differential: setup
 	@seed=$${SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "SEED=$$seed"; \

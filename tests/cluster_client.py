@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from barnabas.wire.message import Message
 
-__all__ = ["ClusterClient", "OneNode"]
+__all__ = ["ClusterClient", "OneNode", "shown_by_one_node"]
 
 _DEADLINE_S = 30
 _PAUSE_S = 0.005
@@ -232,6 +232,23 @@ class OneNode:
                 value = _CONTROLLER.sub(str(self.NODE), value)
                 return _UNKNOWN_BROKER.sub(lambda found: str(int(found[0]) - _FOREIGN), value)
         return value
+
+
+_LEADER = re.compile(r"\b(Leader: )\d+")
+_REPLICAS = re.compile(r"\b((?:Replicas|Isr): )\d+(?:,\d+)+")
+_FACTOR = re.compile(r"\b(ReplicationFactor: )\d+")
+_FEWER = re.compile(r"(?<=because only )\d+(?= broker)")
+_COORDINATOR = re.compile(
+    r"(127\.0\.0\.1:\d+\s+)\(\d+\)|(?m:^(\S+\s+)\d(?=\s+\d+\s+(?:Ongoing|Empty|Complete\w+)))"
+)
+_OTHERS = re.compile(r"Dynamic configs for broker [^1]\d* are:\n?")
+
+
+def shown_by_one_node(output: str) -> str:
+    """What Kafka's tools write about a cluster, as about one node: it leads and hosts everything."""
+    output = _FACTOR.sub(r"\g<1>1", _REPLICAS.sub(r"\g<1>1", _LEADER.sub(r"\g<1>1", output)))
+    output = _COORDINATOR.sub(lambda found: f"{found[1]}(1)" if found[1] else f"{found[2]}1", output)
+    return _OTHERS.sub("", _FEWER.sub("1", output))
 
 
 class _Pending(NamedTuple):

@@ -37,6 +37,7 @@ __all__ = [
     "only_on_one_node",
     "our_broker",
     "replicas_at",
+    "shared_zookeeper",
     "wait_until_known",
     "wire_client",
 ]
@@ -102,7 +103,7 @@ def _several(directory: Path, count: int) -> str:
 
 
 @cache
-def _zookeeper() -> str:
+def shared_zookeeper() -> str:
     """The address of a ZooKeeper for all clusters of this process; each has a path of its own."""
     stack = ExitStack()
     atexit.register(stack.close)
@@ -124,7 +125,7 @@ class ClusterProcess:
         self.directory = directory
         replicas = str(min(_REPLICAS, count))
         shared = {
-            "zookeeper.connect": f"{_zookeeper()}/{directory.name}-{os.urandom(6).hex()}",
+            "zookeeper.connect": f"{shared_zookeeper()}/{directory.name}-{os.urandom(6).hex()}",
             "zookeeper.session.timeout.ms": str(_SESSION_TIMEOUT_MS),
             "default.replication.factor": replicas,
             "offsets.topic.replication.factor": replicas,

@@ -94,7 +94,10 @@ class Cluster:
 
     def image(self, node_id=None):
         """What a broker knows; the one that leads the metadata log, if none is named."""
-        return self.brokers[self.log.leader if node_id is None else node_id]._controller.image
+        if node_id is None:
+            # Where an election is under way, any.
+            node_id = self.log.leader if self.log.leader in self.brokers else next(iter(self.brokers))
+        return self.brokers[node_id]._controller.image
 
     def partition(self, topic, index, node_id=None):
         """A partition as a broker knows it, or None."""

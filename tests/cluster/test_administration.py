@@ -1,5 +1,7 @@
 """Any broker takes what the controller has to do, and every broker knows the outcome."""
 
+import pytest
+
 from barnabas.wire.messages.alter_partition import AlterPartitionRequest
 from barnabas.wire.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from barnabas.wire.messages.api_versions import ApiVersionsRequest
@@ -102,6 +104,7 @@ async def test_a_move_goes_on_until_the_new_replicas_are_in_sync(cluster, loop):
         await eventually(lambda: brokers.replica(1, "orders", 0) is None)
 
 
+@pytest.mark.in_memory("what a store tells is held back")
 async def test_who_was_told_of_a_topic_can_use_it(cluster, loop):
     """At the broker that said so, at once, though it had to ask the controller."""
     async with cluster(3) as brokers:
@@ -172,7 +175,7 @@ async def test_producer_ids_are_never_given_twice(cluster, loop):
         assert len(set(ids)) == 6
         assert min(ids) >= 0
         await brokers.stop(brokers.log.leader)
-        assert brokers.log.leader in brokers.brokers
+        await eventually(lambda: brokers.log.leader in brokers.brokers)
         for broker in brokers.brokers.values():
             ids += [await broker._controller.next_producer_id() for _ in range(1500)]
         assert len(set(ids)) == 3006

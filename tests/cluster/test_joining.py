@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from barnabas.controller import lifecycle
 from barnabas.wire.messages.metadata import MetadataRequest
 from tests.event_loops import eventually
@@ -60,6 +62,7 @@ async def test_a_broker_that_stops_hands_over_first(cluster, loop):
         assert leaders
 
 
+@pytest.mark.in_memory("a node is cut off from the store, and a broker that lives")
 async def test_another_node_writes_the_metadata_when_its_leader_is_cut_off(cluster, loop):
     """The old leader's writes are refused; what it had not written is gone, and it follows when it is back."""
     async with cluster(3) as brokers:
@@ -76,6 +79,7 @@ async def test_another_node_writes_the_metadata_when_its_leader_is_cut_off(clust
         await brokers.create_topic("orders", 1, 3, at=first)
 
 
+@pytest.mark.in_memory("the store is stopped")
 async def test_the_data_path_goes_on_without_the_store(cluster, loop):
     """Nobody is taken for dead while nobody reaches the store; what is asked for meanwhile is done when it is back."""
     async with cluster(2) as brokers:
