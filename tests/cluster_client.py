@@ -239,7 +239,7 @@ _REPLICAS = re.compile(r"\b((?:Replicas|Isr): )\d+(?:,\d+)+")
 _FACTOR = re.compile(r"\b(ReplicationFactor: )\d+")
 _FEWER = re.compile(r"(?<=because only )\d+(?= broker)")
 _COORDINATOR = re.compile(
-    r"(127\.0\.0\.1:\d+\s+)\(\d+\)|(?m:^(\S+\s+)\d(?=\s+\d+\s+(?:Ongoing|Empty|Complete\w+)))"
+    r"(127\.0\.0\.1:\d+\s+)\(\d+\)|(?m:^(\S+\s+)\d(?=\s+\S+\s+(?:Ongoing|Empty|Complete\w+)))"
 )
 _OTHERS = re.compile(r"Dynamic configs for broker [^1]\d* are:\n?")
 
@@ -248,7 +248,8 @@ def shown_by_one_node(output: str) -> str:
     """What Kafka's tools write about a cluster, as about one node: it leads and hosts everything."""
     output = _FACTOR.sub(r"\g<1>1", _REPLICAS.sub(r"\g<1>1", _LEADER.sub(r"\g<1>1", output)))
     output = _COORDINATOR.sub(lambda found: f"{found[1]}(1)" if found[1] else f"{found[2]}1", output)
-    return _OTHERS.sub("", _FEWER.sub("1", output))
+    output = _CONTROLLER.sub("1", _FEWER.sub("1", output))
+    return _OTHERS.sub("", output)
 
 
 class _Pending(NamedTuple):
