@@ -34,6 +34,7 @@ async def test_who_left_last_may_lead(cluster, loop):
         assert not brokers.partition("orders", 0).recovering
 
 
+@pytest.mark.in_memory("it looks into registrations")
 @pytest.mark.parametrize("lost", ["a process", "the power"])
 async def test_only_a_machine_forgets(cluster, loop, monkeypatch, lost):
     """Whose process was killed stays eligible, and leads in order; whose machine was started anew does not, unless it led last."""

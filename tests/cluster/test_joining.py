@@ -93,6 +93,7 @@ async def test_the_data_path_goes_on_without_the_store(cluster, loop):
         await creating
 
 
+@pytest.mark.in_memory("what a store tells is held back")
 async def test_a_broker_that_stops_waits_until_all_others_know(cluster, loop, monkeypatch):
     """It serves, and says who leads now, as long as another one may send a client to it."""
     monkeypatch.setattr(lifecycle, "KNOWN_S", 60.0)
