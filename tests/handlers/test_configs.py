@@ -147,6 +147,7 @@ async def test_a_replacement_resets_what_it_does_not_name(tmp_path, loop, versio
 async def test_changes_that_cannot_be_are_told(tmp_path, loop):
     """Code and message go into the answer, and nothing changes; validate_only says the same."""
     async with running(tmp_path) as node:
+        before = node.image.configs
         for only in (False, True):
             assert await change(node, BROKER, "1", ("node.id", SET, "5"), validate_only=only) == (
                 42,
@@ -155,7 +156,7 @@ async def test_changes_that_cannot_be_are_told(tmp_path, loop):
         assert await change(
             node, GROUP, "g", ("consumer.session.timeout.ms", SET, "50000"), validate_only=True
         ) == (0, None)
-        assert node.image.configs == {}
+        assert node.image.configs == before
 
 
 async def test_a_topic_described(tmp_path, loop):
@@ -201,15 +202,21 @@ async def test_every_version_of_a_description(tmp_path, loop, version):
 async def test_a_broker_described(tmp_path, loop):
     """What may not change is read-only; secrets stay secret; the empty name has what holds for all brokers."""
     async with running(tmp_path) as node:
+
+        async def everywhere():
+            return (await describe(node, BROKER, "")).configs
+
         result = await describe(node, BROKER, "1", "node.id", "log.retention.ms", "ssl.key.password")
         found = {config.name: config for config in result.configs}
         assert found["node.id"].read_only
         assert not found["log.retention.ms"].read_only
         assert (found["ssl.key.password"].is_sensitive, found["ssl.key.password"].value) == (True, None)
-        assert (await describe(node, BROKER, "")).configs == []
+        # A new cluster has eligible leader replicas, and one `min.insync.replicas` for them.
+        default = [("min.insync.replicas", "1", 3)]
+        assert [(each.name, each.value, each.config_source) for each in await everywhere()] == default
         await change(node, BROKER, "", ("log.retention.ms", SET, "5"))
-        (config,) = (await describe(node, BROKER, "")).configs
-        assert (config.name, config.value, config.config_source) == ("log.retention.ms", "5", 3)
+        found = {(each.name, each.value, each.config_source) for each in await everywhere()}
+        assert found == {*default, ("log.retention.ms", "5", 3)}
 
 
 async def test_groups_and_subscriptions_described(tmp_path, loop):
