@@ -150,7 +150,7 @@ async def test_a_follower_that_was_away_begins_with_a_snapshot(nodes, server, lo
         wire.cut()
         for number in range(1, 40):
             await leader.append(setting(number))
-            await eventually(lambda: leader.store._snapshot is None)
+            await eventually(lambda: leader.store._snapshots.task is None)
         wire.mend()
         await away.until_it_knows(39)
         assert any(told[0] == "snapshot" for told in away.follower.told)

@@ -126,7 +126,7 @@ async def test_a_snapshot_takes_the_place_of_the_log(nodes, server, root, loop):
         for number in range(45):
             await first.append(setting(number % 7, str(number)))
             # Snapshots are written beside the appends; here each has its time.
-            await eventually(lambda: first.store._snapshot is None)
+            await eventually(lambda: first.store._snapshots.task is None)
         names = sorted(await session.children("/metadata/log"))
         assert int(names[0]) == 30  # where the snapshot before the last ends
         assert len(names) == 45 - 30
@@ -146,7 +146,7 @@ async def test_a_snapshot_may_end_within_a_node_of_the_log(nodes, server, root, 
     """What comes behind it in the same node is read, and what comes before it is passed over."""
     first = await nodes(1, snapshot_chunks=50).open()
     await asyncio.gather(*(first.store.append([setting(number)]) for number in range(80)))
-    await eventually(lambda: first.store._snapshot is None)
+    await eventually(lambda: first.store._snapshots.task is None)
     late = await nodes(2).open()
     assert late.follower.told[0] == ("snapshot", 49)
     assert late.settings == first.settings

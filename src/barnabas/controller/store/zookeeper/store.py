@@ -16,33 +16,26 @@ import platform
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from barnabas.controller.store.batches import encode_snapshot
+from barnabas.controller.store.zookeeper.cluster_node import check_cluster, settle_cluster
 from barnabas.controller.store.zookeeper.election import Reign, find_leader, resign
 from barnabas.controller.store.zookeeper.layout import (
-    CLUSTER,
-    FORMAT,
     HEAD,
     Leader,
-    decode_cluster,
     decode_head,
-    skeleton,
 )
 from barnabas.controller.store.zookeeper.log import Batch, LogTrimmedError, delete_beyond, read_log
 from barnabas.controller.store.zookeeper.membership import Membership
 from barnabas.controller.store.zookeeper.session import Session, SessionSettings
-from barnabas.controller.store.zookeeper.snapshots import read_pointer, read_snapshot, trim, write_snapshot
+from barnabas.controller.store.zookeeper.snapshot_keeper import SNAPSHOT_CHUNKS, SnapshotKeeper
+from barnabas.controller.store.zookeeper.snapshots import read_pointer, read_snapshot
 from barnabas.controller.store.zookeeper.writer import Writer, not_controller, unknown_outcome
 from barnabas.controller.store.zookeeper.znodes import (
     ConnectionLostError,
-    Create,
-    NodeExistsError,
-    NoNodeError,
     SessionLostError,
     SessionState,
     ZooKeeperError,
 )
 from barnabas.errors import DecodeError, KafkaError, StorageError
-from barnabas.metadata.snapshot import image_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,10 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["ZooKeeperStore"]
 
 logger = logging.getLogger(__name__)
-
-_SNAPSHOT_LEAST_BYTES = 1 << 19
-_SNAPSHOT_CHUNKS = 1_000
-"""Nodes of the log after which a snapshot is due, however small they are: a start reads each of them."""
 
 _RETRY_S = 0.05
 _RETRY_AFTER_DAMAGE_S = 2.0
@@ -93,9 +82,6 @@ class ZooKeeperStore:
     """
 
     __slots__ = (
-        "_bytes_since_snapshot",
-        "_chunks_since_snapshot",
-        "_clock",
         "_cluster_id",
         "_connection",
         "_due",
@@ -109,10 +95,7 @@ class ZooKeeperStore:
         "_pump",
         "_session",
         "_settings",
-        "_snapshot",
-        "_snapshot_bytes",
-        "_snapshot_chunks",
-        "_snapshot_size",
+        "_snapshots",
         "_state",
         "_told_brokers",
         "_told_leader",
@@ -130,14 +113,11 @@ class ZooKeeperStore:
         snapshot_bytes: int = 20 << 20,
         append_timeout_ms: int = 15_000,
         machine: str = "",
-        snapshot_chunks: int = _SNAPSHOT_CHUNKS,
+        snapshot_chunks: int = SNAPSHOT_CHUNKS,
     ) -> None:
         self._settings = settings
         self._node_id = node_id
-        self._clock = clock
         self._loop = loop
-        self._snapshot_bytes = snapshot_bytes
-        self._snapshot_chunks = snapshot_chunks
         self._session = Session(settings, loop=loop, on_state=self._note_state)
         self._writer = Writer(
             self._session,
@@ -146,6 +126,9 @@ class ZooKeeperStore:
             timeout_ms=append_timeout_ms,
             on_batch=self._tell_batch,
             on_trouble=self._note_trouble,
+        )
+        self._snapshots = SnapshotKeeper(
+            self._session, clock=clock, loop=loop, bytes_max=snapshot_bytes, chunks_max=snapshot_chunks
         )
         self._membership = Membership(
             self._session,
@@ -165,10 +148,6 @@ class ZooKeeperStore:
         self._position = 0
         self._told_leader: Leader | None = None
         self._told_brokers: dict[int, BrokerRegistration] | None = None
-        self._snapshot: asyncio.Task[None] | None = None
-        self._snapshot_size = 0
-        self._bytes_since_snapshot = 0
-        self._chunks_since_snapshot = 0
 
     @property
     def next_offset(self) -> int:
@@ -185,7 +164,7 @@ class ZooKeeperStore:
         """
         try:
             await self._session.open()
-            self._cluster_id = await self._join(own)
+            self._cluster_id = await settle_cluster(self._session, own, self._where())
         except (ZooKeeperError, DecodeError) as error:
             await self._session.close()
             raise StorageError(self._complaint(error)) from error
@@ -193,35 +172,6 @@ class ZooKeeperStore:
             await self._session.close()
             raise
         return self._cluster_id
-
-    async def _join(self, own: str) -> str:
-        await self._session.ensure_root()
-        while True:
-            try:
-                return await self._read_cluster()
-            except NoNodeError:
-                pass
-            try:
-                await self._session.commit([Create(path, data) for path, data in skeleton(own)])
-            except NodeExistsError as error:
-                if await self._session.exists(CLUSTER):
-                    continue
-                raise StorageError(
-                    f"{self._where()} holds something else ({error}): give this cluster a path of its own in zookeeper.connect"
-                ) from error
-
-    async def _read_cluster(self) -> str:
-        node = await self._session.get(CLUSTER)
-        if not node.data:
-            raise StorageError(
-                f"{self._where()} belongs to an Apache Kafka: give this cluster a path of its own in zookeeper.connect"
-            )
-        cluster_id, version = decode_cluster(node.data)
-        if version > FORMAT:
-            raise StorageError(
-                f"{self._where()} has format {version}, and this version knows {FORMAT} at most: upgrade this broker"
-            )
-        return cluster_id
 
     async def open(self, listener: StoreListener) -> None:
         """Tells the listener everything there is, and who leads, if anybody does; `cluster_id` comes first.
@@ -337,7 +287,7 @@ class ZooKeeperStore:
     async def _take_turn(self) -> None:
         connection = self._connection
         if self._takes(_Due.CLUSTER):
-            await self._check_cluster()
+            await check_cluster(self._session, self._cluster_id, self._where())
         if self._takes(_Due.REGISTRATION):
             await self._register_again()
         if self._takes(_Due.CONTROLLER):
@@ -357,18 +307,6 @@ class ZooKeeperStore:
             return False
         self._due.discard(due)
         return True
-
-    async def _check_cluster(self) -> None:
-        """A ZooKeeper that lost its data, or another one behind the same address, must not be followed."""
-        try:
-            found = await self._read_cluster()
-        except NoNodeError:
-            found = None
-        if found != self._cluster_id:
-            raise StorageError(
-                f"{self._where()} holds {'no cluster' if found is None else f'cluster {found}'} any more, "
-                f"and this broker is of {self._cluster_id}: bring its data back"
-            )
 
     async def _follow(self, leader: Leader) -> None:
         self._step_down()
@@ -390,8 +328,7 @@ class ZooKeeperStore:
         pointer = await read_pointer(self._session)
         if connection != self._connection or self._state is not SessionState.CONNECTED:
             return  # everything is looked at again
-        self._chunks_since_snapshot = remaining
-        self._snapshot_size = 0 if pointer is None else pointer.size_bytes
+        self._snapshots.on_reign(chunks=remaining, size_bytes=0 if pointer is None else pointer.size_bytes)
         self._writer.begin(reign, head_version=head_version, next_offset=self._position)
         self._tell_leader(Leader(self._node_id, reign.epoch))
 
@@ -432,7 +369,7 @@ class ZooKeeperStore:
         )
         assert self._listener is not None
         self._position = pointer.next_offset
-        self._snapshot_size, self._bytes_since_snapshot = pointer.size_bytes, 0
+        self._snapshots.on_restored(pointer.size_bytes)
         self._listener.on_snapshot(records, pointer.next_offset - 1, pointer.epoch)
 
     async def _deliver(self, batches: list[Batch]) -> None:
@@ -454,8 +391,7 @@ class ZooKeeperStore:
     def _tell_batch(self, batch: Batch) -> None:
         assert self._listener is not None
         self._position = batch.last_offset + 1
-        self._bytes_since_snapshot += batch.size_bytes
-        self._chunks_since_snapshot += 1
+        self._snapshots.on_batch(batch.size_bytes)
         self._listener.on_commit(batch.records, batch.last_offset, batch.epoch)
 
     def append(self, records: Sequence[Any]) -> asyncio.Future[int]:
@@ -474,40 +410,7 @@ class ZooKeeperStore:
 
     def snapshot_if_due(self, image: MetadataImage) -> None:
         """Keeps the image as a snapshot when this node leads, and the log has grown enough since the last one."""
-        reign = self._writer.reign
-        due_bytes = min(self._snapshot_bytes, max(_SNAPSHOT_LEAST_BYTES, self._snapshot_size))
-        if (
-            reign is None
-            or self._snapshot is not None
-            or (
-                self._bytes_since_snapshot < due_bytes and self._chunks_since_snapshot < self._snapshot_chunks
-            )
-        ):
-            return
-        self._bytes_since_snapshot = self._chunks_since_snapshot = 0
-        self._snapshot = self._loop.create_task(self._keep(image, reign), name="metadata-snapshot")
-        self._snapshot.add_done_callback(self._end_snapshot)
-
-    async def _keep(self, image: MetadataImage, reign: Reign) -> None:
-        content = await asyncio.to_thread(_snapshot_content, image, self._clock.now_ms())
-        pointer = await write_snapshot(
-            self._session, reign, content, next_offset=image.offset + 1, epoch=image.epoch
-        )
-        self._snapshot_size = pointer.size_bytes
-        trimmed = await trim(self._session, pointer)
-        logger.info(
-            "metadata snapshot is written offset=%d bytes=%d trimmed=%d",
-            image.offset,
-            pointer.size_bytes,
-            trimmed,
-        )
-
-    def _end_snapshot(self, done: asyncio.Task[None]) -> None:
-        self._snapshot = None
-        error = None if done.cancelled() else done.exception()
-        if error is not None:
-            # The log is whole without it; the next controller, or the next growth, tries again.
-            logger.warning("metadata snapshot is not written reason=%s", error)
+        self._snapshots.keep_if_due(image, self._writer.reign)
 
     # ----- brokers
 
@@ -576,17 +479,10 @@ class ZooKeeperStore:
                     await self._writer.drained()
             except TimeoutError:
                 logger.warning("zookeeper does not take the last metadata changes in time")
-        tasks = [task for task in (self._pump, self._snapshot) if task is not None]
+        tasks = [task for task in (self._pump, self._snapshots.task) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self._writer.close()
         await self._session.close()
-
-
-def _snapshot_content(image: MetadataImage, now_ms: int) -> bytes:
-    batches = encode_snapshot(
-        image_records(image), epoch=image.epoch, last_timestamp_ms=now_ms, timestamp_ms=now_ms
-    )
-    return b"".join(batches)
