@@ -61,7 +61,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--together", action="store_true", help="all rows on one cluster, one after the other"
     )
     parser.add_argument("--page", type=Path, help="a page to put the table in, between its markers")
-    parser.add_argument("--results", type=Path, default=_CHECKOUT / "build" / "fault-matrix" / "results.json")
+    parser.add_argument("--results", type=Path, help="where earlier results are kept (beside the page)")
     parser.add_argument("--keep", type=Path, help="where to leave logs and histories of what went wrong")
     parser.add_argument("--keep-all", action="store_true", help="and of what went well")
     return parser.parse_args(arguments)
@@ -188,7 +188,12 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _publish(options: argparse.Namespace, results: list[Result]) -> None:
-    found = merged(options.results, results)
+    path = options.results or (
+        options.page.with_suffix(".json")
+        if options.page
+        else _CHECKOUT / "build" / "fault-matrix" / "results.json"
+    )
+    found = merged(path, results)
     if options.page is not None:
         text = f"{_machine()}\n\n{table(found, _TITLES)}"
         options.page.write_text(page_with(options.page.read_text(), text))

@@ -124,5 +124,5 @@ def merged(path: Path, results: Sequence[Result]) -> list[Result]:
         known = {(each["row"], each["system"]): Result(**each) for each in json.loads(path.read_text())}
     known |= {(each.row, each.system): each for each in results}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([dataclasses.asdict(each) for each in known.values()], indent=1))
+    path.write_text(json.dumps([dataclasses.asdict(each) for each in known.values()], indent=1) + "\n")
     return list(known.values())
