@@ -283,9 +283,14 @@ class Broker:
             loop=loop,
             interval_ms=self.config["broker.heartbeat.interval.ms"],
             offline_log_dirs=self._unusable_log_dirs,
+            on_fenced=self._resign,
         )
         self._controller.add_leader_listener(self._channel.on_change)
         self._controller.add_leader_listener(self._lifecycle.tell)
+
+    def _resign(self) -> None:
+        """The controller has fenced this broker."""
+        self._replicas.resign()
 
     def _balance_leaders(self, loop: asyncio.AbstractEventLoop) -> None:
         from barnabas.controller.balancing import LeaderBalancing

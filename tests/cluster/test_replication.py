@@ -145,6 +145,27 @@ async def test_another_leads_when_the_leader_dies(loop, cluster):
         await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
 
 
+async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(loop, cluster):
+    """It lets nobody wait for followers that follow another one by now, and takes its place when it is reached again."""
+    async with cluster(3, broker_heartbeat_interval_ms=100, **QUICK) as brokers:
+        controller = brokers.log.leader
+        cut_off, other = (node_id for node_id in brokers.node_ids if node_id != controller)
+        await brokers.create_topic("orders", assignments=[[cut_off, other, controller]])
+        _, produced = await produce(brokers, "orders", 0, b"before")
+        assert produced.error_code == 0
+        brokers.log.cut_off(cut_off)
+        await eventually(lambda: brokers.image(other).partition("orders", 0).leader == other)
+        _, produced = await produce(brokers, "orders", 0, b"refused", node_id=cut_off, timeout_ms=60_000)
+        assert produced.error_code == NOT_LEADER_OR_FOLLOWER
+        assert brokers.partition("orders", 0, cut_off).leader == cut_off  # so it was not the store that told
+        _, produced = await produce(brokers, "orders", 0, b"after", node_id=other)
+        assert (produced.error_code, produced.base_offset) == (0, 1)
+        brokers.log.heal(cut_off)
+        await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3)
+        _, fetched = await fetch(brokers, "orders", 0, other)
+        assert values_of(fetched.records) == [b"before", b"after"]
+
+
 async def test_a_follower_refuses_and_names_the_leader(loop, cluster):
     """NOT_LEADER_OR_FOLLOWER comes with the leader and where to find it, so that no metadata has to be asked for."""
     async with cluster(3, **QUICK) as brokers:

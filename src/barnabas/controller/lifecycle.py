@@ -2,10 +2,12 @@
 
     join        registers (fenced), once the metadata log is replayed
     serve       asks to be unfenced, once the logs are loaded; asks again whenever the image says that it is fenced
+    (meanwhile) stops leading when the controller says that the broker is fenced, and the image does not say so yet
     leave       hands over what it leads (controlled shutdown), waits until all others know, then says that it is gone
 
 Liveness is the store's business; heartbeats are sent when there is something to say, and now and then to be sure
-(`broker.heartbeat.interval.ms`).
+(`broker.heartbeat.interval.ms`). They are also how a broker that only the store does not reach any more learns that others lead in its
+place; until then it would let clients wait for followers that have gone.
 
 Source: `BrokerLifecycleManager` of Apache Kafka, whose heartbeats are the liveness too.
 """
@@ -52,6 +54,7 @@ class BrokerLifecycle:
         loop: The event loop.
         interval_ms: `broker.heartbeat.interval.ms`.
         offline_log_dirs: The ids of log directories that cannot be written.
+        on_fenced: Called when this broker leads nothing any more, whatever its image says.
 
     Attributes:
         epoch: Of this broker's registration, -1 before.
@@ -59,6 +62,7 @@ class BrokerLifecycle:
     """
 
     __slots__ = (
+        "_changes",
         "_channel",
         "_controller",
         "_interval_s",
@@ -66,6 +70,7 @@ class BrokerLifecycle:
         "_loop",
         "_node_id",
         "_offline_log_dirs",
+        "_on_fenced",
         "_timer",
         "_wants_to_serve",
         "epoch",
@@ -81,6 +86,7 @@ class BrokerLifecycle:
         loop: asyncio.AbstractEventLoop,
         interval_ms: int,
         offline_log_dirs: Callable[[], Collection[bytes]] = tuple,
+        on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
         self._node_id = node_id
         self._controller = controller
@@ -88,6 +94,8 @@ class BrokerLifecycle:
         self._loop = loop
         self._interval_s = interval_ms / 1000
         self._offline_log_dirs = offline_log_dirs
+        self._on_fenced = on_fenced
+        self._changes = 0
         self._wants_to_serve = False
         self._is_sending = False
         self._timer: asyncio.TimerHandle | None = None
@@ -127,7 +135,10 @@ class BrokerLifecycle:
 
     def follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """A metadata change: the broker was fenced, and says that it is there."""
-        if self._wants_to_serve and self._node_id in delta.changed_brokers and self._is_fenced(image):
+        if self._node_id not in delta.changed_brokers:
+            return
+        self._changes += 1
+        if self._wants_to_serve and self._is_fenced(image):
             self.tell()
 
     def tell(self) -> None:
@@ -136,13 +147,24 @@ class BrokerLifecycle:
             return
         self._is_sending = True
         timeout_ms = max(1000, int(self._interval_s * 1000))
-        self._channel.send(self._heartbeat(), timeout_ms=timeout_ms).add_done_callback(self._answered)
+        changes = self._changes
+        self._channel.send(self._heartbeat(), timeout_ms=timeout_ms).add_done_callback(
+            lambda done: self._answered(done, changes)
+        )
 
-    def _answered(self, done: asyncio.Future[Any]) -> None:
+    def _answered(self, done: asyncio.Future[Any], changes: int) -> None:
         self._is_sending = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
             logger.debug("heartbeat is not answered reason=%s", error)
+        elif not done.cancelled() and done.result().is_fenced:
+            image = self._controller.image
+            # If the image has not changed since before the controller spoke, what it spoke of is still to come.
+            if changes == self._changes and self._is_fenced(image) is False:
+                logger.warning(
+                    "the controller says that this broker is fenced, and the store does not: it leads no more"
+                )
+                self._on_fenced()
         if self._wants_to_serve:
             self._schedule(_AGAIN_S if self._is_fenced(self._controller.image) else None)
 

@@ -304,7 +304,7 @@ class Partition:
             self.wake_parked()
 
     def retire(self) -> None:
-        """This broker hosts the partition no more."""
+        """This broker leads the partition no more, or hosts it no more; who does is told later, or never."""
         self.leader_id = -1
         leading, self.leading = self.leading, None
         if leading is not None:

@@ -251,6 +251,17 @@ class Replicas:
             if before != (partition.leader_id, partition.leader_epoch):
                 self._leadership_changed(partition)
 
+    def resign(self) -> None:
+        """Leads no partition any more that others may lead: the controller has fenced this broker.
+
+        What the metadata says of them is old. The next that it says of each, in a new epoch, counts again.
+        """
+        for by_name in self._by_name.values():
+            for partition in by_name.values():
+                if partition.leading is not None:
+                    partition.retire()
+                    self._leadership_changed(partition)
+
     def _begin_later(self, topic: Topic, index: int, *, is_new: bool) -> None:
         if not self._unbegun:
             self._loop.call_soon(self._begin_some)
