@@ -346,9 +346,8 @@ class ClusterClient:
         return self.one_node.told(answer)
 
     def receive_frame(self) -> bytes:
-        """The answer to the oldest request, which one broker got, as it comes."""
-        (node,) = self._pending.pop(0).nodes
-        return self.nodes[node].receive_frame()
+        """An answer of the broker that got the last request, as it comes."""
+        return self.nodes[self._last].receive_frame()
 
     def is_closed_by_peer(self) -> bool:
         """Whether the broker that got the last request hangs up."""

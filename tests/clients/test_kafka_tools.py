@@ -67,9 +67,10 @@ def tool(bootstrap, peers):
 
 
 @pytest.fixture
-def topic(tool, unique):
+def topic(tool, unique, bootstrap):
     name = unique("tool")
-    tool(TOPICS, "--create", "--topic", name, "--partitions", "2", "--replication-factor", "1")
+    replicas = str(replicas_at(bootstrap))
+    tool(TOPICS, "--create", "--topic", name, "--partitions", "2", "--replication-factor", replicas)
     return name
 
 
@@ -85,7 +86,7 @@ def test_kafka_topics(tool, topic):
     assert topic in tool(TOPICS, "--list").split()
     described = tool(TOPICS, "--describe", "--topic", topic)
     assert "PartitionCount: 2" in described
-    assert re.search(r"Partition: 1\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+", described)
+    assert re.search(r"Partition: 1\s+Leader: \d+\s+Replicas: [\d,]+\s+Isr: \d", described)
     tool(TOPICS, "--alter", "--topic", topic, "--partitions", "4")
     wait_until(
         lambda: "PartitionCount: 4" in tool(TOPICS, "--describe", "--topic", topic), what="4 partitions"
@@ -276,14 +277,18 @@ def test_what_tells_about_the_cluster(tool, topic, bootstrap):
     assert re.search(r"Fetch\(1\): .*\[usable: \d+\]", versions)
     assert re.search(r"Cluster ID: \S+", tool(CLUSTER, first="cluster-id"))
     assert "127.0.0.1" in tool(CLUSTER, first="list-endpoints")
-    described = tool(LOG_DIRECTORIES, "--describe", "--topic-list", topic)
-    (line,) = [line for line in described.splitlines() if line.startswith("{")]
-    brokers = json.loads(line)["brokers"]
-    assert len(brokers) == replicas_at(bootstrap)
-    for broker in brokers:
-        (directory,) = broker["logDirs"]
-        assert directory["error"] is None
-        assert {entry["partition"] for entry in directory["partitions"]} == {f"{topic}-0", f"{topic}-1"}
+
+    def directories():
+        described = tool(LOG_DIRECTORIES, "--describe", "--topic-list", topic)
+        (line,) = [line for line in described.splitlines() if line.startswith("{")]
+        found = [broker["logDirs"] for broker in json.loads(line)["brokers"]]
+        assert len(found) == replicas_at(bootstrap)
+        assert all(directory["error"] is None for (directory,) in found)
+        return [{entry["partition"] for entry in directory["partitions"]} for (directory,) in found]
+
+    # Each broker makes its logs when it hears of the topic.
+    both = {f"{topic}-0", f"{topic}-1"}
+    wait_until(lambda: all(names == both for names in directories()), what="the logs on all brokers")
     assert "is not currently registered" in tool(CLUSTER, "--id", "4711", first="unregister", status=1)
 
 
