@@ -50,6 +50,9 @@ class Ledger:
         self._crashed = {}  # node id -> metadata offset then, of those that have not registered since
         # (node id, topic, index): its disk lost something, and it has to be found out of sync.
         self._doubtful = set()
+        self._unsure = (
+            set()
+        )  # the same, until it is in sync again: it may hold what it had cut off and not synced
         self.image = MetadataImage(CLUSTER_ID)
         self.looks = 0
 
@@ -64,12 +67,14 @@ class Ledger:
         self.look()
         self._crashed[host.node_id] = self._world.ensemble.next_offset
         if loses_power:
-            self._doubtful.update(
+            lost = {
                 (host.node_id, topic.name, partition.index)
                 for topic in self.image.topics.values()
                 for partition in topic.partitions
                 if host.node_id in partition.replicas
-            )
+            }
+            self._doubtful |= lost
+            self._unsure |= lost
 
     @property
     def has_doubts(self):
@@ -153,8 +158,11 @@ class Ledger:
                             f"{topic.name}-{partition.index}: n{partition.leader} leads and is not in sync {partition.isr}"
                         )
                 for node_id in partition.replicas:
+                    place = (node_id, topic.name, partition.index)
                     if node_id not in eligible:
-                        self._doubtful.discard((node_id, topic.name, partition.index))
+                        self._doubtful.discard(place)
+                    elif place not in self._doubtful:
+                        self._unsure.discard(place)
 
     def _look_at(self, host, topic, partition, replica):
         index = partition.index
@@ -167,6 +175,8 @@ class Ledger:
         if replica.is_leader:
             self._look_at_leader(host, topic, index, replica, name)
         place = (host.node_id, topic, index)
+        if place in self._unsure:
+            return
         known, compared = self._compared.get(place, (None, 0))
         if known is not replica:
             compared = 0
