@@ -378,6 +378,20 @@ async def test_a_deadline_calls_the_shard(loop, tmp_path):
         await eventually(lambda: hosted.shard.rings == 2)
 
 
+async def test_a_deadline_found_in_the_log_calls_the_shard(loop, tmp_path):
+    """Though nobody asks for anything after it was loaded: else nothing of a client that is gone would ever time out."""
+
+    class Dated(Notes):
+        def on_loaded(self, now):
+            self.deadline_ms = now.monotonic_ms + 5
+            return super().on_loaded(now)
+
+    async with internal_topic(tmp_path, loop) as topic:
+        topic.runtime = topic.new_runtime(new_shard=Dated)
+        topic.lead()
+        await eventually(lambda: topic.hosted.shard.rings == 1)
+
+
 async def test_a_timer_that_fails_does_not_stop_the_others(loop, tmp_path, caplog):
     """A defect in one group is logged; the shard's timer goes on."""
 

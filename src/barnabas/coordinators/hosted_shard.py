@@ -158,6 +158,7 @@ class HostedShard(Generic[S]):
     def start(self) -> None:
         """The shard is loaded: sets its timers going."""
         self._run(self.shard.on_loaded(self.now()))
+        self._arm()
 
     def close(self) -> None:
         """This broker is no longer the coordinator: everyone who waits is told so."""
