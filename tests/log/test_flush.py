@@ -91,6 +91,51 @@ def test_closed_segments(harness):
     )
 
 
+def test_a_cut_is_synced(harness):
+    """After a truncation there is something to sync though nothing was appended: else the old end could come back."""
+    for value in (b"a", b"b", b"c"):
+        harness.append(value)
+        harness.log.roll()
+    harness.log.flush()
+    harness.log.truncate_to(1)
+    assert harness.log.has_unsynced_cut
+    harness.files.synced.clear()
+    harness.log.flush(up_to=1)
+    assert harness.files.synced[0] == "00000000000000000001.log"
+    assert harness.files.synced[-1] == "directory orders-0"
+    assert not harness.log.has_unsynced_cut
+    assert harness.log.recovery_point == 1
+    assert harness.log.start_flush() is None
+
+
+def test_a_flush_from_before_the_cut(harness):
+    """What was under way does not cover it; what began after it does, each by itself."""
+    harness.append(b"a")
+    harness.append(b"b")
+    before = harness.log.start_flush()
+    harness.log.truncate_to(1)
+    first, second = harness.log.start_flush(), harness.log.start_flush()
+    for flush in (before, second, first):
+        assert harness.log.has_unsynced_cut is (flush is not first)
+        harness.files.synced.clear()
+        flush.run()
+        assert harness.files.synced == ["00000000000000000000.log", "directory orders-0"]
+        harness.log.finish_flush(flush)
+    assert harness.log.recovery_point == 1
+
+
+def test_an_empty_log_starts_over(harness):
+    """Where there was nothing, nothing can come back."""
+    harness.log.truncate_fully_and_start_at(7)
+    assert not harness.log.has_unsynced_cut
+    harness.append(b"a")
+    harness.log.truncate_fully_and_start_at(20)
+    assert harness.log.has_unsynced_cut
+    harness.log.flush()
+    assert not harness.log.has_unsynced_cut
+    assert harness.log.recovery_point == 20
+
+
 def test_closed_segments_alone(harness):
     """A flush up to the active segment leaves that one alone."""
     harness.append(b"v")

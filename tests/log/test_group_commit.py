@@ -286,6 +286,47 @@ def test_closing_ends_the_round_and_fails_the_rest(open_log, files):
     run(scenario)
 
 
+def test_a_cut_waits_for_a_round_of_its_own(open_log, files):
+    """The one under way when the log was cut says nothing of it, even where all that is left had been synced before."""
+
+    async def scenario(group_commit):
+        log = open_log()
+        await group_commit.request(log, append(log))
+        end = append(log)
+        with closed_gate(files):
+            group_commit.flush(log, end)
+            await sync_started(files)
+            log.truncate_to(1)
+            synced = asyncio.get_running_loop().create_future()
+            group_commit.call_when_cut_is_synced(log, synced.set_result)
+        assert await synced is None
+        assert not log.has_unsynced_cut
+        assert files.synced == ["00000000000000000000.log"] * 3
+
+    run(scenario)
+
+
+def test_a_log_is_synced_at_once(open_log, files):
+    """Its cut as well, while the loop waits; a disk that fails takes it offline."""
+
+    async def scenario(group_commit):
+        log = open_log()
+        await group_commit.request(log, append(log, 2))
+        append(log, 3)
+        log.truncate_to(2)
+        group_commit.sync_now(log)
+        assert not log.has_unsynced_cut
+        log.truncate_to(0)
+        files.error = StorageError("Input/output error")
+        with pytest.raises(StorageError):
+            group_commit.sync_now(log)
+        assert log.is_offline
+        with pytest.raises(StorageError):
+            group_commit.call_when_cut_is_synced(log, lambda _: None)
+
+    run(scenario)
+
+
 def test_what_was_truncated_away_is_not_acknowledged(open_log, files):
     """A record that is gone before it was synced is refused."""
 

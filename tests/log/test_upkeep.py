@@ -125,6 +125,30 @@ async def test_checkpoints(tmp_path):
 
 
 @scenario
+async def test_a_truncation_lowers_the_recovery_point_on_the_disk(tmp_path):
+    """Else a power failure would leave what is appended there unchecked. A write on its way does not put the old one back."""
+    broker = Broker(tmp_path)
+    async with broker.running() as logs:
+        log = logs.create("orders", 0, IDS[0], CONFIG)
+        other = logs.create("orders", 1, IDS[0], CONFIG)
+        await logs.group_commit.request(log, append(log, 1))
+        await logs.group_commit.request(log, append(log, 2))
+        await logs.group_commit.request(other, append(other, 5))
+        await logs._upkeep.write_recovery_points()
+        recovery = broker.paths[0] / "recovery-point-offset-checkpoint"
+        assert recovery.read_text() == "0\n2\norders 0 3\norders 1 5\n"
+        (directory,) = logs.directories
+        on_its_way = directory.checkpoint_write(recovery.name, {("orders", 0): 3, ("orders", 1): 6})
+        log.truncate_to(1)
+        synced = asyncio.get_running_loop().create_future()
+        logs.group_commit.call_when_cut_is_synced(log, synced.set_result)
+        assert await synced is None
+        assert not log.has_unsynced_cut
+        on_its_way()
+        assert recovery.read_text() == "0\n2\norders 0 1\norders 1 5\n"
+
+
+@scenario
 async def test_a_checkpoint_that_cannot_be_written_takes_the_directory_offline(tmp_path):
     """The other directory's checkpoint is written all the same."""
     broker = Broker(tmp_path, 2)

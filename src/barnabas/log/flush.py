@@ -146,7 +146,9 @@ class FlushState:
         "_directory_is_dirty",
         "_end_when_synced",
         "_files",
+        "_last_cut",
         "_paths",
+        "_synced_truncations",
         "_truncations",
         "snapshot_position",
     )
@@ -155,6 +157,8 @@ class FlushState:
         """`synced_end_offset` is the log end offset if all files are known to be on the disk, else None."""
         self._files = files
         self._truncations = 0
+        self._synced_truncations = 0
+        self._last_cut = 0
         self._end_when_synced = None if synced_end_offset is None else (synced_end_offset, 0)
         self._directory_is_dirty = True
         self._paths: list[Path] = []
@@ -163,6 +167,11 @@ class FlushState:
     def is_untouched(self, log_end_offset: int) -> bool:
         """Whether nothing at all was written since all files were known to be on the disk."""
         return self._end_when_synced == (log_end_offset, self._truncations)
+
+    @property
+    def has_unsynced_cut(self) -> bool:
+        """Whether records were truncated away that may come back when the power fails."""
+        return self._synced_truncations < self._last_cut
 
     def on_new_segment(self) -> None:
         """A segment was created."""
@@ -186,9 +195,11 @@ class FlushState:
         self._directory_is_dirty = True
         self._paths.append(path)
 
-    def on_truncation(self, active_size: int) -> None:
+    def on_truncation(self, active_size: int, *, removed_records: bool = True) -> None:
         """The log was truncated; the active segment has so many bytes now."""
         self._truncations += 1
+        if removed_records:
+            self._last_cut = self._truncations
         self.snapshot_position = min(self.snapshot_position, active_size)
 
     def move_to(self, directory: Path) -> None:
@@ -224,7 +235,8 @@ class FlushState:
         """Adds whatever else was written since the last flush."""
         flush.paths += dict.fromkeys(self._paths)
         self._paths = []
-        if self._directory_is_dirty or flush.epochs is not None:
+        # Of a cut always, as another flush under way may have it to do, too, and not have done it yet.
+        if self._directory_is_dirty or flush.epochs is not None or self.has_unsynced_cut:
             flush.directory = directory
             self._directory_is_dirty = False
 
@@ -240,4 +252,5 @@ class FlushState:
             self._paths += flush.paths
             self._directory_is_dirty |= flush.directory is not None
             return False
+        self._synced_truncations = max(self._synced_truncations, flush.truncations)
         return flush.truncations == self._truncations

@@ -131,6 +131,35 @@ class GroupCommit:
         self._wait(log, offset, on_synced)
         return True
 
+    def call_when_cut_is_synced(self, log: PartitionLog, on_synced: _OnSynced) -> None:
+        """Asks for a truncation to be on the disk (`PartitionLog.has_unsynced_cut`).
+
+        Args:
+            log: the log; it has been cut.
+            on_synced: as for `call_when_synced`. It is told of an error as well if the log is cut again meanwhile.
+
+        Raises:
+            StorageError: the log's directory failed; `on_synced` is not called.
+        """
+        self.request_count += 1
+        if log.is_offline or self._is_closed:
+            raise StorageError(f"{log.directory} is offline")
+        self._wait(log, log.log_end_offset, on_synced)
+
+    def sync_now(self, log: PartitionLog) -> None:
+        """Brings all of a log to the disk while the loop waits, for the rare case in which nothing may happen before.
+
+        Raises:
+            StorageError: the disk failed, and the log is offline, or (DiskFullError) has no room.
+        """
+        prepare = self.prepare(log)
+        if prepare is not None:
+            try:
+                prepare()
+            except OSError as error:
+                raise log.fail(error) from error
+        log.flush()
+
     def flush(self, log: PartitionLog, offset: int | None = None) -> None:
         """Gets everything below `offset` (all there is) to disk soon, without anybody waiting.
 
@@ -303,7 +332,8 @@ class GroupCommit:
 
     def _answer(self, log: PartitionLog) -> None:
         """Answers whoever waits for what is on the disk now, and sees to the others."""
-        synced = log.recovery_point
+        # With a cut since the round began, another one is due, whatever its offset.
+        synced = -1 if log.has_unsynced_cut else log.recovery_point
         end_offset = log.log_end_offset
         waiting = self._waiting.pop(log, [])
         later = [waiter for waiter in waiting if waiter[0] > synced]

@@ -67,7 +67,7 @@ class HostedLogs(DirectorySet):
             max_workers=config["barnabas.worker.threads"], thread_name_prefix="log-worker"
         )
         self._deletions = Deletions(loop, self._executor, files, self._deletion_failed)
-        group_commit.prepare = self._entry_sync
+        group_commit.prepare = self._before_sync
 
     def __len__(self) -> int:
         return len(self._hosted)
@@ -333,9 +333,22 @@ class HostedLogs(DirectorySet):
         """What brings a partition's directory to the disk, for a worker thread; None once it is there."""
         return hosted.directory.entry_sync(hosted)
 
-    def _entry_sync(self, log: PartitionLog) -> Callable[[], None] | None:
-        hosted = self._hosted.get((log.topic, log.partition))
-        return None if hosted is None or hosted.log is not log else hosted.directory.entry_sync(hosted)
+    def _before_sync(self, log: PartitionLog) -> Callable[[], None] | None:
+        key = (log.topic, log.partition)
+        hosted = self._hosted.get(key)
+        if hosted is None or hosted.log is not log:
+            return None
+        entry_sync = hosted.directory.entry_sync(hosted)
+        if not log.has_unsynced_cut:
+            return entry_sync
+        lower = hosted.directory.recovery_point_lowering(key, log.recovery_point)
+
+        def run() -> None:
+            if entry_sync is not None:
+                entry_sync()
+            lower()
+
+        return run
 
     def renames_sync(self) -> Callable[[], None]:
         """What brings to the disk which partitions are out of use by now; for a worker thread.

@@ -471,6 +471,24 @@ class LogDirectory:
 
         return write
 
+    def recovery_point_lowering(self, key: Key, recovery_point: int) -> Callable[[], None]:
+        """What sees to it that the checkpoint file has no higher recovery point of a log, for a worker thread.
+
+        It would spare what is appended from there on its recovery after a power failure.
+        """
+        name = "recovery-point-offset-checkpoint"
+
+        def lower() -> None:
+            with self._checkpoint_lock:
+                self._forgotten += 1  # a write on its way may have the old one
+                written = self._written.get(name, {})
+                if written.get(key, 0) > recovery_point:
+                    lowered = {**written, key: recovery_point}
+                    self._checkpoint(name).write(lowered)
+                    self._written[name] = lowered
+
+        return lower
+
     def _forget_checkpoints(self, key: Key) -> None:
         """Take the offsets of a former partition of the same name out of the checkpoint files, before there is a new one.
 

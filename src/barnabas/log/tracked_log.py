@@ -259,16 +259,28 @@ class TrackedLog(LocalLog):
         """Whether `flush.messages` asks for a flush."""
         return self.log_end_offset - self.recovery_point >= self._config.flush_messages
 
+    @property
+    def has_unsynced_cut(self) -> bool:
+        """Whether records were truncated away that may come back when the power fails; nothing is to be appended before a flush.
+
+        The disk may have old sectors at the place of new ones: batches that were dropped would be found, with a good checksum,
+        before ones that were not.
+        """
+        return self._flushes.has_unsynced_cut
+
     def start_flush(self, up_to: int | None = None) -> Flush | None:
         """What has to be synced so that everything below `up_to` (the log end) is safe; None if it is.
 
-        A flush covers whole segments; for the active one, that is everything up to now. See `Flush` for what to do with it.
+        A flush covers whole segments; for the active one, that is everything up to now. After a truncation it covers them all, with
+        the removal of others. See `Flush` for what to do with it.
 
         Raises:
             StorageError: a file cannot be opened, or the log is offline.
         """
         self._check_online()
-        if min(self.log_end_offset if up_to is None else up_to, self.log_end_offset) <= self.recovery_point:
+        if self._flushes.has_unsynced_cut:
+            up_to = None
+        elif min(self.log_end_offset if up_to is None else up_to, self.log_end_offset) <= self.recovery_point:
             return None
         flush = self._flushes.begin(self.log_end_offset)
         try:
@@ -476,7 +488,8 @@ class TrackedLog(LocalLog):
     def truncate_to(self, offset: int) -> bool:
         """Drops every batch that holds `offset` or a later one; False if there was none.
 
-        A leader epoch that begins at `offset` or later is dropped in any case. Raises StorageError.
+        A leader epoch that begins at `offset` or later is dropped in any case. See `has_unsynced_cut` for what has to come before the
+        next append. Raises StorageError.
         """
         self._check_online()
         try:
@@ -532,7 +545,7 @@ class TrackedLog(LocalLog):
         self._segments.replace_all(segment)
         self._active = segment
         self._has_aborted = False
-        self._flushes.on_truncation(0)
+        self._flushes.on_truncation(0, removed_records=any(each.size for each in removed))
         self._flushes.on_new_segment()
         self.log_end_offset = offset
         self.log_start_offset = offset if log_start_offset is None else log_start_offset
