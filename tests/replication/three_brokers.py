@@ -60,6 +60,20 @@ class ModelGroupCommit:
         del offset
         self._cluster.later(self._sync, log, lambda _: None, on_disk=True)
 
+    def call_when_cut_is_synced(self, log, on_synced):
+        self._cluster.later(self._sync_cut, log, on_synced, on_disk=True)
+
+    def sync_now(self, log):
+        flush = log.start_flush()
+        if flush is not None:
+            flush.confirm()
+            log.finish_flush(flush)
+
+    def _sync_cut(self, log, on_synced):
+        if not log.is_offline:
+            self.sync_now(log)
+        on_synced(None)
+
     @staticmethod
     def _sync(log, on_synced):
         if not log.is_offline:

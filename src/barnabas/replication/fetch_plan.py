@@ -8,6 +8,8 @@ offset or epoch has changed, an answer only those with news.
         ├──────────> delayed ──────> following
         │  out of range              where the leader's log lies is asked by ListOffsets
         ├──────────> lost ─────────> following
+        │  truncated                 nothing is appended at the same place before the disk has the cut
+        ├──────────> cut ──────────> following
         │  the disk failed
         └──────────> stopped
 
@@ -113,12 +115,14 @@ class Followed:
         retry_at_ms: Until when it is left out.
         failures: In a row.
         is_lost: Its offset is out of the leader's range.
+        failure: Why its truncation could not be synced, until that is seen to.
         lag: Records that were committed by the leader and are not here yet, as it said last; -1 if it said nothing.
     """
 
     __slots__ = (
         "asked",
         "asked_in",
+        "failure",
         "failures",
         "is_lost",
         "key",
@@ -137,6 +141,7 @@ class Followed:
         self.retry_at_ms = 0.0
         self.failures = 0
         self.is_lost = False
+        self.failure: StorageError | None = None
         self.lag = -1
 
     def __repr__(self) -> str:
@@ -158,11 +163,13 @@ class FetchPlan:
         lost: What is to be found by ListOffsets.
         generation: Goes up with every new session: answers to earlier requests are not to be handled.
         sent: The number of requests so far.
+        wake: Is called when something is to be fetched again that was left out.
     """
 
     __slots__ = (
         "_broker_epoch",
         "_changed",
+        "_cut",
         "_delayed",
         "_followed",
         "_forgotten",
@@ -176,6 +183,7 @@ class FetchPlan:
         "generation",
         "lost",
         "sent",
+        "wake",
     )
 
     def __init__(
@@ -196,12 +204,14 @@ class FetchPlan:
         self._changed: dict[_Key, Followed] = {}
         self._delayed: dict[_Key, Followed] = {}
         self._throttled: dict[_Key, Followed] = {}
+        self._cut: dict[_Key, Followed] = {}
         self._forgotten: dict[_Key, None] = {}
         self._session_id = _NO_SESSION
         self._session_epoch = _INITIAL_EPOCH
         self.lost: list[Followed] = []
         self.generation = 0
         self.sent = 0
+        self.wake: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -237,6 +247,7 @@ class FetchPlan:
         self._changed.pop(key, None)
         self._delayed.pop(key, None)
         self._throttled.pop(key, None)
+        self._cut.pop(key, None)
         self.lost = [each for each in self.lost if each.key != key]
 
     # ----- requests
@@ -249,7 +260,7 @@ class FetchPlan:
         self._forgotten.clear()
         for key, followed in self._followed.items():
             followed.asked = None
-            if key not in self._delayed and not followed.is_lost:
+            if key not in self._delayed and key not in self._cut and not followed.is_lost:
                 self._changed[key] = followed
 
     def next_attention_ms(self) -> float | None:
@@ -335,9 +346,15 @@ class FetchPlan:
     def _entry(self, followed: Followed, now_ms: float) -> FetchRequest.FetchPartition | None:
         partition = followed.partition
         try:
+            failure, followed.failure = followed.failure, None
+            if failure is not None:
+                raise failure
             if followed.asked is None:
                 following.prepare(partition)
             log = partition.log
+            if log.has_unsynced_cut:
+                self._wait_for_cut(followed)
+                return None
             asked = (followed.leader_epoch, log.log_end_offset, log.latest_epoch, log.log_start_offset)
         except StorageError as error:
             self._fail(followed, error, now_ms)
@@ -356,6 +373,18 @@ class FetchPlan:
             partition_max_bytes=self._settings.partition_max_bytes,
             replica_directory_id=partition.directory_id or _NO_DIRECTORY,
         )
+
+    def _wait_for_cut(self, followed: Followed) -> None:
+        def on_synced(error: KafkaError | StorageError | None) -> None:
+            if self._cut.get(followed.key) is followed:
+                del self._cut[followed.key]
+                followed.failure = error if isinstance(error, StorageError) else None
+                self._changed[followed.key] = followed
+                self.wake()
+
+        followed.partition.call_when_cut_is_synced(on_synced)
+        self._cut[followed.key] = followed
+        self._leave_out(followed)
 
     def _leave_out(self, followed: Followed) -> None:
         if followed.asked is not None:

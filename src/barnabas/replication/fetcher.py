@@ -91,6 +91,7 @@ class Fetcher:
         self._loop = loop
         self._link: LeaderLink | None = None
         self._wake = asyncio.Event()
+        plan.wake = self._wake.set
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
 

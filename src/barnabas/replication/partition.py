@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from barnabas.wire.chunks import FileRegion
 
 __all__ = ["ACKS_ALL", "Durability", "OffsetAndTimestamp", "Partition", "PartitionRead"]
+
+logger = logging.getLogger(__name__)
 
 ACKS_ALL = -1
 UNKNOWN_OFFSET = -1
@@ -320,6 +323,8 @@ class Partition:
 
     def _lead(self, log: PartitionLog, *, is_new_epoch: bool) -> None:
         if is_new_epoch:
+            if log.has_unsynced_cut:
+                self._sync_cut(log)
             log.assign_leader_epoch(self.leader_epoch, log.log_end_offset)
         leading = self.leading
         if leading is None:
@@ -328,6 +333,28 @@ class Partition:
             leading.begin(log)
         else:
             leading.advance(log)
+
+    def _sync_cut(self, log: PartitionLog) -> None:
+        # The loop waits: seldom is a replica elected within the moment of its truncation. The alternative would be a leader that
+        # may not append yet, which all who append, coordinators too, would have to know of.
+        try:
+            self._group_commit.sync_now(log)
+        except StorageError as error:
+            # The log is offline, and takes nothing, or its disk is full: then others are about to lead.
+            logger.warning(
+                "truncation of an elected leader is not synced partition=%s-%d reason=%s",
+                self.topic,
+                self.index,
+                error,
+            )
+
+    def call_when_cut_is_synced(self, on_synced: Callable[[KafkaError | StorageError | None], None]) -> None:
+        """Calls back when the log, which was truncated, may be appended to (`PartitionLog.has_unsynced_cut`).
+
+        Raises:
+            StorageError: the log directory failed; then `on_synced` is not called.
+        """
+        self._group_commit.call_when_cut_is_synced(self.log, on_synced)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Refuses a client that knows another leader epoch (KIP-320).
