@@ -10,6 +10,7 @@ Source: `LogLoader` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
+import functools
 import logging
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -250,7 +251,12 @@ def _recover(
             _load_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
         producers.map_end_offset = max(start.offset, producers.map_end_offset)
         recovered = recover_segment(
-            segment, start, producers=producers, epochs=epochs, earlier=segments[:index]
+            segment,
+            start,
+            producers=producers,
+            epochs=epochs,
+            earlier=segments[:index],
+            before_cut=functools.partial(_delete_later, private, directory, found, segments[index + 1 :]),
         )
         if index == first and index + 1 < len(segments):
             # No flush to come does, since it begins at the recovery point.
@@ -268,14 +274,21 @@ def _recover(
                 recovered.next_offset,
                 recovered.reason,
             )
-            for later in segments[index + 1 :]:
-                logger.warning("%s follows a segment that was cut: deleted", later.file.path)
-                later.detach()
-                _delete_segment(private, directory, found[later.base_offset])
-            # They must not come back when the power fails now, after others took their offsets.
-            private.sync_directory(directory)
             break
     loaded.producers_are_loaded = True
+
+
+def _delete_later(private: Files, directory: Path, found: SegmentFiles, later: list[Segment]) -> None:
+    """Deletes the segments behind one that is about to be cut.
+
+    They must not come back when the power fails now: beside a segment that is cut to nothing they would pass for what is left of the
+    log, and later for records of others who took their offsets.
+    """
+    for segment in later:
+        logger.warning("%s follows a segment that was cut: deleted", segment.file.path)
+        segment.detach()
+        _delete_segment(private, directory, found[segment.base_offset])
+    private.sync_directory(directory)
 
 
 def _load_producers(

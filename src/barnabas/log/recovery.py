@@ -37,7 +37,7 @@ from barnabas.records.batch import (
 from barnabas.records.checksum import crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from barnabas.log.files import File, Files
     from barnabas.log.leader_epochs import LeaderEpochs
@@ -209,6 +209,7 @@ def recover_segment(
     epochs: LeaderEpochs | None = None,
     earlier: Sequence[Segment] = (),
     cut: bool = True,
+    before_cut: Callable[[], None] = lambda: None,
 ) -> RecoveredSegment:
     """Checks a segment's batches, cuts off what follows the last good one, and rebuilds its indexes.
 
@@ -219,6 +220,7 @@ def recover_segment(
         epochs: gets the leader epochs that it lacks, if given.
         earlier: the segments before this one, in which transactions may have begun that end here.
         cut: whether to cut off what follows the last good batch; if not, it is only not in the indexes.
+        before_cut: called before that, when it is certain.
 
     Raises:
         StorageError: the file cannot be read, or holds a message format that only Apache Kafka before 4.0 wrote.
@@ -246,6 +248,7 @@ def recover_segment(
         truncated_bytes = segment.size - scan.valid_bytes
         if truncated_bytes and cut:
             _refuse_old_format(segment.files, file, scan.valid_bytes, truncated_bytes)
+            before_cut()
             segment.files.truncate(file, scan.valid_bytes)
             segment.files.sync(file)
             segment.size = scan.valid_bytes
