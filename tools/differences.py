@@ -359,6 +359,7 @@ ORDERS = {
     "Member.subscribed_topic_names": _HASH_MAP,
     "JoinGroupResponse.members": _HASH_MAP,
     "ListGroupsResponse.groups": _HASH_MAP,
+    "ListTransactionsResponse.transaction_states": _HASH_MAP,
     "AlterClientQuotasResponse.entries": _HASH_MAP,
     "AlterUserScramCredentialsResponse.results": _HASH_MAP,
     "DescribeClientQuotasResponse.entries": _HASH_MAP,

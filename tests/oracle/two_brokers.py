@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import time
 
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
@@ -92,6 +92,15 @@ class Side:
         return result.configs[0].value if result.configs else None
 
 
+def _readable(sockets, timeout_s):
+    """Those of which there is something to read; a long run has more files open than `select.select` can count."""
+    with selectors.DefaultSelector() as selector:
+        for each in sockets:
+            selector.register(each, selectors.EVENT_READ)
+        ready = {key.fileobj for key, _ in selector.select(timeout_s)}
+    return [each for each in sockets if each in ready]
+
+
 class Member:
     """A connection of its own to each broker, whose request may be parked by both."""
 
@@ -122,11 +131,11 @@ class Member:
     def collect(self, patience_s: float) -> None:
         """Takes the answers if there are any; both or none, once the brokers have settled."""
         sockets = [client.socket for client in self.clients]
-        ready = select.select(sockets, [], [], patience_s)[0]
+        ready = _readable(sockets, patience_s)
         if not ready:
             # Slow is not parked: what the coordinators are asked after this, they answer after this.
             self._conversation.ask_coordinators()
-            ready = select.select(sockets, [], [], 0)[0]
+            ready = _readable(sockets, 0)
         if not ready:
             return
         end = time.monotonic() + _DEADLINE_S
@@ -135,7 +144,7 @@ class Member:
                 f"{self.question}\nonly {'Kafka' if sockets[0] in ready else 'ours'} answers: "
                 f"{self.clients[sockets.index(ready[0])].receive()}"
             )
-            ready = select.select(sockets, [], [], 0.1)[0]
+            ready = _readable(sockets, 0.1)
             if len(ready) < 2:
                 time.sleep(0.01)
         self.is_parked = False
