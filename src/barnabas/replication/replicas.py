@@ -179,7 +179,7 @@ class Replicas:
         partition = None if partitions is None else partitions.get(index)
         if partition is None:
             raise self._not_here(self._topics.get(topic), index)
-        if current_leader_epoch not in (-1, partition.leader_epoch):
+        if current_leader_epoch != -1:
             partition.check_epoch(current_leader_epoch)
         if partition.leader_id != self._node_id:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -208,7 +208,7 @@ class Replicas:
         partition = partitions.get(index)
         if partition is None:
             raise self._not_here(self._topics_by_id.get(topic_id), index)
-        if current_leader_epoch not in (-1, partition.leader_epoch):
+        if current_leader_epoch != -1:
             partition.check_epoch(current_leader_epoch)
         return partition
 
