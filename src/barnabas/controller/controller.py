@@ -415,9 +415,9 @@ class Controller:
         follower: asyncio.Future[Result] = self._loop.create_future()
 
         def done(result: asyncio.Future[Any]) -> None:
+            error = asyncio.CancelledError() if result.cancelled() else result.exception()
             if follower.done():
                 return
-            error = asyncio.CancelledError() if result.cancelled() else result.exception()
             if error is not None:
                 follower.set_exception(error)
             else:

@@ -63,12 +63,12 @@ def after(
         return response
 
     def done(result: asyncio.Future[Any]) -> None:
+        error = None if result.cancelled() else result.exception()  # asked for though nobody waits any more
         if response.done():
             return
         if result.cancelled():
             response.cancel()
             return
-        error = result.exception()
         try:
             if error is None:
                 response.set_result(answer(result.result()))
