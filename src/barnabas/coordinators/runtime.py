@@ -198,6 +198,7 @@ class CoordinatorRuntime(Generic[S]):
                 summary = await load(
                     partition, shard, chunk_bytes=self._settings.load_chunk_bytes, clock=self._clock
                 )
+            await _all_committed(partition)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
             self._loading.pop(index, None)
             self._fail(partition, error)
@@ -286,3 +287,16 @@ class CoordinatorRuntime(Generic[S]):
         for index in [*self._active, *self._loading]:
             self._resign(index)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _all_committed(partition: Partition) -> None:
+    """What was read is on all in-sync replicas.
+
+    Before that nobody may be told of it: a leader that is elected next may never have had it. Whoever asks for what is there already, as a
+    partition that is part of a transaction, is answered at once, without a write that would wait. (Kafka answers.)
+    """
+    leading = partition.leading
+    if leading is not None and partition.high_watermark < partition.log_end_offset:
+        waits = leading.wait_committed(partition.log_end_offset - 1)
+        if waits is not None:
+            await waits
