@@ -21,7 +21,9 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def root():
-    return f"/tests/number-{next(_numbers)}"
+    """Nodes above it are the test's own too: one that keeps others out would keep them out of a common one."""
+    number = next(_numbers)
+    return f"/tests-{number}/number-{number}"
 
 
 @pytest.fixture
