@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from barnabas.controller.brokers import BrokerRegistration
     from barnabas.controller.controller import Controller
     from barnabas.metadata.deltas import MetadataDelta
-    from barnabas.metadata.image import MetadataImage
+    from barnabas.metadata.image import Broker, MetadataImage
     from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatResponse
 
 __all__ = ["BrokerLifecycle"]
@@ -62,7 +62,6 @@ class BrokerLifecycle:
     """
 
     __slots__ = (
-        "_changes",
         "_channel",
         "_controller",
         "_interval_s",
@@ -95,7 +94,6 @@ class BrokerLifecycle:
         self._interval_s = interval_ms / 1000
         self._offline_log_dirs = offline_log_dirs
         self._on_fenced = on_fenced
-        self._changes = 0
         self._wants_to_serve = False
         self._is_sending = False
         self._timer: asyncio.TimerHandle | None = None
@@ -135,10 +133,7 @@ class BrokerLifecycle:
 
     def follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """A metadata change: the broker was fenced, and says that it is there."""
-        if self._node_id not in delta.changed_brokers:
-            return
-        self._changes += 1
-        if self._wants_to_serve and self._is_fenced(image):
+        if self._wants_to_serve and self._node_id in delta.changed_brokers and self._is_fenced(image):
             self.tell()
 
     def tell(self) -> None:
@@ -147,20 +142,20 @@ class BrokerLifecycle:
             return
         self._is_sending = True
         timeout_ms = max(1000, int(self._interval_s * 1000))
-        changes = self._changes
+        known = self._controller.image.brokers.get(self._node_id)
         self._channel.send(self._heartbeat(), timeout_ms=timeout_ms).add_done_callback(
-            lambda done: self._answered(done, changes)
+            lambda done: self._answered(done, known)
         )
 
-    def _answered(self, done: asyncio.Future[Any], changes: int) -> None:
+    def _answered(self, done: asyncio.Future[Any], known: Broker | None) -> None:
         self._is_sending = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
             logger.debug("heartbeat is not answered reason=%s", error)
         elif not done.cancelled() and done.result().is_fenced:
-            image = self._controller.image
-            # If the image has not changed since before the controller spoke, what it spoke of is still to come.
-            if changes == self._changes and self._is_fenced(image) is False:
+            # If the image has the same of this broker as before the controller spoke, what it spoke of is still to come.
+            broker = self._controller.image.brokers.get(self._node_id)
+            if broker is not None and broker is known and not broker.fenced:
                 logger.warning(
                     "the controller says that this broker is fenced, and the store does not: it leads no more"
                 )
