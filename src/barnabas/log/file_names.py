@@ -19,6 +19,7 @@ __all__ = [
     "CLEANED_SUFFIX",
     "DELETED_SUFFIX",
     "INDEX_SUFFIX",
+    "LEFTOVER_SUFFIXES",
     "LOG_SUFFIX",
     "SEGMENT_SUFFIXES",
     "SWAP_SUFFIX",
@@ -37,6 +38,8 @@ SEGMENT_SUFFIXES = frozenset({LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANS
 DELETED_SUFFIX = ".deleted"
 CLEANED_SUFFIX = ".cleaned"
 SWAP_SUFFIX = ".swap"
+LEFTOVER_SUFFIXES = (DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)
+"""Of what is not part of the log: removed from it, or not yet in it."""
 ASIDE_SUFFIX = ".aside"
 """Nobody deletes these; somebody may want to look into them."""
 

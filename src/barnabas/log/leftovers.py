@@ -34,11 +34,9 @@ if TYPE_CHECKING:
 
     from barnabas.log.files import Files
 
-__all__ = ["LEFTOVER_SUFFIXES", "settle_leftovers"]
+__all__ = ["settle_leftovers"]
 
 logger = logging.getLogger(__name__)
-
-LEFTOVER_SUFFIXES = (DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)
 
 
 class _Result(NamedTuple):

@@ -19,6 +19,7 @@ from barnabas.errors import DecodeError, KafkaError, StorageError
 from barnabas.log.file_names import (
     ASIDE_SUFFIX,
     INDEX_SUFFIX,
+    LEFTOVER_SUFFIXES,
     LOG_SUFFIX,
     TIME_INDEX_SUFFIX,
     parse_file_name,
@@ -26,7 +27,7 @@ from barnabas.log.file_names import (
 )
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
-from barnabas.log.leftovers import LEFTOVER_SUFFIXES, settle_leftovers
+from barnabas.log.leftovers import settle_leftovers
 from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
 from barnabas.log.recovery import find_recovery_start, recall_batches, recover_segment, replay_producers
 from barnabas.log.segment import Segment

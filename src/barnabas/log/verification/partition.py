@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from barnabas.errors import DecodeError, StorageError
 from barnabas.log.checkpoints import decode_checkpoint
 from barnabas.log.file_names import (
-    CLEANED_SUFFIX,
-    DELETED_SUFFIX,
+    LEFTOVER_SUFFIXES,
     LOG_SUFFIX,
-    SWAP_SUFFIX,
     parse_file_name,
     segment_file_name,
 )
@@ -32,8 +30,6 @@ __all__ = ["CheckedPartition", "check_partition"]
 
 PRODUCERS_MAX = 200_000
 """How many producers are remembered, to compare them with the snapshots."""
-
-_OUT_OF_USE = (DELETED_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX)
 
 
 class CheckedPartition(NamedTuple):
@@ -92,7 +88,7 @@ def check_partition(
                 bases.append(parsed[0])
             elif segment_file_name(parsed[0], LOG_SUFFIX) not in names:
                 findings.note(directory / name, "belongs to no segment; a start deletes it")
-        elif name.endswith(_OUT_OF_USE):
+        elif name.endswith(LEFTOVER_SUFFIXES):
             findings.note(
                 directory / name, "is out of use, or half-way through compaction; a start settles it"
             )
