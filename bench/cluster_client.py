@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from barnabas.wire.apis import APIS
 from barnabas.wire.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.describe_quorum import DescribeQuorumRequest
 from barnabas.wire.messages.elect_leaders import ElectLeadersRequest
-from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from bench import raw
@@ -72,27 +70,7 @@ def create_topics(
     **configs: str,
 ) -> None:
     """Creates topics of `count` partitions, with replicas where the cluster or `assignments` put them."""
-    request = CreateTopicsRequest(
-        topics=[
-            CreateTopicsRequest.CreatableTopic(
-                name=name,
-                num_partitions=-1 if assignments else count,
-                replication_factor=-1 if assignments else replicas,
-                assignments=[
-                    CreateTopicsRequest.CreatableReplicaAssignment(
-                        partition_index=index, broker_ids=list(assignment)
-                    )
-                    for index, assignment in enumerate(assignments)
-                ],
-                configs=[
-                    CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-                    for key, value in configs.items()
-                ],
-            )
-            for name in names
-        ],
-        timeout_ms=120_000,
-    )
+    request = raw.create_request(names, count, replicas, assignments, **configs)
     errors = {topic.name: topic.error_message for topic in call(port, request, 5).topics if topic.error_code}
     if errors:
         raise RuntimeError(f"topics are not created: {errors}")
@@ -154,22 +132,7 @@ def _serves(port: int, names: Sequence[Name]) -> bool:
     by_topic: dict[str, list[int]] = {}
     for topic, index in names:
         by_topic.setdefault(topic, []).append(index)
-    request = ListOffsetsRequest(
-        replica_id=-1,
-        isolation_level=0,
-        topics=[
-            ListOffsetsRequest.ListOffsetsTopic(
-                name=topic,
-                partitions=[
-                    ListOffsetsRequest.ListOffsetsPartition(
-                        partition_index=index, current_leader_epoch=-1, timestamp=-1
-                    )
-                    for index in indexes
-                ],
-            )
-            for topic, indexes in by_topic.items()
-        ],
-    )
+    request = raw.ends_request(by_topic)
     return not any(part.error_code for topic in call(port, request, 4).topics for part in topic.partitions)
 
 

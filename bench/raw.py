@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 import time
+from typing import TYPE_CHECKING
 
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
@@ -18,6 +19,9 @@ from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from barnabas.wire.messages.produce import ProduceRequest
 from bench.brokers import cpu_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 _LENGTH = struct.Struct(">i")
 _CORRELATION_ID_AT = 8
@@ -145,13 +149,31 @@ def create_topics(port: int, names: list[str], partitions: int, **configs: str) 
 
 def try_create_topics(port: int, names: list[str], partitions: int, **configs: str) -> list[int]:
     """The error codes of CreateTopics."""
-    request = CreateTopicsRequest(
+    request = create_request(names, partitions, 1, **configs)
+    response = CreateTopicsResponse.decode(ask(port, frame(19, 5, request, flexible=True)), 5, 5)
+    return [topic.error_code for topic in response.topics]
+
+
+def create_request(
+    names: Sequence[str],
+    partitions: int,
+    replicas: int,
+    assignments: Sequence[Sequence[int]] = (),
+    **configs: str,
+) -> CreateTopicsRequest:
+    """For topics of so many partitions and replicas, or with a partition on each of `assignments`."""
+    return CreateTopicsRequest(
         topics=[
             CreateTopicsRequest.CreatableTopic(
                 name=name,
-                num_partitions=partitions,
-                replication_factor=1,
-                assignments=[],
+                num_partitions=-1 if assignments else partitions,
+                replication_factor=-1 if assignments else replicas,
+                assignments=[
+                    CreateTopicsRequest.CreatableReplicaAssignment(
+                        partition_index=index, broker_ids=list(assignment)
+                    )
+                    for index, assignment in enumerate(assignments)
+                ],
                 configs=[
                     CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
                     for key, value in configs.items()
@@ -161,13 +183,11 @@ def try_create_topics(port: int, names: list[str], partitions: int, **configs: s
         ],
         timeout_ms=120_000,
     )
-    response = CreateTopicsResponse.decode(ask(port, frame(19, 5, request, flexible=True)), 5, 5)
-    return [topic.error_code for topic in response.topics]
 
 
-def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
-    """Kafka makes partitions after its answer: waits until all answer ListOffsets; gives their ends in order."""
-    message = ListOffsetsRequest(
+def ends_request(partitions: Mapping[str, Iterable[int]]) -> ListOffsetsRequest:
+    """Asks where these partitions end, by topic."""
+    return ListOffsetsRequest(
         replica_id=-1,
         isolation_level=0,
         topics=[
@@ -175,15 +195,19 @@ def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
                 name=topic,
                 partitions=[
                     ListOffsetsRequest.ListOffsetsPartition(
-                        partition_index=partition, current_leader_epoch=-1, timestamp=-1
+                        partition_index=index, current_leader_epoch=-1, timestamp=-1
                     )
-                    for partition in range(partitions)
+                    for index in indexes
                 ],
             )
-            for topic in topics
+            for topic, indexes in partitions.items()
         ],
     )
-    probe = frame(2, 4, message, flexible=False)
+
+
+def wait_until_led(port: int, topics: list[str], partitions: int) -> list[int]:
+    """Kafka makes partitions after its answer: waits until all answer ListOffsets; gives their ends in order."""
+    probe = frame(2, 4, ends_request(dict.fromkeys(topics, range(partitions))), flexible=False)
     deadline = time.monotonic() + 120
     with connect(port) as connection:
         while True:
