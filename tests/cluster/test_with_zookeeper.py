@@ -1,5 +1,6 @@
 """Brokers as processes, around a real Apache ZooKeeper: what `barnabas serve --zookeeper` promises."""
 
+import contextlib
 import time
 
 import pytest
@@ -17,15 +18,15 @@ def zookeeper(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def brokers(zookeeper, tmp_path):
-    """Three of them, by node id."""
+@contextlib.contextmanager
+def three_brokers(zookeeper, directory, *, session_timeout_ms):
+    """By node id; they are started, and killed in the end."""
     settings = {
-        "zookeeper.connect": f"{zookeeper.address}/{tmp_path.name}",
-        "zookeeper.session.timeout.ms": "2000",
+        "zookeeper.connect": f"{zookeeper.address}/{directory.name}",
+        "zookeeper.session.timeout.ms": str(session_timeout_ms),
     }
     started = {
-        node_id: BrokerProcess(tmp_path / str(node_id), settings={**settings, "node.id": str(node_id)})
+        node_id: BrokerProcess(directory / str(node_id), settings={**settings, "node.id": str(node_id)})
         for node_id in (1, 2, 3)
     }
     try:
@@ -35,6 +36,13 @@ def brokers(zookeeper, tmp_path):
     finally:
         for broker in started.values():
             broker.kill()
+
+
+@pytest.fixture
+def brokers(zookeeper, tmp_path):
+    """Three of them, by node id."""
+    with three_brokers(zookeeper, tmp_path, session_timeout_ms=2_000) as brokers:
+        yield brokers
 
 
 def test_a_leader_is_killed_while_a_client_produces(brokers):
@@ -104,17 +112,7 @@ def patient_zookeeper(tmp_path_factory):
 
 def test_a_process_that_ends_is_noticed_before_its_session_ends(patient_zookeeper, tmp_path):
     """Killed as the controller or not, it is replaced as a leader at once, although ZooKeeper would wait for half a minute."""
-    settings = {
-        "zookeeper.connect": f"{patient_zookeeper.address}/{tmp_path.name}",
-        "zookeeper.session.timeout.ms": "30000",
-    }
-    brokers = {
-        node_id: BrokerProcess(tmp_path / str(node_id), settings={**settings, "node.id": str(node_id)})
-        for node_id in (1, 2, 3)
-    }
-    try:
-        for broker in brokers.values():
-            broker.start()
+    with three_brokers(patient_zookeeper, tmp_path, session_timeout_ms=30_000) as brokers:
         admin = AdminClient({"log_level": 0, "bootstrap.servers": brokers[1].bootstrap_server})
         admin.create_topics([NewTopic("orders", 3, 3)])["orders"].result(30)
 
@@ -137,9 +135,6 @@ def test_a_process_that_ends_is_noticed_before_its_session_ends(patient_zookeepe
             lambda: sum(len(each) for each in _in_sync(brokers[last], "orders")) == 6,
             what="the one that came back is in sync",
         )
-    finally:
-        for broker in brokers.values():
-            broker.kill()
 
 
 def _in_sync(broker, topic):

@@ -40,6 +40,12 @@ class Row:
     settings: dict[str, str] = field(default_factory=dict)
 
 
+def _hurting(stage: Stage, node_id: int) -> int:
+    """A broker that is not asked for what it knows until it is well again."""
+    stage.console.hurt.add(node_id)
+    return node_id
+
+
 def _killed(stage: Stage, node_id: int) -> None:
     stage.system.kill(node_id)
     stage.hold(stage.times.away_s)
@@ -47,8 +53,7 @@ def _killed(stage: Stage, node_id: int) -> None:
 
 
 def _paused(stage: Stage, node_id: int) -> None:
-    stage.console.hurt.add(node_id)
-    stage.system.pause(node_id)
+    stage.system.pause(_hurting(stage, node_id))
     stage.hold(stage.times.away_s)
     stage.system.resume(node_id)
 
@@ -97,38 +102,32 @@ def _both_ways(one: str, others: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _cut_leader_from_followers(stage: Stage) -> None:
-    leader = stage.leader()
-    stage.console.hurt.add(leader)
+    leader = _hurting(stage, stage.leader())
     _cut(stage, _both_ways(_site(leader), _other_brokers(stage, leader)))
 
 
 def _cut_leader_towards_followers(stage: Stage) -> None:
-    leader = stage.leader()
-    stage.console.hurt.add(leader)
+    leader = _hurting(stage, stage.leader())
     _cut(stage, [(_site(leader), other) for other in _other_brokers(stage, leader)])
 
 
 def _cut_leader_from_zookeeper(stage: Stage) -> None:
-    leader = stage.leader()
-    stage.console.hurt.add(leader)
+    leader = _hurting(stage, stage.leader())
     _cut(stage, _both_ways(_site(leader), stage.zookeepers))
 
 
 def _cut_zookeeper_towards_leader(stage: Stage) -> None:
-    leader = stage.leader()
-    stage.console.hurt.add(leader)
+    leader = _hurting(stage, stage.leader())
     _cut(stage, [(name, _site(leader)) for name in stage.zookeepers])
 
 
 def _cut_controller_from_zookeeper(stage: Stage) -> None:
-    controller = stage.controller()
-    stage.console.hurt.add(controller)
+    controller = _hurting(stage, stage.controller())
     _cut(stage, _both_ways(_site(controller), stage.zookeepers))
 
 
 def _cut_leader_from_everybody(stage: Stage) -> None:
-    leader = stage.leader()
-    stage.console.hurt.add(leader)
+    leader = _hurting(stage, stage.leader())
     everybody = [*_other_brokers(stage, leader), *stage.zookeepers, "clients"]
     _cut(stage, _both_ways(_site(leader), everybody))
 
