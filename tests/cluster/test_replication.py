@@ -100,6 +100,24 @@ def log_values(cluster, node_id, topic, index):
     return found
 
 
+@pytest.mark.parametrize("acks", [-1, 1])
+async def test_with_fsync_always_it_is_on_all_disks(loop, cluster, acks):
+    """Of every in-sync replica, when acks=all is answered or a reader sees it, whatever it was produced with."""
+    async with cluster(3, barnabas_durability="fsync-always", **QUICK) as brokers:
+        await brokers.create_topic("orders", 2, 3, min_insync_replicas=2)
+        leader = brokers.leader("orders", 0)
+        for number in range(20):
+            _, answer = await produce(brokers, "orders", 0, b"%d" % number, acks=acks)
+            assert (answer.error_code, answer.base_offset) == (0, number)
+            if acks == 1:
+                assert brokers.replica(leader, "orders", 0).log.recovery_point > number
+                _, read = await fetch(brokers, "orders", 0, leader, offset=number, max_wait_ms=10_000)
+                assert values_of(read.records) == [b"%d" % number]
+            for node_id in brokers.partition("orders", 0).isr:
+                assert brokers.replica(node_id, "orders", 0).log.recovery_point > number
+        assert len(brokers.partition("orders", 0).isr) == 3
+
+
 async def test_what_is_acknowledged_by_all_is_on_all(loop, cluster):
     """acks=all is answered when every in-sync replica has the records, and consumers may read them then."""
     async with cluster(3, **QUICK) as brokers:

@@ -19,11 +19,12 @@ def zookeeper(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def three_brokers(zookeeper, directory, *, session_timeout_ms):
-    """By node id; they are started, and killed in the end."""
+def three_brokers(zookeeper, directory, *, session_timeout_ms, **more_settings):
+    """By node id; they are started, and killed in the end. Settings with underscores for dots."""
     settings = {
         "zookeeper.connect": f"{zookeeper.address}/{directory.name}",
         "zookeeper.session.timeout.ms": str(session_timeout_ms),
+        **{name.replace("_", "."): str(value) for name, value in more_settings.items()},
     }
     started = {
         node_id: BrokerProcess(directory / str(node_id), settings={**settings, "node.id": str(node_id)})
@@ -135,6 +136,50 @@ def test_a_process_that_ends_is_noticed_before_its_session_ends(patient_zookeepe
             lambda: sum(len(each) for each in _in_sync(brokers[last], "orders")) == 6,
             what="the one that came back is in sync",
         )
+
+
+def test_with_fsync_always_all_disks_have_what_is_acknowledged(zookeeper, tmp_path):
+    """Followers sync what they fetch, and say so on their disks; killed all at once, they have everything when they are back."""
+    with three_brokers(
+        zookeeper,
+        tmp_path,
+        session_timeout_ms=2_000,
+        barnabas_durability="fsync-always",
+        log_flush_offset_checkpoint_interval_ms=50,
+    ) as brokers:
+        client = {
+            "log_level": 0,
+            "bootstrap.servers": ",".join(each.bootstrap_server for each in brokers.values()),
+        }
+        admin = AdminClient(client)
+        topic = NewTopic("orders", 1, 3, config={"min.insync.replicas": "3"})
+        admin.create_topics([topic])["orders"].result(30)
+        failed = []
+        producer = Producer({**client, "acks": "all", "linger.ms": 0})
+        for number in range(50):
+            producer.produce(
+                "orders", b"%d" % number, callback=lambda error, _: error and failed.append(error)
+            )
+            producer.poll(0.005)
+        assert (producer.flush(30), failed) == (0, [])
+        for broker in brokers.values():
+            checkpoint = broker.data_directory / "recovery-point-offset-checkpoint"
+            wait_until(
+                lambda checkpoint=checkpoint: "orders 0 50" in checkpoint.read_text().splitlines(),
+                what=f"{checkpoint} says that all is synced",
+            )
+        for broker in brokers.values():
+            broker.kill()
+        for broker in brokers.values():
+            broker.start()
+        wait_until(lambda: [sorted(each) for each in _in_sync(brokers[1], "orders")] == [[1, 2, 3]])
+        consumer = Consumer({**client, "group.id": "g", "auto.offset.reset": "earliest"})
+        try:
+            consumer.subscribe(["orders"])
+            found = wait_until(lambda: consumer.consume(50, timeout=10))
+            assert [int(message.value()) for message in found] == list(range(50))
+        finally:
+            consumer.close()
 
 
 def _in_sync(broker, topic):

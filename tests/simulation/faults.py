@@ -32,6 +32,7 @@ class Faults:
             + [self.slow_disk]
             + [self.full_disk]
             + [self.skew_clock]
+            + [self.black_out] * 2 * world.temper.syncs_always
         )
 
     async def work(self, seconds):
@@ -88,14 +89,22 @@ class Faults:
             self._later(0.1, 10.0, self._restart, host)
 
     async def lose_power(self):
-        """Only where others hold all: nobody promises more than one copy that was not synced."""
+        """Only where others hold all, or everything is synced: nobody promises more than one copy that was not."""
         host = self._some_host()
         if host is None or not self.world.ledger.can_lose_power(host.node_id):
             return
-        if self.world.temper.is_fragile and (self.under_way or not self._is_whole()):
+        temper = self.world.temper
+        if temper.is_fragile and not temper.syncs_always and (self.under_way or not self._is_whole()):
             return
         host.crash(loses_power=True)
         self._later(0.1, 10.0, self._restart, host)
+
+    async def black_out(self):
+        """The whole place loses its power."""
+        for host in self.world.hosts.values():
+            if host.serves:
+                host.crash(loses_power=True)
+                self._later(0.1, 10.0, self._restart, host)
 
     def _is_whole(self):
         """Whether everybody serves and is in sync."""

@@ -66,7 +66,7 @@ class Ledger:
         """A process is about to end, perhaps with what its disk has not synced."""
         self.look()
         self._crashed[host.node_id] = self._world.ensemble.next_offset
-        if loses_power:
+        if loses_power and not self._world.temper.syncs_always:
             lost = {
                 (host.node_id, topic.name, partition.index)
                 for topic in self.image.topics.values()
@@ -85,8 +85,11 @@ class Ledger:
     def can_lose_power(self, node_id):
         """Whether everything that a broker holds is held by somebody else who has to have it, and keeps it.
 
-        Not while another one is in disorder: the controller will not trust that one either when it registers.
+        Not while another one is in disorder: the controller will not trust that one either when it registers. Where all is synced
+        before it counts, nobody needs anybody else.
         """
+        if self._world.temper.syncs_always:
+            return True
         if self.has_doubts or self._crashed:
             return False
         for topic in self.image.topics.values():

@@ -6,7 +6,7 @@ __all__ = ["Temper"]
 
 
 class Temper:
-    """Chosen by a `random.Random`.
+    """Chosen by a `random.Random`, and by the seed itself what came later: so old seeds do what they did.
 
     Attributes:
         haste: How many times faster than usual faults come and go.
@@ -15,10 +15,11 @@ class Temper:
         pace_s: The longest pause of a producer between two batches.
         has_elr: Whether the cluster keeps eligible leader replicas (KIP-966).
         min_insync_replicas: Of one of the topics; that of the others is 2.
+        syncs_always: Whether nothing counts before it is on the disk, so that any number of brokers may lose their power.
         settings: Of all brokers.
     """
 
-    def __init__(self, chance):
+    def __init__(self, chance, seed):
         self.haste = chance.choice((1.0, 2.0, 4.0, 8.0))
         self.session_s = chance.choice((4.0, 2.0, 1.0))
         self.delay_s = (0.0001, chance.choice((0.005, 0.02, 0.1)))
@@ -32,6 +33,9 @@ class Temper:
             "replica.high.watermark.checkpoint.interval.ms": chance.choice((5000, 1000, 200)),
             "leader.imbalance.check.interval.seconds": chance.choice((1, 5, 300)),
         }
+        self.syncs_always = seed % 6 == 0
+        if self.syncs_always:
+            self.settings["barnabas.durability"] = "fsync-always"
 
     @property
     def is_fragile(self):

@@ -236,7 +236,7 @@ class World:
         self.seed = seed
         self.directory = directory
         self.chance = random.Random(seed)
-        self.temper = Temper(self.chance)
+        self.temper = Temper(self.chance, seed)
         self.lines = deque(maxlen=keep_trace)
         self.loop = SimulatedLoop(random.Random(self.chance.random()))
         self.network = Network(

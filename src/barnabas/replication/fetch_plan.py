@@ -9,7 +9,8 @@ offset or epoch has changed, an answer only those with news.
         │  out of range              where the leader's log lies is asked by ListOffsets
         ├──────────> lost ─────────> following
         │  truncated                 nothing is appended at the same place before the disk has the cut
-        ├──────────> cut ──────────> following
+        │  appended, fsync-always    what we are said to hold is on the disk
+        ├──────────> syncing ──────> following
         │  the disk failed
         └──────────> stopped
 
@@ -115,7 +116,7 @@ class Followed:
         retry_at_ms: Until when it is left out.
         failures: In a row.
         is_lost: Its offset is out of the leader's range.
-        failure: Why its truncation could not be synced, until that is seen to.
+        failure: Why it could not be synced, until that is seen to.
         lag: Records that were committed by the leader and are not here yet, as it said last; -1 if it said nothing.
     """
 
@@ -169,7 +170,6 @@ class FetchPlan:
     __slots__ = (
         "_broker_epoch",
         "_changed",
-        "_cut",
         "_delayed",
         "_followed",
         "_forgotten",
@@ -179,6 +179,7 @@ class FetchPlan:
         "_session_epoch",
         "_session_id",
         "_settings",
+        "_syncing",
         "_throttled",
         "generation",
         "lost",
@@ -204,7 +205,7 @@ class FetchPlan:
         self._changed: dict[_Key, Followed] = {}
         self._delayed: dict[_Key, Followed] = {}
         self._throttled: dict[_Key, Followed] = {}
-        self._cut: dict[_Key, Followed] = {}
+        self._syncing: dict[_Key, Followed] = {}
         self._forgotten: dict[_Key, None] = {}
         self._session_id = _NO_SESSION
         self._session_epoch = _INITIAL_EPOCH
@@ -247,7 +248,7 @@ class FetchPlan:
         self._changed.pop(key, None)
         self._delayed.pop(key, None)
         self._throttled.pop(key, None)
-        self._cut.pop(key, None)
+        self._syncing.pop(key, None)
         self.lost = [each for each in self.lost if each.key != key]
 
     # ----- requests
@@ -260,7 +261,7 @@ class FetchPlan:
         self._forgotten.clear()
         for key, followed in self._followed.items():
             followed.asked = None
-            if key not in self._delayed and key not in self._cut and not followed.is_lost:
+            if key not in self._delayed and key not in self._syncing and not followed.is_lost:
                 self._changed[key] = followed
 
     def next_attention_ms(self) -> float | None:
@@ -317,8 +318,9 @@ class FetchPlan:
             return None
         if has_session and not any(followed.asked is not None for followed in self._followed.values()):
             # All are left out: the session would be of nothing.
-            self.reset_session()
-            self._changed = {}
+            if not self._syncing:
+                self.reset_session()
+                self._changed = {}
             return None
         request = FetchRequest(
             replica_state=FetchRequest.ReplicaState(
@@ -352,8 +354,7 @@ class FetchPlan:
             if followed.asked is None:
                 following.prepare(partition)
             log = partition.log
-            if log.has_unsynced_cut:
-                self._wait_for_cut(followed)
+            if (log.has_unsynced_cut or partition.syncs_always) and self._waits_for_disk(followed):
                 return None
             asked = (followed.leader_epoch, log.log_end_offset, log.latest_epoch, log.log_start_offset)
         except StorageError as error:
@@ -374,17 +375,20 @@ class FetchPlan:
             replica_directory_id=partition.directory_id or _NO_DIRECTORY,
         )
 
-    def _wait_for_cut(self, followed: Followed) -> None:
+    def _waits_for_disk(self, followed: Followed) -> bool:
         def on_synced(error: KafkaError | StorageError | None) -> None:
-            if self._cut.get(followed.key) is followed:
-                del self._cut[followed.key]
+            if self._syncing.get(followed.key) is followed:
+                del self._syncing[followed.key]
                 followed.failure = error if isinstance(error, StorageError) else None
                 self._changed[followed.key] = followed
                 self.wake()
 
-        followed.partition.call_when_cut_is_synced(on_synced)
-        self._cut[followed.key] = followed
+        if not followed.partition.call_when_all_is_synced(on_synced):
+            return False
+        self._syncing[followed.key] = followed
+        # A leader sends again what it hears no word of.
         self._leave_out(followed)
+        return True
 
     def _leave_out(self, followed: Followed) -> None:
         if followed.asked is not None:

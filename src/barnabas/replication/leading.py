@@ -4,7 +4,8 @@
 
 The high watermark is the smallest log end offset of all who are in sync, or may be before the next word of the controller: a
 replica whose joining is proposed counts, so that nothing is committed which it lacks, whichever way that ends (KIP-497). While fewer
-replicas than min.insync.replicas are in sync it stands still (KIP-966).
+replicas than min.insync.replicas are in sync it stands still (KIP-966). With `barnabas.durability=fsync-always` the leader counts for what is on its
+disk, too, as followers do that fetch (`fetch_plan.py`).
 
 Source: `kafka.cluster.Partition` of Kafka 4.3.
 """
@@ -67,6 +68,7 @@ class Leading:
 
     __slots__ = (
         "_duties",
+        "_is_syncing",
         "_partition",
         "_partition_epoch",
         "_proposal",
@@ -86,6 +88,7 @@ class Leading:
         self._duties = duties
         self._partition_epoch = state.partition_epoch
         self._replica_count = len(state.replicas)
+        self._is_syncing = False
         self._proposal: IsrProposal | None = None
         self._refused_until_ms = NEVER
         self._waiters: list[tuple[int, int, OnCommitted]] = []
@@ -126,6 +129,8 @@ class Leading:
     def begin(self, log: PartitionLog) -> None:
         """The log is open, or this broker was elected while it was."""
         self.epoch_start_offset = log.log_end_offset
+        if self._partition.syncs_always:
+            self._sync()
         self.advance(log)
 
     def take_over(self, before: Leading) -> None:
@@ -162,8 +167,33 @@ class Leading:
                 progress.left_behind()
             if progress.reader is not None:
                 progress.reader.wake()
-        if len(self.maximal_isr) == 1:
+        if self._partition.syncs_always:
+            self._sync()
+        elif len(self.maximal_isr) == 1:
             self.advance(log)
+
+    def _sync(self) -> None:
+        """Brings what is in the log to the disk, one time after the other, and moves the high watermark on with it."""
+        if self._is_syncing:
+            return
+        try:
+            self._is_syncing = self._partition.call_when_all_is_synced(self._on_synced)
+        except StorageError as error:
+            # Whoever fails a log sees to its leadership.
+            logger.debug("log of a leader is not synced partition=%r reason=%s", self._partition, error)
+
+    def _on_synced(self, error: KafkaError | StorageError | None) -> None:
+        self._is_syncing = False
+        partition = self._partition
+        if partition.leading is not self or partition.log.is_offline:
+            return
+        if error is not None:
+            # The disk is full, say; somebody else leads soon, or there is room again.
+            self._is_syncing = True
+            self._duties.loop.call_later(_AGAIN_S, self._on_synced, None)
+            return
+        self._sync()
+        self.advance(partition.log)
 
     def follower(self, node_id: int) -> FollowerProgress:
         """The follower of that id.
@@ -228,7 +258,7 @@ class Leading:
         minimum = log.config.min_insync_replicas
         if len(isr) < minimum and len(isr) < min(minimum, self._replica_count):
             return
-        end = log.log_end_offset
+        end = log.recovery_point if partition.syncs_always else log.log_end_offset
         for progress in self.followers.values():
             offset = progress.log_end_offset
             if offset < end and (

@@ -3,7 +3,8 @@
 Invariants:
     log start offset <= last stable offset <= high watermark <= log end offset; while this broker leads, none of the last
     three moves back. A record that `wait_committed` has let pass for acks=all is on every in-sync replica, and where there is
-    no other one, on this broker's disk (`barnabas.durability`).
+    no other one, on this broker's disk (`barnabas.durability`). With fsync-always and followers, what is below the high watermark
+    is on the disks of all in-sync replicas.
 """
 
 from __future__ import annotations
@@ -165,7 +166,6 @@ class Partition:
         "_recompressions",
         "_state",
         "_syncs_alone",
-        "_syncs_always",
         "high_watermark",
         "index",
         "isr",
@@ -174,6 +174,7 @@ class Partition:
         "leading",
         "metrics",
         "parked_fetches",
+        "syncs_always",
         "topic",
         "topic_id",
     )
@@ -205,7 +206,7 @@ class Partition:
         self._log: PartitionLog | None = None
         self._recompressions: Recompressions | None = None
         self._group_commit = group_commit
-        self._syncs_always = durability == Durability.FSYNC_ALWAYS
+        self.syncs_always = durability == Durability.FSYNC_ALWAYS
         self._syncs_alone = durability == Durability.FSYNC_WHEN_ALONE
         self._acks_all_waits = self._syncs_alone
         self._duties = duties
@@ -347,14 +348,6 @@ class Partition:
                 self.index,
                 error,
             )
-
-    def call_when_cut_is_synced(self, on_synced: Callable[[KafkaError | StorageError | None], None]) -> None:
-        """Calls back when the log, which was truncated, may be appended to (`PartitionLog.has_unsynced_cut`).
-
-        Raises:
-            StorageError: the log directory failed; then `on_synced` is not called.
-        """
-        self._group_commit.call_when_cut_is_synced(self.log, on_synced)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Refuses a client that knows another leader epoch (KIP-320).
@@ -591,7 +584,7 @@ class Partition:
     def has_to_wait(self, acks: int) -> bool:
         """Whether an acknowledgement of what was just appended may have to wait for something."""
         return (
-            self._syncs_always
+            self.syncs_always
             or (acks == ACKS_ALL and self._acks_all_waits)
             # flush.messages: Kafka flushes before it answers.
             or (self.log.produce_limits.flushes and self.log.flush_due)
@@ -635,19 +628,30 @@ class Partition:
             StorageError: the log directory failed.
         """
         log = self.log
-        if self._syncs_always or (self._syncs_alone and len(self.isr) == 1) or log.flush_due:
+        if self.syncs_always or (self._syncs_alone and len(self.isr) == 1) or log.flush_due:
             return self._group_commit.call_when_synced(log, last_offset + 1, on_committed)
         return False
 
     def sync_ahead(self) -> None:
-        """Begins to sync what will have to be, or what has no other in-sync copy any more."""
+        """Begins to sync what has no other in-sync copy, or none any more."""
         log = self._log
-        if (
-            log is not None
-            and not log.is_offline
-            and (self._syncs_always or (self._syncs_alone and len(self.isr) == 1))
-        ):
+        if log is not None and not log.is_offline and self._syncs_alone and len(self.isr) == 1:
             self._group_commit.flush(log)
+
+    def call_when_all_is_synced(self, on_synced: Callable[[KafkaError | StorageError | None], None]) -> bool:
+        """Calls back, with None or what failed, when the disk has all that the log holds now, and nothing that was truncated away.
+
+        Returns:
+            False if it is there already; then `on_synced` is not called.
+
+        Raises:
+            StorageError: the log directory failed; then `on_synced` is not called.
+        """
+        log = self.log
+        if log.has_unsynced_cut:
+            self._group_commit.call_when_cut_is_synced(log, on_synced)
+            return True
+        return self._group_commit.call_when_synced(log, log.log_end_offset, on_synced)
 
     # ----- reading
 

@@ -29,7 +29,7 @@ DURABILITIES = (PAGE_CACHE, FSYNC_WHEN_ALONE, FSYNC_ALWAYS)
 KEYS = (
     ConfigKey("barnabas.durability", STRING, FSYNC_WHEN_ALONE, HIGH,
       "When a record is on disk before it is acknowledged: never (page-cache, as Kafka), when acks=all finds no other "
-      "in-sync copy (fsync-when-alone), or always (fsync-always).",
+      "in-sync copy (fsync-when-alone), or always, on all in-sync replicas (fsync-always).",
       one_of(*DURABILITIES)),
     ConfigKey("barnabas.pipelined.requests.per.connection", INT, 100, MEDIUM,
       "Requests of one connection that may wait for their answers at once; more are left unread in the socket.",
