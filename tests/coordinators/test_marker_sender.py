@@ -130,6 +130,31 @@ async def test_what_fails_for_now_is_sent_again(loop, world, code):
     assert len(world.brokers[2].written) == 2
 
 
+async def test_what_is_on_its_way_is_not_sent_again(loop, world, monkeypatch):
+    """Another partition's retry would bring a slow broker a second marker: perhaps when the producer has begun its next transaction."""
+    slow, answer = world.brokers[2], loop.create_future()
+    monkeypatch.setattr(slow, "write", lambda markers: slow.written.extend(markers) or answer)
+    world.brokers[1].codes[("t", 0)] = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    markers = world.post(("t", 0), ("t", 1))
+    await until(lambda: len(world.brokers[1].written) == 2)
+    assert len(slow.written) == 1
+    assert world.completed == []
+    answer.set_result([{("t", 1): ErrorCode.NONE}])
+    await until(lambda: world.completed == [markers])
+
+
+async def test_what_nobody_answered_is_sent_again(loop, world, monkeypatch):
+    """A connection that was lost says nothing of what went over it."""
+    lost = loop.create_future()
+    lost.set_exception(KafkaError(ErrorCode.NETWORK_EXCEPTION))
+    with monkeypatch.context() as patch:
+        patch.setattr(world.brokers[2], "write", lambda _: lost)
+        markers = world.post(("t", 0), ("t", 1))
+        await until(lambda: world.sender.retry_count)
+    await until(lambda: world.completed == [markers])
+    assert len(world.brokers[1].written) == 1
+
+
 async def test_a_broker_that_can_not_be_reached_is_waited_for(loop, world):
     """The others get their markers meanwhile; the transaction is completed once."""
     world.reachable.remove(2)

@@ -39,15 +39,18 @@ class _Delivery:
     """One transaction's markers, and the partitions that do not have theirs.
 
     It ends with the shard that posted it. Whatever is loaded after that posts its own, and a second delivery could come late: when the
-    transaction is complete, and its producer has begun the next one.
+    transaction is complete, and its producer has begun the next one. For the same reason a marker that is on its way is not sent a second
+    time when another broker's part of the delivery is.
     """
 
-    __slots__ = ("is_done", "is_queued", "markers", "missing", "shard", "tries")
+    __slots__ = ("is_done", "is_queued", "markers", "missing", "sent", "shard", "tries")
 
     def __init__(self, markers: EndMarkers, shard: HostedShard[TransactionShard] | None) -> None:
         self.markers = markers
         self.shard = shard
         self.missing: set[TopicPartition] = set(markers.partitions)
+        # Of these, those whose marker is on its way.
+        self.sent: set[TopicPartition] = set()
         self.tries = 0
         self.is_queued = False
         self.is_done = False
@@ -158,10 +161,10 @@ class MarkerSender:
         image: MetadataImage,
         by_node: dict[int, list[tuple[_Delivery, TransactionMarker]]],
     ) -> bool:
-        """Adds a delivery to the brokers that lead its partitions; True if one of them can not be reached for now."""
+        """Adds what is to be sent of a delivery to the brokers that lead its partitions; True if one can not be reached for now."""
         waits = False
         leaders: dict[int, list[TopicPartition]] = {}
-        for partition in sorted(delivery.missing):
+        for partition in sorted(delivery.missing - delivery.sent):
             state = image.partition(*partition)
             if state is None:
                 logger.info(
@@ -192,6 +195,8 @@ class MarkerSender:
         if writer is None:
             self._retry([delivery for delivery, _ in entries])
             return
+        for delivery, marker in entries:
+            delivery.sent.update(marker.partitions)
         written = writer.write([marker for _, marker in entries])
         if written.done():
             self._written(entries, written)
@@ -204,6 +209,8 @@ class MarkerSender:
         written: asyncio.Future[list[MarkerOutcome]],
     ) -> None:
         failure = asyncio.CancelledError() if written.cancelled() else written.exception()
+        for delivery, marker in entries:
+            delivery.sent.difference_update(marker.partitions)
         if self._is_closed:
             return
         if failure is not None:
