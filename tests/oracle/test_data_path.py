@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 
+from barnabas.records.batch import DELETE_HORIZON_FLAG, LOG_APPEND_TIME_FLAG, compute_crc, parse_header
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
@@ -283,6 +284,21 @@ def test_fetched_bytes_are_the_same(pair, version):
         pair.agree(_produce(name, _batch(count)), 9, normalise=_without_messages)
     for offset in (0, 1, 4, 6, 8, 9):
         pair.agree(_fetch(name, offset), version, normalise=_plain_fetch)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": 1}, {"delete_horizon": True}], ids=str)
+def test_only_the_log_stamps_the_time_of_its_records(pair, options):
+    """A batch that claims LogAppendTime is kept with its producer's times, its checksum renewed."""
+    name = _topic(pair)
+    batch = bytearray(_batch(compression=options.get("compression", 0)))
+    attributes = int.from_bytes(batch[21:23]) | LOG_APPEND_TIME_FLAG
+    if "delete_horizon" in options:
+        attributes |= DELETE_HORIZON_FLAG
+    batch[21:23] = attributes.to_bytes(2)
+    batch[17:21] = compute_crc(batch).to_bytes(4)
+    pair.agree(_produce(name, bytes(batch)), 9, normalise=_without_messages)
+    ours = pair.agree(_fetch(name), 12, normalise=_plain_fetch)
+    assert not parse_header(ours.responses[0].partitions[0].records).is_log_append_time
 
 
 @pytest.mark.parametrize("version", [13, 15, 16, 17, 18])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.log.origin import Origin
-from barnabas.records.batch import TRANSACTIONAL_FLAG, iterate_headers, parse_header
+from barnabas.records.batch import TRANSACTIONAL_FLAG, iterate_headers, parse_header, set_create_time
 from barnabas.records.control import build_end_marker
 from barnabas.records.validation import MalformedRecordsError, accept_produced, validate_produced
 from barnabas.replication.leading import Leading
@@ -88,7 +88,7 @@ def _isr_set(isr: tuple[int, ...]) -> frozenset[int]:
 def _validate(
     records: memoryview | bytearray, config: LogConfig, api_version: int, now_ms: int
 ) -> BatchHeader:
-    return validate_produced(
+    header = validate_produced(
         records,
         api_version=api_version,
         now_ms=now_ms,
@@ -99,6 +99,11 @@ def _validate(
         timestamp_after_max_ms=config.message_timestamp_after_max_ms,
         keys_required=config.is_compacted,
     )
+    if header.is_log_append_time:
+        # Only the log may claim that; a producer's claim is let pass, as by Kafka, and not kept.
+        set_create_time(records, 0, header.max_timestamp)
+        header = parse_header(records)
+    return header
 
 
 def _refuse_transaction() -> NoReturn:
