@@ -229,13 +229,13 @@ def test_settings_without_effect_are_known():
     assert config.without_effect() == ["num.io.threads", "rsm.config.x"]
 
 
-def test_listener_values_fall_back_on_the_general_ones():
-    """A listener's own value counts for it, the general one for the others."""
-    config = BrokerConfig(
-        {"listener.name.internal.connections.max.idle.ms": "5", "connections.max.idle.ms": "9"}
-    )
-    assert config.for_listener("INTERNAL", "connections.max.idle.ms") == 5
-    assert config.for_listener("PLAINTEXT", "connections.max.idle.ms") == 9
+def test_settings_of_one_listener_have_no_effect():
+    """They are known and checked, and whoever sets one is told that all listeners are alike."""
+    config = BrokerConfig({"listener.name.internal.max.connections": "5", "max.connections": "9"})
+    assert config.without_effect() == ["listener.name.internal.max.connections"]
+    assert config["max.connections"] == 9
+    with pytest.raises(ConfigError):
+        BrokerConfig({"listener.name.internal.max.connections": "many"})
 
 
 def test_kafkas_own_example_starts(tmp_path):

@@ -123,11 +123,6 @@ class BrokerConfig:
         """The typed value in force, or `default` for a name that nobody set and no table has."""
         return self._values.get(name, default)
 
-    def for_listener(self, listener_name: str, name: str) -> Any:
-        """The value of `listener.name.<listener>.<name>`, or else that of `name` itself."""
-        prefixed = f"listener.name.{listener_name.lower()}.{name}"
-        return self._values[prefixed] if prefixed in self._values else self._values[name]
-
     def for_clients(self, name: str) -> tuple[str, ...]:
         """The entries of `listeners` or `advertised.listeners` without those that are the controller's own."""
         controllers = {listener.upper() for listener in self._values["controller.listener.names"]}
@@ -163,10 +158,13 @@ class BrokerConfig:
         return self._dynamic_default
 
     def without_effect(self) -> list[str]:
-        """The names that file, environment or command line set and that change nothing in this version."""
+        """The names that file, environment or command line set and that change nothing in this version.
+
+        What is set for one listener (`listener.name.internal.max.connections`) is among them.
+        """
         found = []
         for name in self._static:
-            key = broker_key(name)
+            key = BROKER_KEYS.get(name)
             if key is None or not key.effective:
                 found.append(name)
         return found
