@@ -424,9 +424,7 @@ class Broker:
             )
         endpoints = parse_listeners(listeners, protocols)
         advertised = config.for_clients("advertised.listeners")
-        self._advertised = (
-            parse_advertised_listeners(advertised, endpoints, protocols).configured if advertised else {}
-        )
+        self._advertised = parse_advertised_listeners(advertised, endpoints, protocols) if advertised else {}
         self._server = self._surroundings.open_server(
             loop, self.clock, NetworkLimits.from_config(config), self.metrics
         )

@@ -144,7 +144,7 @@ def test_closed_segments_alone(harness):
     harness.log.flush(up_to=1)
     assert "00000000000000000001.log" not in harness.files.synced
     assert harness.log.recovery_point == 1
-    assert harness.log.has_unflushed
+    assert harness.log.log_end_offset == 2
 
 
 def test_in_a_worker_while_the_log_goes_on(harness):

@@ -33,8 +33,6 @@ async def test_a_clean_restart_brings_everything_back(tmp_path):
         assert len(logs) == 4
         assert list(logs.all()) == []
         assert logs.has("orders", 3)
-        assert logs.high_watermark_checkpoint("orders", 3) == 2
-        assert logs.high_watermark_checkpoint("orders", 0) is None
         log = logs.create("orders", 3, IDS[0], CONFIG)
         assert (log.log_end_offset, log.high_watermark, log.topic_id) == (3, 2, IDS[0])
         assert logs.get("orders", 2).log_start_offset == 1
@@ -322,8 +320,8 @@ async def test_damaged_checkpoints_only_cost_time(tmp_path):
     ):
         (broker.paths[0] / name).write_bytes(b"\xff garbage")
     async with broker.running() as logs:
-        assert logs.get("orders", 0).log_end_offset == 3
-        assert logs.high_watermark_checkpoint("orders", 0) is None
+        log = logs.get("orders", 0)
+        assert (log.log_end_offset, log.high_watermark) == (3, None)
 
 
 @scenario
@@ -359,16 +357,16 @@ async def test_the_broker_epoch_of_the_last_stop_is_known(tmp_path):
     """The marker says under which broker epoch the broker stopped; after a crash nothing does."""
     broker = Broker(tmp_path, 2)
     async with broker.running(clean=False) as logs:
-        assert logs.previous_broker_epoch == -1
+        assert {directory.broker_epoch for directory in logs.directories} == {-1}
         for partition in range(2):
             logs.create("orders", partition, IDS[0], CONFIG)
         await logs.close(clean=True, broker_epoch=17)
     async with broker.running(clean=False) as logs:
-        assert logs.previous_broker_epoch == 17
+        assert {directory.broker_epoch for directory in logs.directories} == {17}
         logs.get("orders", 0)
         logs.get("orders", 1)
     async with broker.running() as logs:
-        assert logs.previous_broker_epoch == -1
+        assert {directory.broker_epoch for directory in logs.directories} == {-1}
 
 
 @scenario

@@ -61,12 +61,6 @@ class DirectorySet:
         """Whether every directory had been closed in order."""
         return all(directory.is_clean for directory in self._directories.values())
 
-    @property
-    def previous_broker_epoch(self) -> int:
-        """The broker epoch of the last clean shutdown, -1 if any directory knows none (KIP-966)."""
-        epochs = {directory.broker_epoch for directory in self._directories.values()}
-        return epochs.pop() if len(epochs) == 1 else -1
-
     def has_kept(self, broker_epoch: int) -> bool:
         """Whether the logs hold all that they held: each directory was closed in order, or its process was killed and the machine was not.
 

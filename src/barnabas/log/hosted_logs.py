@@ -101,11 +101,6 @@ class HostedLogs(DirectorySet):
         hosted = self._hosted.get((topic, partition))
         return (topic, partition) in self._missing if hosted is None else hosted.directory.is_offline
 
-    def high_watermark_checkpoint(self, topic: str, partition: int) -> int | None:
-        """The high watermark that the last checkpoint had for a log, None if it had none."""
-        hosted = self._hosted.get((topic, partition))
-        return None if hosted is None else hosted.high_watermark
-
     def size_bytes(self, hosted: HostedLog) -> int:
         """The size of a log's segments, without opening it."""
         if hosted.log is not None:

@@ -250,11 +250,6 @@ class TrackedLog(LocalLog):
     # ----- flushing
 
     @property
-    def has_unflushed(self) -> bool:
-        """Whether something was appended that may not be on the disk yet."""
-        return self.recovery_point < self.log_end_offset
-
-    @property
     def flush_due(self) -> bool:
         """Whether `flush.messages` asks for a flush."""
         return self.log_end_offset - self.recovery_point >= self._config.flush_messages

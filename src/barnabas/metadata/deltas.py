@@ -106,7 +106,6 @@ class MetadataDelta:
         changed_configs: Resources (type, name) whose settings changed, those of deleted topics left out.
         changed_brokers: Brokers that were registered, unregistered, fenced or unfenced.
         features_changed: A feature level was finalized.
-        uninterpreted_changed: Something changed that the image keeps without understanding it.
     """
 
     __slots__ = (
@@ -125,7 +124,6 @@ class MetadataDelta:
         "deleted_topics",
         "features_changed",
         "image",
-        "uninterpreted_changed",
     )
 
     def __init__(self, image: MetadataImage) -> None:
@@ -136,7 +134,6 @@ class MetadataDelta:
         self.changed_configs: set[tuple[int, str]] = set()
         self.changed_brokers: set[int] = set()
         self.features_changed = False
-        self.uninterpreted_changed = False
         # Drafts of what changes; a map stays `None` until its first change, so that an unchanged one is not copied.
         self._topics: dict[bytes, _TopicDraft] = {}
         self._configs: dict[tuple[int, str], dict[str, str]] = {}
@@ -241,13 +238,11 @@ class MetadataDelta:
         if self._uninterpreted is None:
             self._uninterpreted = dict(self.image.uninterpreted)
         self._uninterpreted[key] = record
-        self.uninterpreted_changed = True
 
     def _forget(self, key: tuple[Hashable, ...]) -> None:
         if self._uninterpreted is None:
             self._uninterpreted = dict(self.image.uninterpreted)
         self._uninterpreted.pop(key, None)
-        self.uninterpreted_changed = True
 
     # ----- topics
 

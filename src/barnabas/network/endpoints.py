@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SECURITY_PROTOCOLS",
-    "AdvertisedListeners",
     "Endpoint",
     "parse_advertised_listeners",
     "parse_listeners",
@@ -115,8 +114,8 @@ def parse_listeners(value: str | Iterable[str], protocols: Mapping[str, str]) ->
 
 def parse_advertised_listeners(
     value: str | Iterable[str], listeners: Sequence[Endpoint], protocols: Mapping[str, str]
-) -> AdvertisedListeners:
-    """Read `advertised.listeners`: which addresses clients are told.
+) -> dict[str, Address]:
+    """Read `advertised.listeners`: the addresses that clients are told, by listener; the others have none.
 
     Raises:
         ConfigError: one sentence that says what is wrong and what to write.
@@ -138,25 +137,4 @@ def parse_advertised_listeners(
                 f"advertised.listeners: clients cannot connect to port 0 of {name}; name a port."
             )
         advertised[name] = (host, port)
-    return AdvertisedListeners(advertised)
-
-
-class AdvertisedListeners:
-    """Which address a client is told for this broker.
-
-    Attributes:
-        configured: The addresses that `advertised.listeners` sets, by listener.
-    """
-
-    __slots__ = ("configured",)
-
-    def __init__(self, configured: Mapping[str, Address]) -> None:
-        self.configured = configured
-
-    def address_for(self, listener_name: str, reached: Address) -> Address:
-        """The address to tell a client who came by `listener_name` and reached this broker at `reached`.
-
-        Without a configured one it is the address that has just worked: containers, SSH tunnels and machines with
-        several networks then need no setting.
-        """
-        return self.configured.get(listener_name, reached)
+    return advertised

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from barnabas.log.partition_log import AppendResult
     from barnabas.records.batch import BatchHeader
 
-__all__ = ["PRODUCER", "NeedsTimeError", "Recompressions", "pack"]
-
-PRODUCER = "producer"
-"""The `compression.type` that keeps batches as they came."""
+__all__ = ["NeedsTimeError", "Recompressions", "pack"]
 
 AT_ONCE_BYTES = 16_384
 """Records of so many bytes are packed on the event loop: half a millisecond of gzip."""

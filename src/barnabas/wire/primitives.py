@@ -1,7 +1,6 @@
 """The variable-length encodings of the protocol, as far as the generated codecs do not inline them.
 
     unsigned varint    7 bits per byte, least significant first, the top bit says "more"; at most 5 bytes
-    varint, varlong    the same over a zigzag: 0, -1, 1, -2 ... become 0, 1, 2, 3 ...
     compact string     unsigned varint of size + 1 (0 is null), then UTF-8
     compact bytes      the same with plain bytes
     uuid               16 bytes; as text Kafka writes URL-safe base64 without padding
@@ -34,11 +33,7 @@ __all__ = [
     "compact_size_tail",
     "compact_string_tail",
     "decode_unsigned_varint",
-    "decode_varint",
-    "decode_varlong",
     "encode_unsigned_varint",
-    "encode_varint",
-    "encode_varlong",
     "skip_tags",
     "tag_header",
     "unsigned_varint_tail",
@@ -63,10 +58,6 @@ def encode_unsigned_varint(value: int) -> bytes:
     """
     if not 0 <= value <= 0xFFFFFFFF:
         raise EncodeError(f"{value} is no unsigned 32-bit number")
-    return _encode_varint(value)
-
-
-def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -105,63 +96,6 @@ def decode_unsigned_varint(buffer: BytesLike, offset: int) -> tuple[int, int]:
         return unsigned_varint_tail(buffer, offset + 1, buffer[offset])
     except IndexError:
         raise DecodeError("a varint runs past the end") from None
-
-
-def decode_varint(buffer: BytesLike, offset: int) -> tuple[int, int]:
-    """The zigzag-encoded 32-bit number at `offset`, and where it ends.
-
-    Raises:
-        DecodeError: it is longer than 32 bits, or the buffer ends first.
-    """
-    value, offset = decode_unsigned_varint(buffer, offset)
-    return value >> 1 ^ -(value & 1), offset
-
-
-def decode_varlong(buffer: BytesLike, offset: int) -> tuple[int, int]:
-    """The zigzag-encoded 64-bit number at `offset`, and where it ends.
-
-    Raises:
-        DecodeError: it is longer than 64 bits, or the buffer ends first.
-    """
-    value = 0
-    shift = 0
-    try:
-        while True:
-            byte = buffer[offset]
-            offset += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 63:
-                raise DecodeError("a varlong has more than 64 bits")
-    except IndexError:
-        raise DecodeError("a varlong runs past the end") from None
-    if value > 0xFFFF_FFFF_FFFF_FFFF:
-        raise DecodeError("a varlong has more than 64 bits")
-    return value >> 1 ^ -(value & 1), offset
-
-
-def encode_varint(value: int) -> bytes:
-    """The zigzag bytes of a signed 32-bit number.
-
-    Raises:
-        EncodeError: the value is out of range.
-    """
-    if not -0x80000000 <= value <= 0x7FFFFFFF:
-        raise EncodeError(f"{value} is no 32-bit number")
-    return encode_unsigned_varint(value << 1 if value >= 0 else (value << 1) ^ -1)
-
-
-def encode_varlong(value: int) -> bytes:
-    """The zigzag bytes of a signed 64-bit number.
-
-    Raises:
-        EncodeError: the value is out of range.
-    """
-    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-        raise EncodeError(f"{value} is no 64-bit number")
-    return _encode_varint(value << 1 if value >= 0 else (value << 1) ^ -1)
 
 
 class _Sizes(dict[int, bytes]):

@@ -3,7 +3,7 @@
 import pytest
 
 from barnabas.coordinators.group.offsets import CommittedOffset
-from barnabas.coordinators.group.records import offset_commit_record
+from barnabas.coordinators.group.records import OffsetRecordWriter
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.wire.messages.offset_delete import OffsetDeleteRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
@@ -230,7 +230,7 @@ def test_offsets_of_a_group_that_does_not_exist(coordinator):
 
 
 def replay_in_transaction(coordinator, producer_id, offset, *, partition=0, at=None):
-    key, value = offset_commit_record("orders", "t", partition, CommittedOffset(offset, -1, "", 0))
+    key, value = OffsetRecordWriter("orders", "t").record(partition, CommittedOffset(offset, -1, "", 0))
     coordinator.shard.replay(len(coordinator.log) if at is None else at, producer_id, 0, key, value)
     coordinator.log.append((key, value))
 

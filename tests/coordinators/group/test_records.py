@@ -10,7 +10,6 @@ from barnabas.coordinators.group.records import (
     decode_key,
     decode_value,
     group_tombstone,
-    offset_commit_record,
     offset_tombstone,
 )
 from barnabas.errors import DecodeError
@@ -39,7 +38,7 @@ def test_keys_begin_with_their_type():
 def test_an_offset_is_written_to_the_byte():
     """Version 4 of the value, with the topic's id as a tagged field."""
     offset = CommittedOffset(5, 0, "", 1795381770048, None, b"0123456789abcdef")
-    _, value = offset_commit_record("g1", "t", 0, offset)
+    _, value = OffsetRecordWriter("g1", "t").record(0, offset)
     assert value == (
         b"\x00\x04\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x01\x00\x00\x01\xa2\x05\x17\xb7@"
         b"\x01\x00\x100123456789abcdef"

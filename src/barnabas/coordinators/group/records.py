@@ -43,7 +43,6 @@ __all__ = [
     "group_metadata_record",
     "group_tombstone",
     "is_offset_key",
-    "offset_commit_record",
     "offset_tombstone",
 ]
 
@@ -112,13 +111,6 @@ def group_tombstone(group_id: str) -> CoordinatorRecord:
 
 def _group_key(group_id: str) -> bytes:
     return _GROUP_METADATA_PREFIX + GroupMetadataKey(group=group_id).encode(0)
-
-
-def offset_commit_record(
-    group_id: str, topic: str, partition: int, offset: CommittedOffset
-) -> CoordinatorRecord:
-    """Commits an offset."""
-    return OffsetRecordWriter(group_id, topic).record(partition, offset)
 
 
 class OffsetRecordWriter:
