@@ -241,6 +241,7 @@ _FEWER = re.compile(r"(?<=because only )\d+(?= broker)")
 _COORDINATOR = re.compile(
     r"(127\.0\.0\.1:\d+\s+)\(\d+\)|(?m:^(\S+\s+)\d(?=\s+\S+\s+(?:Ongoing|Empty|Complete\w+)))"
 )
+_COORDINATOR_FIRST = re.compile(r"(?m)^\d(?=\s+\S+\s+\S+\s+\S+\s+(?:Ongoing|Empty|Complete\w+)\s)")
 _OTHERS = re.compile(r"Dynamic configs for broker [^1]\d* are:\n?")
 
 
@@ -248,6 +249,7 @@ def shown_by_one_node(output: str) -> str:
     """What Kafka's tools write about a cluster, as about one node: it leads and hosts everything."""
     output = _FACTOR.sub(r"\g<1>1", _REPLICAS.sub(r"\g<1>1", _LEADER.sub(r"\g<1>1", output)))
     output = _COORDINATOR.sub(lambda found: f"{found[1]}(1)" if found[1] else f"{found[2]}1", output)
+    output = _COORDINATOR_FIRST.sub("1", output)
     output = _CONTROLLER.sub("1", _FEWER.sub("1", output))
     return _OTHERS.sub("", output)
 

@@ -163,6 +163,7 @@ async def test_another_leads_when_the_leader_dies(loop, cluster):
         await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
 
 
+@pytest.mark.in_memory("a node is cut off from the store, and a broker that lives")
 async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(loop, cluster):
     """It lets nobody wait for followers that follow another one by now, and takes its place when it is reached again."""
     async with cluster(3, broker_heartbeat_interval_ms=100, **QUICK) as brokers:

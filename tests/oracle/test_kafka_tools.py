@@ -94,8 +94,11 @@ class Tools:
         if is_cluster(address):
             output = shown_by_one_node(output + "\n")
         output = output.replace(str(self.directories[side]), "DIRECTORY")
-        for each in (address, *address.split(",")):
-            output = output.replace(each, "ADDRESS").replace(each.rpartition(":")[2], "PORT")
+        every = (address, *address.split(","))
+        for each in every:
+            output = output.replace(each, "ADDRESS")
+        for each in every:
+            output = output.replace(each.rpartition(":")[2], "PORT")
         # A group that a tool names by chance, as that of a consumer without one, shows in later lists too.
         output = _GENERATED_GROUP.sub("GROUP", output)
         output = _JOB.sub("NUMBER", _MILLISECONDS.sub("TIME", _ID.sub("ID", output)))
