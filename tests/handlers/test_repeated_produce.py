@@ -212,7 +212,7 @@ async def test_a_disk_that_fails_is_told(loop, tmp_path, monkeypatch):
         def fail(*_):
             raise StorageError("the disk failed")
 
-        monkeypatch.setattr(type(log._active), "append", fail)
+        monkeypatch.setattr(log._files, "write_at", fail)
         assert [await produce() for _ in range(2)] == [ErrorCode.KAFKA_STORAGE_ERROR] * 2
         assert node.broker._replicas.leader("full", 0).metrics.produce_requests.value == 4
 

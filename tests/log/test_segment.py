@@ -5,6 +5,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from barnabas.config.topic import LogConfig
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
@@ -123,6 +125,75 @@ class TestLocate:
         ) as failed:
             reopened.locate(102)
         assert failed.value.code is ErrorCode.CORRUPT_MESSAGE
+
+
+_ONE_BY_ONE = {"index_bytes": 10_000, "interval": 10_000}
+
+
+@settings(max_examples=300)
+@example(batches=[(60, 0, 0)] * 8, segment_bytes=1000, changes=[(5, True)], **_ONE_BY_ONE)
+@example(
+    batches=[(1, 1000, 0), (1, 0, 0), (1, 2001, 0)], segment_bytes=1000, changes=[(1, False)], **_ONE_BY_ONE
+)
+@given(
+    batches=st.lists(
+        st.tuples(
+            st.integers(0, 60),
+            st.sampled_from([-1, 0, 1, 1000, 2000, 2001, 3000]),
+            st.sampled_from([0, 0, 0, 0, 1, MAX_RELATIVE_OFFSET]),
+        ),
+        min_size=2,
+        max_size=30,
+    ),
+    segment_bytes=st.sampled_from([100, 1000, 2000, 10_000]),
+    index_bytes=st.sampled_from([24, 36, 10_000]),
+    interval=st.sampled_from([0, 150, 10_000]),
+    changes=st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=3),
+)
+def test_the_short_way_leads_to_the_same(
+    tmp_path_factory, batches, segment_bytes, index_bytes, interval, changes
+):
+    """Batches that take the short way where it is open end up in the same files, and roll at the same place."""
+    config = {
+        "segment_bytes": segment_bytes,
+        "segment_ms": 2000,
+        "segment_index_bytes": index_bytes,
+        "index_interval_bytes": interval,
+    }
+    files = CountingFiles()
+    one, other = (create(files, tmp_path_factory.mktemp("segment"), **config) for _ in range(2))
+    rolled = [False, False]
+    for number, (size, time_ms, delta) in enumerate(batches):
+        for _, to_smaller in filter(lambda change, number=number: change[0] == number, changes):
+            for segment in (one, other):
+                if to_smaller:
+                    segment.configure(LogConfig(**(config | {"segment_bytes": segment_bytes // 2})), 0)
+                else:
+                    segment.truncate_to(segment.next_offset - 1)
+        records = batch(b"v" * size, base_offset=one.next_offset, time_ms=time_ms)
+        records[23:27] = struct.pack(">i", delta)
+        last_offset = one.next_offset + delta
+        header = parse_header(records)
+        is_done = one.append_if_sure(records, len(records), last_offset, time_ms, NOW_MS + number)
+        for segment in (one, other):
+            if segment is other or not is_done:
+                rolls = segment.should_roll(len(records), time_ms, last_offset, NOW_MS + number)
+                rolled[segment is other] = rolls
+                if not rolls:
+                    segment.append(records, len(records), [header], None, NOW_MS + number)
+        assert rolled[0] == rolled[1]
+        if rolled[0]:
+            break
+        assert (one.next_offset, one.size, one.max_timestamp) == (
+            other.next_offset,
+            other.size,
+            other.max_timestamp,
+        )
+        assert one.locate(last_offset) == other.locate(last_offset)
+    for segment in (one, other):
+        segment.become_inactive()
+    for path, twin in zip(one.paths(), other.paths(), strict=True):
+        assert path.read_bytes() == twin.read_bytes()
 
 
 class TestRoll:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from barnabas.config.definition import (
     BOOLEAN,
@@ -207,7 +207,8 @@ TOPIC_SYNONYMS: dict[str, tuple[str, ...]] = {
 """The broker keys that a topic key falls back on, the one that wins first."""
 
 
-class ProduceLimits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ProduceLimits:
     """What each append asks of the settings, in one piece.
 
     Attributes:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from barnabas.handlers.services import BrokerServices
     from barnabas.log.partition_log import AppendResult
+    from barnabas.metrics import Counter
     from barnabas.network.context import ConnectionContext
 
 __all__ = ["RepeatedProduces"]
@@ -209,12 +210,14 @@ class RepeatedProduces:
 
     Attributes:
         version: The version in which they come.
+        request_count: Of the broker's produce requests in this version.
     """
 
-    __slots__ = ("_broker", "_head", "_places", "_remembered_count", "version")
+    __slots__ = ("_broker", "_head", "_places", "_remembered_count", "request_count", "version")
 
-    def __init__(self, broker: BrokerServices, version: int) -> None:
+    def __init__(self, broker: BrokerServices, version: int, request_count: Counter) -> None:
         self.version = version
+        self.request_count = request_count
         self._broker = broker
         self._head = produce.API_KEY << 16 | version
         # Where the size of the batch stands -> the bytes from the client's id up to there -> what they meant.
@@ -317,9 +320,7 @@ class RepeatedProduces:
                 partition = broker.replicas.leader_by_id(remembered.topic_id, remembered.index)
             else:
                 partition = broker.replicas.leader(remembered.topic, remembered.index)
-            appended = partition.append(
-                records, acks, now_ms=broker.clock.now_ms(), produce_version=version, transactional=False
-            )
+            appended = partition.append(records, acks, broker.clock.now_ms(), version)
             parked = None
             if partition.has_to_wait(acks):
                 waits = _Acknowledgement(broker, remembered, version, correlation_id, appended)
@@ -334,13 +335,14 @@ class RepeatedProduces:
             return context, produce.refuse_batch(
                 broker, context, remembered.topic_data(records), partition, error
             )
+        first_offset = appended.first_offset
         metrics = partition.metrics
         metrics.produce_requests.value += 1
         if not appended.duplicate:
-            metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
+            metrics.messages_in.value += appended.last_offset - first_offset + 1
             metrics.bytes_in.value += len(records)
         return parked or remembered.encode(
-            correlation_id, appended.first_offset, appended.log_append_time_ms, appended.log_start_offset
+            correlation_id, first_offset, appended.log_append_time_ms, appended.log_start_offset
         )
 
 

@@ -33,6 +33,7 @@ from barnabas.log.producer_state import ProducerSettings, ProducerState
 from barnabas.log.tracked_log import TrackedLog
 from barnabas.log.transaction_index import AbortedTransaction
 from barnabas.records.batch import (
+    LENGTH_END,
     BatchHeader,
     set_base_offset_and_epoch,
     set_log_append_time,
@@ -217,70 +218,102 @@ class PartitionLog(TrackedLog):
             KafkaError: the producer state refuses a batch; nothing was appended.
             StorageError: the disk failed, and the log is offline; nothing of the batches counts as appended.
         """
+        if len(headers) == 1:
+            header = headers[0]
+            size = header.batch_length + LENGTH_END
+            if size != len(records):
+                records = memoryview(records)[:size]
+            return self.append_one(
+                records, size, header, leader_epoch, now_ms, origin, guard, transaction_version
+            )
+        self._check_online()
+        try:
+            if not self._active.end_is_loaded:
+                self._load_end()
+            if not self._producers_are_loaded:
+                self._load_producers()
+            first_offset = self.log_end_offset
+            append_time_ms = now_ms if self.produce_limits.log_append_time else -1
+            for header in headers:
+                if header.producer_id >= 0:
+                    self._producers.check(header, origin)
+            headers = assign_offsets(records, headers, first_offset, leader_epoch, append_time_ms)
+            size = sum(header.batch_length + LENGTH_END for header in headers)
+            if size != len(records):
+                records = memoryview(records)[:size]
+            last_offset = headers[-1].last_offset
+            max_timestamp_ms = max(header.max_timestamp for header in headers)
+            if self._active.should_roll(size, max_timestamp_ms, last_offset, now_ms):
+                self._roll(first_offset, now_ms)
+            self._active.append(records, size, headers, first_offset, now_ms)
+            self.log_end_offset = last_offset + 1
+            if leader_epoch != self._latest_epoch:
+                self._assign_epoch(leader_epoch, first_offset)
+            self._update_producers(records, headers, first_offset)
+        except OSError as error:
+            raise self.fail(error) from error
+        return AppendResult(first_offset, last_offset, append_time_ms, self.log_start_offset)
+
+    def append_one(
+        self,
+        records: bytearray | memoryview,
+        size: int,
+        header: BatchHeader,
+        leader_epoch: int,
+        now_ms: int,
+        origin: Origin = Origin.CLIENT,
+        guard: VerificationGuard | None = None,
+        transaction_version: int = 0,
+    ) -> AppendResult:
+        """As `append`, for one batch that is all of `records`, which are `size` bytes: the usual case, kept short."""
         if self._failure is not None:
             raise self._failure
         active = self._active
-        first_offset = self.log_end_offset
         try:
             if not active.end_is_loaded:
                 self._load_end()
-                first_offset = self.log_end_offset
             if not self._producers_are_loaded:
                 self._load_producers()
-            header = headers[0]
-            size = header.batch_length + 12
-            next_offset = first_offset + header.last_offset_delta + 1
+            first_offset = self.log_end_offset
+            last_offset = first_offset + header.last_offset_delta
             max_timestamp_ms = header.max_timestamp
             append_time_ms = -1
-            if len(headers) == 1:
-                if header.producer_id >= 0:
-                    duplicate = self._producers.check(
-                        header,
-                        origin,
-                        marker=read_end_marker(header, records[:size]) if header.is_control else None,
-                        guard=guard,
-                        transaction_version=transaction_version,
+            has_producer = header.producer_id >= 0
+            if has_producer:
+                duplicate = self._producers.check(
+                    header,
+                    origin,
+                    marker=read_end_marker(header, records) if header.is_control else None,
+                    guard=guard,
+                    transaction_version=transaction_version,
+                )
+                if duplicate is not None:
+                    return AppendResult(
+                        duplicate.first_offset,
+                        duplicate.last_offset,
+                        # Whatever its type, Kafka answers the timestamp of the first time.
+                        duplicate.timestamp_ms,
+                        self.log_start_offset,
+                        True,
                     )
-                    if duplicate is not None:
-                        return AppendResult(
-                            duplicate.first_offset,
-                            duplicate.last_offset,
-                            # Whatever its type, Kafka answers the timestamp of the first time.
-                            duplicate.timestamp_ms,
-                            self.log_start_offset,
-                            True,
-                        )
-                if self.produce_limits.log_append_time:
-                    append_time_ms = max_timestamp_ms = now_ms
-                    set_log_append_time(records, 0, now_ms)
-                    headers = (header._replace(max_timestamp=now_ms),)
-                set_base_offset_and_epoch(records, 0, first_offset, leader_epoch)
-            else:
-                if self.produce_limits.log_append_time:
-                    append_time_ms = now_ms
-                for header in headers:
-                    if header.producer_id >= 0:
-                        self._producers.check(header, origin)
-                headers = assign_offsets(records, headers, first_offset, leader_epoch, append_time_ms)
-                size = sum(header.batch_length + 12 for header in headers)
-                next_offset = headers[-1].next_offset
-                max_timestamp_ms = max(header.max_timestamp for header in headers)
-            if size != len(records):
-                records = memoryview(records)[:size]
-            if active.should_roll(size, max_timestamp_ms, next_offset - 1, now_ms):
-                self._roll(first_offset, now_ms)
-                active = self._active
-            active.append(records, size, headers, first_offset, now_ms)
-            self.log_end_offset = next_offset
+            if self.produce_limits.log_append_time:
+                append_time_ms = max_timestamp_ms = now_ms
+                set_log_append_time(records, 0, now_ms)
+                header = header._replace(max_timestamp=now_ms)
+            set_base_offset_and_epoch(records, 0, first_offset, leader_epoch)
+            if not active.append_if_sure(records, size, last_offset, max_timestamp_ms, now_ms):
+                if active.should_roll(size, max_timestamp_ms, last_offset, now_ms):
+                    self._roll(first_offset, now_ms)
+                    active = self._active
+                active.append(records, size, (header,), first_offset, now_ms)
+            self.log_end_offset = last_offset + 1
             if leader_epoch != self._latest_epoch:
                 self._assign_epoch(leader_epoch, first_offset)
-            if header.producer_id >= 0 or len(headers) > 1:
-                self._update_producers(records, headers, first_offset)
+            if has_producer:
+                self._update_producers(records, (header,), first_offset)
         except OSError as error:
             raise self.fail(error) from error
-        return _new(
-            AppendResult, (first_offset, next_offset - 1, append_time_ms, self.log_start_offset, False)
-        )
+        return _new(AppendResult, (first_offset, last_offset, append_time_ms, self.log_start_offset, False))
 
     def append_as_follower(self, records: bytes | bytearray | memoryview) -> AppendResult | None:
         """Appends batches of the leader with the offsets and epochs that they have; an unfinished last one is left out.

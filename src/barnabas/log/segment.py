@@ -61,6 +61,8 @@ RECENT_MS = 10_000
 _PLACE = struct.Struct(">qi11xi")
 _SMALLEST_LENGTH = 49
 
+_new = tuple.__new__
+
 
 class BatchPlace(NamedTuple):
     """Where a batch lies in its segment's file."""
@@ -86,6 +88,9 @@ class Segment:
         "_offset_entries_max",
         "_roll_after_ms",
         "_roll_bytes",
+        "_sure_bytes",
+        "_sure_offset",
+        "_sure_timestamp_ms",
         "_tail_ends",
         "_tail_floor",
         "_tail_positions",
@@ -154,6 +159,8 @@ class Segment:
         self._tail_floor = base_offset
         self._roll_bytes = self._roll_after_ms = self.index_interval_bytes = MAX_RELATIVE_OFFSET
         self._offset_entries_max = self._time_entries_max = MAX_RELATIVE_OFFSET
+        # Up to this size, timestamp and offset, a batch belongs here without a further look.
+        self._sure_bytes = self._sure_timestamp_ms = self._sure_offset = -1
 
     @classmethod
     def create(
@@ -185,6 +192,7 @@ class Segment:
         self._offset_entries_max = config.segment_index_bytes // OFFSET_ENTRY_SIZE
         # The last entry of a time index is reserved for the one that is written when the segment is rolled.
         self._time_entries_max = config.segment_index_bytes // TIME_ENTRY_SIZE - 1
+        self._sure_bytes = -1
 
     # ----- appending
 
@@ -214,6 +222,53 @@ class Segment:
         self._first_timestamp_ms = header.max_timestamp
         return header.max_timestamp
 
+    def append_if_sure(
+        self,
+        records: bytes | bytearray | memoryview,
+        size: int,
+        last_offset: int,
+        max_timestamp_ms: int,
+        now_ms: int,
+    ) -> bool:
+        """The short way for one batch that surely belongs into this segment, and needs no entry in an index.
+
+        The arguments are those of `append` and `should_roll`.
+
+        Returns:
+            Whether that was so; otherwise nothing was done.
+
+        Raises:
+            StorageError: nothing was appended.
+        """
+        position = self.size
+        end = position + size
+        if (
+            end > self._sure_bytes
+            or max_timestamp_ms > self._sure_timestamp_ms
+            or last_offset > self._sure_offset
+            or self._unindexed_bytes > self.index_interval_bytes
+        ):
+            return False
+        try:
+            self.files.write_at(self.file, position, records, size)
+        except DiskFullError as error:
+            self._on_full(error)
+            raise
+        self.size = end
+        self.modified_ms = now_ms
+        self._unindexed_bytes += size
+        highest = self._max_timestamp
+        assert highest is not None  # since `append` has been here
+        if max_timestamp_ms > highest.timestamp_ms:
+            self._max_timestamp = _new(TimestampOffset, (max_timestamp_ms, last_offset))
+        ends = self._tail_ends
+        self.next_offset = last_offset + 1
+        ends.append(last_offset + 1)
+        self._tail_positions.append(position)
+        if len(ends) > TAIL_BATCHES:
+            self._shorten_tail()
+        return True
+
     def append(
         self,
         records: bytes | bytearray | memoryview,
@@ -238,8 +293,7 @@ class Segment:
         try:
             self.files.write_at(self.file, position, records, size)
         except DiskFullError as error:
-            if error.errno == errno.EFBIG:
-                self._roll_bytes = 0  # the limit is that of a file, not of the disk: the next one has room
+            self._on_full(error)
             raise
         if position == 0:
             self._first_timestamp_ms = headers[0].max_timestamp
@@ -254,7 +308,9 @@ class Segment:
                 header.base_offset if next_offset is None else next_offset
             ) + header.last_offset_delta
             if header.max_timestamp > max_timestamp.timestamp_ms:
-                max_timestamp = self._max_timestamp = TimestampOffset(header.max_timestamp, last_offset)
+                max_timestamp = self._max_timestamp = _new(
+                    TimestampOffset, (header.max_timestamp, last_offset)
+                )
             if self._unindexed_bytes > interval:
                 self.offset_index.append(last_offset, position)
                 self.time_index.maybe_append(*max_timestamp)
@@ -270,10 +326,35 @@ class Segment:
         self.next_offset = ends[-1]
         self.modified_ms = now_ms
         if len(ends) > TAIL_BATCHES:
-            dropped = len(ends) - TAIL_BATCHES // 2
-            self._tail_floor = ends[dropped - 1]
-            del ends[:dropped]
-            del self._tail_positions[:dropped]
+            self._shorten_tail()
+        self._be_sure()
+
+    def _be_sure(self) -> None:
+        """Notes up to where `append_if_sure` need not ask `should_roll`."""
+        first_ms = self._first_timestamp_ms
+        if (
+            first_ms is not None
+            and first_ms >= 0
+            and self.offset_index.entries.count < self._offset_entries_max
+            and self.time_index.entries.count < self._time_entries_max
+        ):
+            self._sure_bytes = self._roll_bytes
+            self._sure_timestamp_ms = first_ms + self._roll_after_ms
+            self._sure_offset = self.base_offset + MAX_RELATIVE_OFFSET
+        else:
+            self._sure_bytes = -1
+
+    def _on_full(self, error: DiskFullError) -> None:
+        if error.errno == errno.EFBIG:
+            self._roll_bytes = 0  # the limit is that of a file, not of the disk: the next one has room
+            self._sure_bytes = -1
+
+    def _shorten_tail(self) -> None:
+        ends = self._tail_ends
+        dropped = len(ends) - TAIL_BATCHES // 2
+        self._tail_floor = ends[dropped - 1]
+        del ends[:dropped]
+        del self._tail_positions[:dropped]
 
     # ----- finding
 
@@ -419,6 +500,7 @@ class Segment:
         self.next_offset = next_offset
         self._max_timestamp = max_timestamp
         self._unindexed_bytes = unindexed_bytes
+        self._sure_bytes = -1
         self.end_is_loaded = True
         self._forget_tail(next_offset)
 

@@ -126,7 +126,6 @@ def accept_produced(
         base_sequence,
         count,
     ) = fields
-    batch_bytes_max, log_append_time, before_max_ms, after_max_ms, _, _, _ = limits
     codec = attributes & CODEC_MASK
     if (
         batch_length == size - LENGTH_END
@@ -137,15 +136,15 @@ def accept_produced(
         and not attributes & _REFUSED_FLAGS
         and (base_sequence >= 0 or producer_id < 0)
         and (
-            log_append_time
+            limits.log_append_time
             or (
-                now_ms - before_max_ms <= base_timestamp
-                and now_ms - before_max_ms <= max_timestamp <= now_ms + after_max_ms
-                and base_timestamp <= now_ms + after_max_ms
+                (oldest_ms := now_ms - limits.timestamp_before_max_ms) <= base_timestamp
+                and oldest_ms <= max_timestamp <= (newest_ms := now_ms + limits.timestamp_after_max_ms)
+                and base_timestamp <= newest_ms
             )
         )
         and (codec < _ZSTD or (codec == _ZSTD and api_version >= _FIRST_ZSTD_VERSION))
-        and size <= batch_bytes_max
+        and size <= limits.batch_bytes_max
         and crc32c(records[ATTRIBUTES_POSITION:]) == crc
     ):
         return _new(BatchHeader, fields)

@@ -24,7 +24,7 @@ from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.group_commit import GroupCommit
@@ -415,10 +415,9 @@ class Partition:
         self,
         records: memoryview | bytearray,
         acks: int,
-        *,
         now_ms: int,
-        origin: Origin = Origin.CLIENT,
         produce_version: int = 13,
+        origin: Origin = Origin.CLIENT,
         transactional: bool = False,
         guard: VerificationGuard | None = None,
         transaction_version: int = 0,
@@ -429,8 +428,8 @@ class Partition:
             records: Whole record batches in a writable buffer; base offset and leader epoch are patched in place.
             acks: 0, 1 or -1 (all).
             now_ms: Wall-clock milliseconds.
-            origin: A client, or a coordinator of this broker.
             produce_version: The version of the request, for what old ones may not hold (zstd before 7).
+            origin: A client, or a coordinator of this broker.
             transactional: Whether the request names a transactional id.
             guard: Of a transaction that its coordinator has vouched for (`begin_verification`).
             transaction_version: The version of transactions under which an end marker was sent.
@@ -455,20 +454,21 @@ class Partition:
                         records = records[: header.size_bytes]
                 if header.attributes & TRANSACTIONAL_FLAG and not transactional:
                     _refuse_transaction()
-                headers: Sequence[BatchHeader] = (header,)
                 if limits.recompresses or self._recompressions is not None:
-                    records, headers = self._packed(records, header, log.config, acks)
+                    records, header = self._packed(records, header, log.config, acks)
+                result = log.append_one(
+                    records, len(records), header, self.leader_epoch, now_ms, origin, guard
+                )
             else:
-                headers = [header for _, header in iterate_headers(records)]
-            result = log.append(
-                records,
-                headers,
-                leader_epoch=self.leader_epoch,
-                now_ms=now_ms,
-                origin=origin,
-                guard=guard,
-                transaction_version=transaction_version,
-            )
+                result = log.append(
+                    records,
+                    [header for _, header in iterate_headers(records)],
+                    leader_epoch=self.leader_epoch,
+                    now_ms=now_ms,
+                    origin=origin,
+                    guard=guard,
+                    transaction_version=transaction_version,
+                )
         except KafkaError as error:
             # Kafka tells the log start offset where the log itself refused, and not for these.
             if error.code not in _REFUSED_BEFORE_THE_LOG and not isinstance(error, MalformedRecordsError):
@@ -492,14 +492,14 @@ class Partition:
 
     def _packed(
         self, records: memoryview | bytearray, header: BatchHeader, config: LogConfig, acks: int
-    ) -> tuple[memoryview | bytearray, Sequence[BatchHeader]]:
+    ) -> tuple[memoryview | bytearray, BatchHeader]:
         """The batch in the topic's codec, and its header."""
         waiting = self._recompressions
         if waiting is not None and waiting.is_busy and not waiting.is_appending and acks != 0:
             raise NeedsTimeError(ErrorCode.UNKNOWN_SERVER_ERROR)
         # Nobody waits for an answer to acks=0, so that nothing would bound what is kept for later.
         packed = pack(records, header, config, may_take_long=acks == 0)
-        return packed, [header if packed is records else parse_header(packed)]
+        return packed, header if packed is records else parse_header(packed)
 
     def append_later(
         self,
@@ -588,12 +588,11 @@ class Partition:
 
     def has_to_wait(self, acks: int) -> bool:
         """Whether an acknowledgement of what was just appended may have to wait for something."""
-        return (
-            self.syncs_always
-            or (acks == ACKS_ALL and self._acks_all_waits)
-            # flush.messages: Kafka flushes before it answers.
-            or (self.log.produce_limits.flushes and self.log.flush_due)
-        )
+        if self.syncs_always or (acks == ACKS_ALL and self._acks_all_waits):
+            return True
+        # flush.messages: Kafka flushes before it answers.
+        log = self._log
+        return log is not None and log.produce_limits.flushes and log.flush_due
 
     def wait_committed(self, last_offset: int, acks: int) -> asyncio.Future[None] | None:
         """What an acknowledgement of everything up to `last_offset` has to wait for; None where nothing is left.
