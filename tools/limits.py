@@ -64,7 +64,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "bytes of a request",
             ("socket.request.max.bytes",),
             "The connection is closed. A length that is only claimed takes no memory.",
-            "network.connection:Connection._buffer",
+            "network.connection:Connection.unfinished",
         ),
         Limit(
             "bytes of all requests that are not there in full",

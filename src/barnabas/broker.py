@@ -572,7 +572,7 @@ class Broker:
         )
         dispatcher = self._dispatcher()
         dispatcher.register_metrics(self.metrics)
-        self._server.dispatch = dispatcher
+        self._server.dispatch = dispatcher.dispatch
         self._call = dispatcher.call
         self._closing.callback(dispatcher.cancel)
 

@@ -273,7 +273,7 @@ async def test_a_parked_fetch_is_counted_while_it_waits(tmp_path, loop):
 async def test_times_are_measured_only_where_somebody_can_look(tmp_path, loop, port):
     """Without a metrics port the dispatcher is the plain one."""
     async with running(tmp_path, barnabas_metrics_port=port) as node:
-        name = type(node.broker._server.dispatch).__name__
+        name = type(node.broker._server.dispatch.__self__).__name__
         assert name == ("Dispatcher" if port < 0 else "MeasuringDispatcher")
         assert (node.broker.metrics_address is None) == (port < 0)
 

@@ -246,7 +246,7 @@ class ServerSide:
         self.close()
 
     def _take(self):
-        while self._backlog and self.connection.wants_bytes:
+        while self._backlog and self.connection.wants_bytes():
             self.connection.receive(memoryview(bytearray(self._backlog.pop(0))))
 
     def schedule(self):

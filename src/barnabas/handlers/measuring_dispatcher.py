@@ -53,10 +53,10 @@ class MeasuringDispatcher(Dispatcher):
         self._registry = registry
         self._times: dict[int, _Times] = {}
 
-    def __call__(self, connection: ConnectionContext, frame: memoryview) -> Answer:
+    def dispatch(self, connection: ConnectionContext, frame: memoryview) -> Answer:
         """As `Dispatcher`'s, measured."""
         start_s = perf_counter()
-        answer = super().__call__(connection, frame)
+        answer = super().dispatch(connection, frame)
         handled_s = perf_counter()
         # It was answered, so it has a header, and an API that is served.
         key = int.from_bytes(frame[:2], "big", signed=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barnabas.errors import CloseConnection, DecodeError, KafkaError
 from barnabas.handlers.services import BrokerServices, RequestContext
+from barnabas.metrics import Counter
 from barnabas.network.context import ConnectionContext
 from barnabas.network.parked import Parked
 from barnabas.wire.apis import APIS
@@ -171,15 +172,15 @@ class Dispatcher:
         self._broker = broker
         self._loaded: dict[int, _Loaded] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.request_counts: dict[tuple[int, int], int] = {}
+        self.request_counts: dict[tuple[int, int], Counter] = {}
 
-    def __call__(self, connection: ConnectionContext, frame: memoryview) -> Answer:
+    def dispatch(self, connection: ConnectionContext, frame: memoryview) -> Answer:
         """Phase one of a request; see `network.connection` for what may be returned."""
         repeated = connection.repeated_produces
         if repeated is not None:
             repetition = repeated.answer(connection, frame)
             if repetition is not None:
-                self.request_counts[_PRODUCE, repeated.version] += 1
+                repeated.request_count.value += 1
                 if type(repetition) is tuple:
                     context, response = repetition
                     return _encode(context, self._loaded[_PRODUCE], response)
@@ -194,8 +195,10 @@ class Dispatcher:
             if key == API_VERSIONS:
                 return self._unsupported_api_versions(header.correlation_id)
             raise CloseConnection(f"{APIS[key].name} version {version} is not served")
-        counts = self.request_counts
-        counts[key, version] = counts.get((key, version), 0) + 1
+        count = self.request_counts.get((key, version))
+        if count is None:
+            count = self.request_counts[key, version] = Counter()
+        count.value += 1
         request = loaded.decode(frame, version, position)
         context = RequestContext(key, version, header.correlation_id, header.client_id, connection)
         answer = loaded.handle(self._broker, context, request)
@@ -216,7 +219,9 @@ class Dispatcher:
         if repeated is None:
             from barnabas.handlers.repeated_produce import RepeatedProduces
 
-            repeated = RepeatedProduces(self._broker, context.api_version)
+            repeated = RepeatedProduces(
+                self._broker, context.api_version, self.request_counts[_PRODUCE, context.api_version]
+            )
             context.connection.repeated_produces = repeated
         if repeated.version == context.api_version:
             repeated.remember(frame, context.client_id, request)
@@ -226,7 +231,7 @@ class Dispatcher:
         registry.listed(
             "kafka_network_requestmetrics_requests_total",
             lambda: [
-                ((APIS[key].name, str(version)), count)
+                ((APIS[key].name, str(version)), count.value)
                 for (key, version), count in self.request_counts.items()
             ],
         )

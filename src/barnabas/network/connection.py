@@ -26,7 +26,7 @@ big-endian length and so many bytes.
 
 The connection knows neither sockets nor the loop. Whoever drives it (`channel.Channel`, or a simulated network)
 
-    - gives it bytes while `wants_bytes`: `receive(data)`, or straight into `space()` and then `filled(count)`;
+    - gives it bytes while `wants_bytes()`: `receive(data)`, or straight into `space()` and then `filled(count)`;
     - says `receive_end()` at the end of the stream;
     - sends what stands in `outgoing`, and calls `advance()` afterwards, and whenever `wake` has been called;
     - closes the connection when `is_finished`, or at any time: `close()`.
@@ -100,13 +100,13 @@ class Connection:
         state: Where in its life the connection is.
         failure: Why the connection was broken off, for the log; None if it was not.
         request_count: Requests dispatched so far.
+        unfinished: The buffer of a frame that has begun, or of its length; None between frames.
     """
 
     __slots__ = (
         "_answers",
         "_backlog",
         "_backlog_bytes",
-        "_buffer",
         "_charged_bytes",
         "_dispatch",
         "_filled",
@@ -121,6 +121,7 @@ class Connection:
         "outgoing",
         "request_count",
         "state",
+        "unfinished",
     )
 
     def __init__(
@@ -140,8 +141,8 @@ class Connection:
         self._dispatch = dispatch
         self._memory = memory
         self._wake = wake
-        # The unfinished frame: its buffer, how much of it is filled, and whether it is only the length.
-        self._buffer: memoryview | None = None
+        # How much of `unfinished` is filled, and whether it is only the length.
+        self.unfinished: memoryview | None = None
         self._filled = 0
         self._is_length = False
         self._charged_bytes = 0
@@ -156,7 +157,7 @@ class Connection:
 
     # --- bytes in
 
-    @property
+    # A method, not a property: it is asked for each request, and to call one costs half as much.
     def wants_bytes(self) -> bool:
         """Whether bytes may be given to the connection now."""
         return (
@@ -179,19 +180,20 @@ class Connection:
             or self.outgoing.pending_bytes + self._waiting_bytes >= limits.outgoing_bytes_max
         )
 
-    def space(self) -> memoryview | None:
-        """Where the next bytes of an unfinished frame belong, or None if no frame is unfinished."""
-        return None if self._buffer is None else self._buffer[self._filled :]
+    def space(self) -> memoryview:
+        """Where the next bytes of the unfinished frame belong, which there must be."""
+        assert self.unfinished is not None
+        return self.unfinished[self._filled :]
 
     def filled(self, count: int) -> None:
         """`count` bytes that arrived were written to the beginning of `space()`."""
-        buffer = self._buffer
+        buffer = self.unfinished
         assert buffer is not None
         self._filled += count
         assert self._filled <= len(buffer)
         if self._filled < len(buffer):
             return
-        self._buffer = None
+        self.unfinished = None
         if self._is_length:
             self._is_length = False
             size: int = LENGTH.unpack(buffer)[0]
@@ -210,7 +212,7 @@ class Connection:
         """Take bytes that arrived, however they are cut. `data` is not used after the call."""
         end = len(data)
         if (
-            self._buffer is None
+            self.unfinished is None
             and end >= LENGTH_BYTES
             and _length_at(data)[0] == end - LENGTH_BYTES <= self.limits.request_bytes_max
             and self.state is _OPEN
@@ -218,9 +220,9 @@ class Connection:
             # One whole request and nothing else, as a client sends that waits for each answer.
             self._dispatch_one(data[LENGTH_BYTES:])
             return
-        while self._buffer is not None and len(data):
-            count = min(len(data), len(self._buffer) - self._filled)
-            self._buffer[self._filled : self._filled + count] = data[:count]
+        while self.unfinished is not None and len(data):
+            count = min(len(data), len(self.unfinished) - self._filled)
+            self.unfinished[self._filled : self._filled + count] = data[:count]
             self.filled(count)
             data = data[count:]
         if not len(data) or self.state is not _OPEN:
@@ -260,17 +262,17 @@ class Connection:
     def _begin_unfinished(self, rest: memoryview) -> None:
         """Keep the beginning of a frame in a buffer of its own."""
         if len(rest) < LENGTH_BYTES:
-            self._buffer = memoryview(bytearray(LENGTH_BYTES))
+            self.unfinished = memoryview(bytearray(LENGTH_BYTES))
             self._is_length = True
         else:
             self._begin_frame(LENGTH.unpack_from(rest)[0])
             rest = rest[LENGTH_BYTES:]
-        assert self._buffer is not None
+        assert self.unfinished is not None
         self._filled = len(rest)
-        self._buffer[: self._filled] = rest
+        self.unfinished[: self._filled] = rest
 
     def _begin_frame(self, size: int) -> None:
-        self._buffer = self._memory.take(size)
+        self.unfinished = self._memory.take(size)
         self._filled = 0
         self._charged_bytes = size
         self._memory.charge(size)
@@ -392,7 +394,6 @@ class Connection:
             return False
         return self.state is _FLUSHING or (self.state is _DRAINING and not self._answers)
 
-    @property
     def is_settled(self) -> bool:
         """Nothing is left to do once `outgoing` has left."""
         return self.state is _OPEN and not self._answers and self._backlog is None
@@ -404,7 +405,7 @@ class Connection:
 
     def receive_end(self) -> None:
         """The client will send nothing more; it may still read."""
-        if self._buffer is not None:
+        if self.unfinished is not None:
             logger.info(
                 "%s ended its connection in the middle of a request",
                 format_address(self.context.client_address),
@@ -447,8 +448,8 @@ class Connection:
         self.outgoing.clear()
 
     def _drop_received(self) -> None:
-        if self._buffer is not None:
-            buffer, self._buffer = self._buffer, None
+        if self.unfinished is not None:
+            buffer, self.unfinished = self.unfinished, None
             if self._charged_bytes:
                 self._end_frame()
                 self._memory.give(buffer)

@@ -26,7 +26,7 @@ class Transport(Protocol):
         """Whether `send_region` works; otherwise regions are read and sent as bytes."""
         ...
 
-    def receive(self, connection: Connection, shared: memoryview, *, only_unfinished: bool) -> int:
+    def receive(self, connection: Connection, shared: memoryview, only_unfinished: bool = False) -> int:
         """Give `connection` what has arrived, by way of `shared` where it does not go to its place directly.
 
         Args:
@@ -39,7 +39,7 @@ class Transport(Protocol):
         """
         ...
 
-    def send(self, data: bytes | bytearray | memoryview, *, more: bool) -> int:
+    def send(self, data: bytes | bytearray | memoryview, more: bool = False) -> int:
         """Send the beginning of `data`; `more` will follow at once. Returns how many bytes were taken."""
         ...
 
@@ -71,14 +71,14 @@ class PlaintextTransport:
         self._socket = sock
         self.fd = sock.fileno()
 
-    def receive(self, connection: Connection, shared: memoryview, *, only_unfinished: bool) -> int:
+    def receive(self, connection: Connection, shared: memoryview, only_unfinished: bool = False) -> int:
         """See `Transport.receive`."""
-        space = connection.space()
-        if space is None:
+        if connection.unfinished is None:
             count = self._socket.recv_into(shared)
             if count:
                 connection.receive(shared[:count])
             return count
+        space = connection.space()
         if only_unfinished or not HAS_SCATTER:
             count = self._socket.recv_into(space)
             if count:
@@ -94,7 +94,7 @@ class PlaintextTransport:
             connection.filled(count)
         return count
 
-    def send(self, data: bytes | bytearray | memoryview, *, more: bool) -> int:
+    def send(self, data: bytes | bytearray | memoryview, more: bool = False) -> int:
         """See `Transport.send`."""
         return self._socket.send(data, MSG_MORE) if more else self._socket.send(data)
 
