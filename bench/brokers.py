@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.processes import BarnabasProcess, KafkaProcess
 from tests.oracle.kafka_broker import KafkaBroker, broker_count
-from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +52,7 @@ _KAFKAS_DEFAULTS = {
 """Where the broker of the tests, which soon starts, is set up otherwise."""
 
 
-class Barnabas:
+class Barnabas(BarnabasProcess):
     """This checkout's broker. FSYNC is its default; PAGE_CACHE acknowledges what the kernel has."""
 
     name = "barnabas"
@@ -63,61 +62,18 @@ class Barnabas:
     def __init__(
         self, directory: Path, durability: str = FSYNC, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.directory = directory
-        self.settings = {**_OUR_SETTINGS[durability], **(settings or {})}
-        self.process: subprocess.Popen[bytes] | None = None
-        self.port = free_ports(1)[0]
-
-    def launch(self) -> None:
-        """Starts it, and does not wait."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "barnabas", "serve", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--data-dir", str(self.directory / "data")]
-        for key, value in self.settings.items():
-            command += ["--set", f"{key}={value}"]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        with (self.directory / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def prepare(self) -> None:
-        """It needs none."""
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        super().__init__(directory, {**_OUR_SETTINGS[durability], **(settings or {})})
 
     def start(self) -> None:
         self.launch()
         wait_until_served(self)
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def memory_kb(self) -> int:
         """What it holds: its resident memory."""
         return rss_kb(self.pid)
 
-    def log_tail(self) -> str:
-        return (self.directory / "broker.log").read_text()[-3000:]
 
-    def kill(self) -> None:
-        """Kill -9; `start` starts it again on the same data."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(60)
-            finally:
-                self.kill()
-
-
-class Kafka:
+class Kafka(KafkaProcess):
     """Apache Kafka with the heap and collector that its own start script gives it.
 
     PAGE_CACHE is its default; FSYNC flushes each batch before it is acknowledged.
@@ -132,36 +88,12 @@ class Kafka:
         self, directory: Path, durability: str = PAGE_CACHE, settings: Mapping[str, str] | None = None
     ) -> None:
         config = {**_KAFKAS_DEFAULTS, **_KAFKAS_SETTINGS[durability], **(settings or {})}
-        self._broker = KafkaBroker(directory, config=config, jvm_options=self._JVM)
-
-    def launch(self) -> None:
-        """Starts it, and does not wait; `prepare` came before."""
-        self._broker._launch()
-
-    def prepare(self) -> None:
-        """Formats its directory, which is no part of a start."""
-        self._broker.format()
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        super().__init__(KafkaBroker(directory, config=config, jvm_options=self._JVM))
 
     def start(self) -> None:
         self.prepare()
         self.launch()
         wait_until_served(self)
-
-    @property
-    def port(self) -> int:
-        return self._broker.port
-
-    @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        return self._broker.process
-
-    @property
-    def pid(self) -> int:
-        return self._broker.process.pid
 
     def memory_kb(self) -> int:
         """What it holds: the heap that is in use after a collection, where the JDK's jcmd can tell; else its resident memory.
@@ -176,21 +108,11 @@ class Kafka:
             ).stdout
         return int(re.search(r"used (\d+)K", said)[1])
 
-    def log_tail(self) -> str:
-        return self._broker.log_tail()
-
-    def kill(self) -> None:
-        """Kill -9; `start` starts it again on the same data."""
-        self._broker.kill()
-
-    def stop(self) -> None:
-        self._broker.stop()
-
 
 def wait_until_served(broker: Barnabas | Kafka) -> None:
     """Until a Metadata request is answered with the broker itself."""
     deadline = time.monotonic() + 120
     while not broker_count(broker.port):
-        if broker.process.poll() is not None or time.monotonic() > deadline:
+        if not broker.is_running or time.monotonic() > deadline:
             raise RuntimeError(f"{broker.title} does not start:\n{broker.log_tail()}")
         time.sleep(0.005)

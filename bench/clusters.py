@@ -7,10 +7,6 @@ is a broker alone. Whatever was started is killed by `kill`.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,20 +14,22 @@ from typing import TYPE_CHECKING
 
 from barnabas.cli.local_zookeeper import Peer, ZooKeeperServer, find_jars
 from bench.brokers import cpu_s, rss_kb
+from bench.processes import BarnabasProcess, KafkaProcess
 from tests.oracle.kafka_broker import KafkaBroker, broker_count
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BarnabasCluster", "KafkaCluster", "Node"]
+    from bench.processes import BrokerProcess
+
+__all__ = ["BarnabasCluster", "KafkaCluster"]
 
 HEAP = "512m"
 """Of each Kafka node."""
 _VOTERS = 3
 _ENSEMBLE = 3
 _START_DEADLINE_S = 120
-_STOP_DEADLINE_S = 60
 _CACHE = Path(__file__).parents[1] / ".cache"
 _INTERNAL = {
     "offsets.topic.replication.factor": "3",
@@ -44,57 +42,6 @@ _INTERNAL = {
 }
 
 
-class Node:
-    """One broker of a cluster: its id, its port, and its process while it runs."""
-
-    def __init__(self, node_id: int, port: int) -> None:
-        self.id = node_id
-        self.port = port
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def prepare(self) -> None:
-        """What comes before the first start, and is no part of one."""
-
-    def launch(self) -> None:
-        """Starts it, and does not wait."""
-        raise NotImplementedError
-
-    def log_tail(self) -> str:
-        raise NotImplementedError
-
-    def kill(self) -> None:
-        """Kill -9; `launch` starts it again on the same data."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def freeze(self) -> None:
-        """SIGSTOP: it is there, and says nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self.process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        """In order: it hands over what it leads."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(_STOP_DEADLINE_S)
-            finally:
-                self.kill()
-
-
 class _Cluster:
     """What both kinds have in common. Brokers have the ids 1, 2, 3, …"""
 
@@ -104,7 +51,7 @@ class _Cluster:
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.settings = dict(settings or {})
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[int, BrokerProcess] = {}
 
     def start(self, count: int = 3) -> None:
         """Starts so many, and waits until each knows all."""
@@ -112,7 +59,7 @@ class _Cluster:
         self._before(count)
         self._grow(count)
 
-    def add(self) -> Node:
+    def add(self) -> BrokerProcess:
         """One more broker, which holds nothing yet."""
         self._grow(1)
         return self.nodes[max(self.nodes)]
@@ -139,7 +86,7 @@ class _Cluster:
                 time.sleep(0.01)
 
     @property
-    def running(self) -> list[Node]:
+    def running(self) -> list[BrokerProcess]:
         return [node for node in self.nodes.values() if node.is_running]
 
     @property
@@ -174,7 +121,7 @@ class _Cluster:
     def _before(self, _count: int) -> None:
         """What comes before the first brokers, of which there will be so many."""
 
-    def _make(self, node_id: int) -> Node:
+    def _make(self, node_id: int) -> BrokerProcess:
         raise NotImplementedError
 
 
@@ -208,10 +155,14 @@ class BarnabasCluster(_Cluster):
         for server in self.zookeepers:
             server.wait()
 
-    def _make(self, node_id: int) -> Node:
+    def _make(self, node_id: int) -> BrokerProcess:
         hosts = ",".join(server.address for server in self.zookeepers)
-        settings = {**_INTERNAL, **self.settings}
-        return _BarnabasNode(node_id, self.directory / f"broker-{node_id}", f"{hosts}/bench", settings)
+        return BarnabasProcess(
+            self.directory / f"broker-{node_id}",
+            {**_INTERNAL, **self.settings},
+            *("--node-id", str(node_id), "--zookeeper", f"{hosts}/bench"),
+            node_id=node_id,
+        )
 
     @property
     def other_pids(self) -> list[int]:
@@ -221,29 +172,6 @@ class BarnabasCluster(_Cluster):
         super().kill()
         for server in self.zookeepers:
             server.kill()
-
-
-class _BarnabasNode(Node):
-    def __init__(self, node_id: int, directory: Path, zookeeper: str, settings: Mapping[str, str]) -> None:
-        super().__init__(node_id, free_ports(1)[0])
-        self.directory = directory
-        self._zookeeper = zookeeper
-        self._settings = settings
-
-    def launch(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        command = [
-            *(sys.executable, "-m", "barnabas", "serve", "--node-id", str(self.id)),
-            *("--listen", f"127.0.0.1:{self.port}", "--zookeeper", self._zookeeper),
-            *("--data-dir", str(self.directory / "data")),
-            *(word for key, value in self._settings.items() for word in ("--set", f"{key}={value}")),
-        ]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        with (self.directory / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def log_tail(self) -> str:
-        return (self.directory / "broker.log").read_text()[-3000:]
 
 
 class KafkaCluster(_Cluster):
@@ -259,7 +187,7 @@ class KafkaCluster(_Cluster):
         voters = min(count, _VOTERS)
         self._voters = list(zip(range(1, voters + 1), free_ports(voters), strict=True))
 
-    def _make(self, node_id: int) -> Node:
+    def _make(self, node_id: int) -> BrokerProcess:
         port = free_ports(1)[0]
         config = {
             **_INTERNAL,
@@ -280,21 +208,4 @@ class KafkaCluster(_Cluster):
             cluster_id=self._cluster_id,
         )
         self._cluster_id = broker.cluster_id
-        return _KafkaNode(node_id, port, broker)
-
-
-class _KafkaNode(Node):
-    def __init__(self, node_id: int, port: int, broker: KafkaBroker) -> None:
-        super().__init__(node_id, port)
-        self._broker = broker
-
-    def prepare(self) -> None:
-        self._broker.format()
-
-    def launch(self) -> None:
-        self._broker.process = None
-        self._broker._launch()
-        self.process = self._broker.process
-
-    def log_tail(self) -> str:
-        return self._broker.log_tail()
+        return KafkaProcess(broker, port=port)

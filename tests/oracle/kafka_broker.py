@@ -94,10 +94,31 @@ class KafkaBroker:
         """Start it and wait until it answers a Metadata request with itself."""
         self.format()
         for _ in range(3):
-            self._launch()
+            self.launch()
             if self._wait_until_ready():
                 return
         raise AssertionError(f"Apache Kafka {self.version} does not start:\n{self.log_tail()}")
+
+    def launch(self) -> None:
+        """Start it, and do not wait; `format` came before."""
+        assert self.process is None
+        self.port, controller_port = free_ports(2)
+        self._write_properties(self.port, controller_port)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    "java",
+                    *self.jvm_options,
+                    "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+                    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                    "-cp",
+                    self._classpath,
+                    "kafka.Kafka",
+                    str(self._properties),
+                ],
+                stdout=log,
+                stderr=log,
+            )
 
     def stop(self) -> None:
         """Stop it cleanly (SIGTERM) and wait for its end."""
@@ -148,26 +169,6 @@ class KafkaBroker:
             **self.config,
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-
-    def _launch(self) -> None:
-        assert self.process is None
-        self.port, controller_port = free_ports(2)
-        self._write_properties(self.port, controller_port)
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    "java",
-                    *self.jvm_options,
-                    "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
-                    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-                    "-cp",
-                    self._classpath,
-                    "kafka.Kafka",
-                    str(self._properties),
-                ],
-                stdout=log,
-                stderr=log,
-            )
 
     def _wait_until_ready(self) -> bool:
         """Whether it got ready; False if it ended, as when another process took its port meanwhile."""
