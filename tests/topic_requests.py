@@ -31,14 +31,18 @@ __all__ = [
 CREATE, DELETE, PRODUCE, FETCH, ALTER_REPLICA_LOG_DIRS = 5, 5, 8, 11, 2
 
 
-def create_topics(names, partitions=1, **configs):
-    """Topics of one replica; settings with underscores for dots."""
+def create_topics(names, partitions=1, replicas=1, *, assignments=None, **configs):
+    """Topics; `assignments` are the replicas of each partition, if they are not to be chosen; settings with underscores for dots."""
     return CreateTopicsRequest(
         topics=[
             CreateTopicsRequest.CreatableTopic(
                 name=name,
-                num_partitions=partitions,
-                replication_factor=1,
+                num_partitions=-1 if assignments else partitions,
+                replication_factor=-1 if assignments else replicas,
+                assignments=[
+                    CreateTopicsRequest.CreatableReplicaAssignment(partition_index=index, broker_ids=ids)
+                    for index, ids in enumerate(assignments or [])
+                ],
                 configs=[
                     CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=str(value))
                     for key, value in configs.items()

@@ -10,7 +10,6 @@ from barnabas.records.builder import build_batch
 from barnabas.records.record import Record, iterate_batch
 from barnabas.wire.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
 from barnabas.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.end_txn import EndTxnRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
@@ -19,6 +18,7 @@ from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest
+from tests import topic_requests
 
 __all__ = [
     "TransactionalProducer",
@@ -54,23 +54,7 @@ def call_until(call, code, *, unless=_BUSY):
 
 def create_topic(client, name, partitions=1, **configs):
     """Creates a topic."""
-    answer = client.call(
-        CreateTopicsRequest(
-            topics=[
-                CreateTopicsRequest.CreatableTopic(
-                    name=name,
-                    num_partitions=partitions,
-                    replication_factor=1,
-                    configs=[
-                        CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-                        for key, value in configs.items()
-                    ],
-                )
-            ],
-            timeout_ms=10_000,
-        ),
-        5,
-    )
+    answer = client.call(topic_requests.create_topics([name], partitions, **configs), topic_requests.CREATE)
     assert answer.topics[0].error_code == 0, answer
     return name
 

@@ -13,10 +13,10 @@ import asyncio
 
 from barnabas.broker import Broker
 from barnabas.config.broker import BrokerConfig
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from tests.cluster.shared_store import SharedLog
 from tests.event_loops import eventually
 from tests.stream_client import StreamClient
+from tests.topic_requests import create_topics
 
 SETTINGS = {
     "listeners": "PLAINTEXT://127.0.0.1:0",
@@ -135,24 +135,7 @@ class Cluster:
 
     async def create_topic(self, name, partitions=1, replicas=3, *, assignments=None, at=None, **configs):
         """Creates a topic, asking any broker, and waits until all know it."""
-        request = CreateTopicsRequest(
-            topics=[
-                CreateTopicsRequest.CreatableTopic(
-                    name=name,
-                    num_partitions=-1 if assignments else partitions,
-                    replication_factor=-1 if assignments else replicas,
-                    assignments=[
-                        CreateTopicsRequest.CreatableReplicaAssignment(partition_index=index, broker_ids=ids)
-                        for index, ids in enumerate(assignments or [])
-                    ],
-                    configs=[
-                        CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=str(value))
-                        for key, value in configs.items()
-                    ],
-                )
-            ],
-            timeout_ms=10_000,
-        )
+        request = create_topics([name], partitions, replicas, assignments=assignments, **configs)
         node_id = next(iter(self.brokers)) if at is None else at
         (created,) = (await self.call(node_id, request)).topics
         assert created.error_code == 0, (created.error_code, created.error_message)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from urllib.parse import quote_plus, unquote_plus
 
-import pytest
-
-from tests.oracle.kafka_jars import kafka_jars
+from tests.oracle.java_program import JavaProgram
 
 __all__ = ["KafkaConfigOracle"]
 
@@ -21,27 +16,8 @@ class KafkaConfigOracle:
     """Apache Kafka's tables of keys, its types and ranges, and `java.util.Properties`."""
 
     def __init__(self, directory: Path) -> None:
-        class_path = kafka_jars()
-        if shutil.which("javac") is None:
-            reason = "javac is missing (Debian: apt install default-jdk-headless)"
-            if os.environ.get("CI"):
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
-        subprocess.run(["javac", "-d", directory, "-cp", class_path, _SOURCE], check=True)
-        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
-        self._stderr = (directory / "stderr").open("wb")
-        self._process = subprocess.Popen(
-            ["java", *options, "-cp", f"{directory}{os.pathsep}{class_path}", "Oracle"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-        )
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-        self._stderr.close()
+        self._java = JavaProgram(_SOURCE, directory)
+        self.close = self._java.close
 
     def tables(self) -> list[list[str | None]]:
         """table, name, type, default, importance, dynamic mode, internal."""
@@ -74,10 +50,7 @@ class KafkaConfigOracle:
 
     def _ask(self, *fields: str) -> None:
         line = "\t".join(quote_plus(field, errors="surrogatepass") for field in fields)
-        self._process.stdin.write(f"{line}\n".encode())
-        self._process.stdin.flush()
+        self._java.ask(f"{line}\n".encode())
 
     def _answer(self) -> list[str | None]:
-        line = self._process.stdout.readline().decode().rstrip("\n")
-        assert line, f"the oracle died: {Path(self._stderr.name).read_text()}"
-        return [None if field == "-" else unquote_plus(field) for field in line.split("\t")]
+        return [None if field == "-" else unquote_plus(field) for field in self._java.line().split("\t")]

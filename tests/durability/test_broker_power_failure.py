@@ -19,7 +19,6 @@ from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
 from barnabas.wire.messages.alter_replica_log_dirs import AlterReplicaLogDirsRequest
 from barnabas.wire.messages.create_partitions import CreatePartitionsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
@@ -27,6 +26,7 @@ from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterCon
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests import topic_requests
 from tests.durability.failing_power import Disk, FailingPowerFiles
 from tests.handlers import node
 
@@ -102,8 +102,7 @@ class Client:
     async def prepare(self):
         """The topic that offsets are committed for."""
         if "kept" not in self.one.image.topics:
-            topic = CreateTopicsRequest.CreatableTopic(name="kept", num_partitions=1, replication_factor=1)
-            await self.one.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5)
+            await self.one.call(topic_requests.create_topics(["kept"]), topic_requests.CREATE)
 
     async def create(self, name, _number):
         if name in self.known.topics:
@@ -114,19 +113,11 @@ class Client:
             known.topics[name] = {"records": [[] for _ in range(count)], "retention": None}
 
         self.known.unsure = effect
-        settings = {"file.delete.delay.ms": "0"}
+        settings = {"file_delete_delay_ms": 0}
         if name == TRIMMED:
-            settings["retention.bytes"] = str(TRIMMED_BYTES)
-        topic = CreateTopicsRequest.CreatableTopic(
-            name=name,
-            num_partitions=count,
-            replication_factor=1,
-            configs=[
-                CreateTopicsRequest.CreatableTopicConfig(name=key, value=value)
-                for key, value in settings.items()
-            ],
-        )
-        answer = await self.one.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 5)
+            settings["retention_bytes"] = TRIMMED_BYTES
+        request = topic_requests.create_topics([name], count, **settings)
+        answer = await self.one.call(request, topic_requests.CREATE)
         assert answer.topics[0].error_code == 0
         return effect
 

@@ -12,11 +12,11 @@ from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
 from barnabas.wire.messages.api_versions import ApiVersionsRequest
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests import topic_requests
 from tests.broker_process import BrokerProcess, wait_until
 from tests.wire_client import WireClient
 
@@ -34,23 +34,7 @@ def topic(client):
 
 def _create(client, *, partitions=1, **configs):
     name = f"t-{uuid.uuid4().hex[:12]}"
-    answer = client.call(
-        CreateTopicsRequest(
-            topics=[
-                CreateTopicsRequest.CreatableTopic(
-                    name=name,
-                    num_partitions=partitions,
-                    replication_factor=-1,
-                    configs=[
-                        CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=str(value))
-                        for key, value in configs.items()
-                    ],
-                )
-            ],
-            timeout_ms=10_000,
-        ),
-        5,
-    )
+    answer = client.call(topic_requests.create_topics([name], partitions, **configs), topic_requests.CREATE)
     assert answer.topics[0].error_code == 0, answer
     return name
 

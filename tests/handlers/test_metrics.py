@@ -10,13 +10,13 @@ from barnabas.errors import ErrorCode
 from barnabas.metrics import METRICS
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from barnabas.wire.messages.write_txn_markers import WriteTxnMarkersRequest
+from tests import topic_requests
 from tests.event_loops import eventually
 from tests.handlers.node import running
 
@@ -58,16 +58,8 @@ async def scrape(broker):
 
 
 async def create(node, name, partition_count=1, **configs):
-    topic = CreateTopicsRequest.CreatableTopic(
-        name=name,
-        num_partitions=partition_count,
-        replication_factor=1,
-        configs=[
-            CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-            for key, value in configs.items()
-        ],
-    )
-    answer = await node.call(CreateTopicsRequest(topics=[topic], timeout_ms=5000), 5)
+    request = topic_requests.create_topics([name], partition_count, **configs)
+    answer = await node.call(request, topic_requests.CREATE)
     assert answer.topics[0].error_code == 0
 
 

@@ -3,23 +3,16 @@
 import pytest
 
 from barnabas.records.builder import build_batch
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests import topic_requests
 from tests.handlers.node import running
 
 
 async def create(node, name, **settings):
-    configs = [
-        CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-        for key, value in settings.items()
-    ]
-    topic = CreateTopicsRequest.CreatableTopic(
-        name=name, num_partitions=1, replication_factor=1, configs=configs
-    )
-    answer = await node.call(CreateTopicsRequest(topics=[topic], timeout_ms=5000), 7)
+    answer = await node.call(topic_requests.create_topics([name], **settings), topic_requests.CREATE)
     assert answer.topics[0].error_code == 0
 
 

@@ -12,13 +12,13 @@ import pytest
 from barnabas.records.batch import DELETE_HORIZON_FLAG, LOG_APPEND_TIME_FLAG, compute_crc, parse_header
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.oracle.conftest import differences
+from tests.topic_requests import CREATE, create_topics
 
 pytestmark = pytest.mark.oracle
 
@@ -28,22 +28,7 @@ _names = itertools.count()
 
 def _topic(pair, *, partitions=1, **configs):
     name = f"t-{uuid.uuid4().hex[:8]}-{next(_names)}"
-    request = CreateTopicsRequest(
-        topics=[
-            CreateTopicsRequest.CreatableTopic(
-                name=name,
-                num_partitions=partitions,
-                replication_factor=1,
-                assignments=[],
-                configs=[
-                    CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=str(value))
-                    for key, value in configs.items()
-                ],
-            )
-        ],
-        timeout_ms=30_000,
-    )
-    for answer in pair.ask(request, 4):
+    for answer in pair.ask(create_topics([name], partitions, **configs), CREATE):
         assert answer.topics[0].error_code == 0, answer
     ask = MetadataRequest(
         topics=[MetadataRequest.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False

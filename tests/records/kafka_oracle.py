@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from barnabas.errors import ErrorCode
-from tests.oracle.kafka_jars import kafka_jars
+from tests.oracle.java_program import JavaProgram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,28 +19,8 @@ class KafkaOracle:
     """Asks one question at a time; every method names the Kafka code that answers it."""
 
     def __init__(self, directory: Path) -> None:
-        class_path = kafka_jars()
-        if shutil.which("javac") is None:
-            reason = "javac is missing (Debian: apt install default-jdk-headless)"
-            if os.environ.get("CI"):
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
-        classes = directory / "classes"
-        subprocess.run(["javac", "-d", classes, "-cp", class_path, _SOURCE], check=True)
-        self._log = (directory / "stderr").open("wb")
-        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
-        self._process = subprocess.Popen(
-            ["java", *options, "-cp", f"{classes}{os.pathsep}{class_path}", "Oracle", directory / "logs"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-        )
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-        self._log.close()
+        self._java = JavaProgram(_SOURCE, directory, str(directory / "logs"))
+        self.close = self._java.close
 
     def append(
         self,
@@ -134,21 +109,13 @@ class KafkaOracle:
         return self._answer()
 
     def _ask(self, *parts: bytes, answer: str | None = None) -> int:
-        self._process.stdin.write(b"".join(parts))
-        self._process.stdin.flush()
+        self._java.ask(b"".join(parts))
         if answer is None:
             return 0
-        return struct.unpack(answer, self._take(struct.calcsize(answer)))[0]
+        return struct.unpack(answer, self._java.read(struct.calcsize(answer)))[0]
 
     def _answer(self) -> bytes:
-        return self._take(struct.unpack(">i", self._take(4))[0])
-
-    def _take(self, size: int) -> bytes:
-        data = self._process.stdout.read(size)
-        if len(data) < size:
-            self._process.wait(30)
-            raise AssertionError(f"the Java process ended:\n{Path(self._log.name).read_text()}")
-        return data
+        return self._java.read(struct.unpack(">i", self._java.read(4))[0])
 
 
 def describe(records) -> str:
