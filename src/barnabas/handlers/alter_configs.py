@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from barnabas.controller.configs import ConfigReplacement, names_another_broker
 from barnabas.errors import KafkaError
+from barnabas.handlers.config_answers import resource_answers
 from barnabas.handlers.forwarding import forward_rest
-from barnabas.handlers.replies import after, codes
+from barnabas.handlers.replies import after
 from barnabas.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
 if TYPE_CHECKING:
@@ -57,21 +58,13 @@ def _handle_here(
     ]
 
     def answer(results: Sequence[KafkaError | None] | KafkaError) -> AlterConfigsResponse:
-        response = AlterConfigsResponse()
-        for number, replacement in enumerate(replacements):
-            error = results if isinstance(results, KafkaError) else results[number]
-            if error is not None:
-                broker.log_refusal(context, replacement.resource_name, error)
-            code, message = codes(error)
-            response.responses.append(
-                AlterConfigsResponse.AlterConfigsResourceResponse(
-                    error_code=code,
-                    error_message=message,
-                    resource_type=replacement.resource_type,
-                    resource_name=replacement.resource_name,
-                )
+        errors = [results] * len(replacements) if isinstance(results, KafkaError) else results
+        outcomes = zip(replacements, errors, strict=True)
+        return AlterConfigsResponse(
+            responses=resource_answers(
+                broker, context, AlterConfigsResponse.AlterConfigsResourceResponse, outcomes
             )
-        return response
+        )
 
     return after(
         broker,

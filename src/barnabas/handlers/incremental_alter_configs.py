@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from barnabas.controller.configs import ConfigChange, names_another_broker
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.config_answers import resource_answers
 from barnabas.handlers.forwarding import forward_rest
 from barnabas.handlers.logger_levels import alter_levels, check_node
-from barnabas.handlers.replies import after, codes
+from barnabas.handlers.replies import after
 from barnabas.metadata.identifiers import ResourceType
 from barnabas.wire.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
@@ -75,21 +76,15 @@ def _handle_here(
 
     def answer(results: Sequence[KafkaError | None] | KafkaError) -> IncrementalAlterConfigsResponse:
         rest = iter([results] * len(stored) if isinstance(results, KafkaError) else results)
-        response = IncrementalAlterConfigsResponse()
-        for number, change in enumerate(changes):
-            error = of_loggers[number] if number in of_loggers else next(rest)
-            if error is not None:
-                broker.log_refusal(context, change.resource_name, error)
-            code, message = codes(error)
-            response.responses.append(
-                IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
-                    error_code=code,
-                    error_message=message,
-                    resource_type=change.resource_type,
-                    resource_name=change.resource_name,
-                )
+        outcomes = [
+            (change, of_loggers[number] if number in of_loggers else next(rest))
+            for number, change in enumerate(changes)
+        ]
+        return IncrementalAlterConfigsResponse(
+            responses=resource_answers(
+                broker, context, IncrementalAlterConfigsResponse.AlterConfigsResourceResponse, outcomes
             )
-        return response
+        )
 
     return after(
         broker,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.coordinators.outcome import settle
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.refused_partitions import add_refused
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ def handle(
     def refuse(error: KafkaError) -> OffsetCommitResponse:
         broker.log_refusal(context, f"group {request.group_id}", error)
         response = error_response(request, version, error)
-        _merge(response.topics, refused)
+        add_refused(response.topics, refused)
         return response
 
     def complete(response: OffsetCommitResponse) -> OffsetCommitResponse:
-        _merge(response.topics, refused)
+        add_refused(response.topics, refused)
         return response
 
     return settle(
@@ -104,16 +105,6 @@ def _refused(topic: _RequestTopic, partitions: list[_RequestPartition], code: Er
             for partition in partitions
         ],
     )
-
-
-def _merge(topics: list[_ResponseTopic], refused: list[_ResponseTopic]) -> None:
-    """Adds refusals; a topic stands in an answer once."""
-    known = {topic.name: topic for topic in topics}
-    for topic in refused:
-        if topic.name in known:
-            known[topic.name].partitions += topic.partitions
-        else:
-            topics.append(topic)
 
 
 def error_response(request: OffsetCommitRequest, version: int, error: KafkaError) -> OffsetCommitResponse:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.coordinators.outcome import settle
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.refused_partitions import add_refused
 from barnabas.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def handle(
     refused = _take_out_unknown(broker.image, request)
 
     def complete(response: OffsetDeleteResponse) -> OffsetDeleteResponse:
-        _merge(response.topics, refused)
+        add_refused(response.topics, refused)
         return response
 
     def refuse(error: KafkaError) -> OffsetDeleteResponse:
@@ -72,16 +73,6 @@ def _take_out_unknown(image: MetadataImage, request: OffsetDeleteRequest) -> lis
             ]
     request.topics = [topic for topic in request.topics if topic.partitions]
     return refused
-
-
-def _merge(topics: list[_ResponseTopic], refused: list[_ResponseTopic]) -> None:
-    """Adds refusals; a topic stands in an answer once."""
-    known = {topic.name: topic for topic in topics}
-    for topic in refused:
-        if topic.name in known:
-            known[topic.name].partitions += topic.partitions
-        else:
-            topics.append(topic)
 
 
 def error_response(request: OffsetDeleteRequest, version: int, error: KafkaError) -> OffsetDeleteResponse:

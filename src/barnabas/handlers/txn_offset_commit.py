@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.coordinators.outcome import settle
 from barnabas.errors import ErrorCode, KafkaError
+from barnabas.handlers.refused_partitions import add_refused
 from barnabas.wire.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ def handle(
         return complete(error_response(request, version, error))
 
     def complete(response: TxnOffsetCommitResponse) -> TxnOffsetCommitResponse:
-        known = {topic.name: topic for topic in response.topics}
-        for topic in refused:
-            if topic.name in known:
-                known[topic.name].partitions += topic.partitions
-            else:
-                response.topics.append(topic)
+        add_refused(response.topics, refused)
         return response
 
     return settle(lambda: broker.transactional_offsets.commit(request, version), then=complete, refuse=refuse)
