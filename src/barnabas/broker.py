@@ -31,6 +31,7 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.lifecycle import BrokerLifecycle
 from barnabas.controller.store.embedded import EmbeddedStore
+from barnabas.controller.store.metadata_log import METADATA_DIRECTORY
 from barnabas.coordinators.group_coordinator import GroupCoordinator
 from barnabas.coordinators.markers import LocalMarkers
 from barnabas.coordinators.transaction_coordinator import TransactionCoordinator
@@ -88,7 +89,6 @@ __all__ = ["Broker", "Surroundings", "run"]
 
 logger = logging.getLogger(__name__)
 
-METADATA_DIRECTORY = "__cluster_metadata-0"
 STOP_TIMEOUT_MS = 10_000
 
 _STARTING, _RECOVERING, _RUNNING, _STOPPING, _FAILING = 1, 2, 3, 6, 127

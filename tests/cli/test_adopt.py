@@ -9,7 +9,7 @@ from barnabas import cli
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.log.files import Files
 from barnabas.log.meta_properties import MetaProperties, encode_meta_properties
-from barnabas.metadata.identifiers import random_id
+from barnabas.wire.primitives import random_uuid
 from tests.broker_process import BrokerProcess
 from tests.controller.one_node import open_controller
 from tests.transactional_producer import TransactionalProducer, create_topic, find_coordinator
@@ -83,7 +83,7 @@ def test_no_metadata_log(data, tmp_path, capsys):
 def test_directories_of_others(data, tmp_path, capsys):
     """A second directory of another cluster, and a second copy of a partition."""
     (tmp_path / "other").mkdir()
-    properties = MetaProperties("AAAAAAAAAAAAAAAAAAAAAA", 1, random_id())
+    properties = MetaProperties("AAAAAAAAAAAAAAAAAAAAAA", 1, random_uuid())
     (tmp_path / "other/meta.properties").write_bytes(encode_meta_properties(properties))
     status, printed = adopt(capsys, data, tmp_path / "other")
     assert status == 1
@@ -101,7 +101,9 @@ def test_a_cluster_of_several_brokers(data, capsys):
     async def register():
         controller = await open_controller(data)
         await controller.register(
-            BrokerRegistration(2, random_id(), {"PLAINTEXT": ("elsewhere", 9092)}, log_dirs=(random_id(),))
+            BrokerRegistration(
+                2, random_uuid(), {"PLAINTEXT": ("elsewhere", 9092)}, log_dirs=(random_uuid(),)
+            )
         )
         await controller.close()
 

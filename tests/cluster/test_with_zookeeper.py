@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from barnabas.broker import METADATA_DIRECTORY
+from barnabas.controller.store.metadata_log import METADATA_DIRECTORY
 from tests.broker_process import BrokerProcess, DidNotStart, wait_until
 from tests.zookeeper_process import zookeeper_server
 

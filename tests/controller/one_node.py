@@ -8,9 +8,9 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.liveness import Heartbeat
 from barnabas.controller.store.embedded import EmbeddedStore
-from barnabas.controller.store.metadata_log import DIRECTORY_NAME
+from barnabas.controller.store.metadata_log import METADATA_DIRECTORY
 from barnabas.log.files import Files
-from barnabas.metadata.identifiers import random_id
+from barnabas.wire.primitives import random_uuid
 
 DIRECTORY_ID = b"d" * 16
 
@@ -19,7 +19,7 @@ def embedded_store(directory, *, files=None, **options):
     """The store of node 1 in a metadata directory."""
     return EmbeddedStore(
         files or Files(),
-        directory / DIRECTORY_NAME,
+        directory / METADATA_DIRECTORY,
         node_id=1,
         clock=SystemClock(),
         loop=asyncio.get_running_loop(),
@@ -45,7 +45,7 @@ async def open_controller(directory, *, settings=None, clean=True, files=None, r
     await controller.open()
     if register:
         registration = BrokerRegistration(
-            1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=(DIRECTORY_ID,), clean=clean
+            1, random_uuid(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=(DIRECTORY_ID,), clean=clean
         )
         await serve(controller, registration)
     return controller

@@ -9,9 +9,7 @@ from barnabas.log.meta_properties import (
     MetaProperties,
     decode_meta_properties,
     encode_meta_properties,
-    random_directory_id,
 )
-from barnabas.wire.primitives import uuid_to_text
 
 PATH = Path("/data/meta.properties")
 DIRECTORY_ID = bytes(range(16))
@@ -53,10 +51,3 @@ def test_damage_is_named(content, reason):
         decode_meta_properties(content, PATH)
     assert str(PATH) in str(refusal.value)
     assert "another data directory" in str(refusal.value)
-
-
-def test_directory_ids_differ():
-    """Ids are random, and none looks like a command line option."""
-    ids = {random_directory_id() for _ in range(200)}
-    assert len(ids) == 200
-    assert not any(uuid_to_text(directory_id).startswith("-") for directory_id in ids)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from barnabas.wire.primitives import (
     close_tag,
     decode_unsigned_varint,
     encode_unsigned_varint,
+    random_uuid,
     skip_tags,
     uuid_from_text,
     uuid_to_text,
@@ -105,3 +108,12 @@ def test_other_text_is_no_uuid(text):
     """Text of another length or alphabet is refused."""
     with pytest.raises(ValueError, match="is no uuid"):
         uuid_from_text(text)
+
+
+def test_random_uuids_are_of_version_4_and_no_tool_takes_them_for_an_option():
+    """They differ, and the text of none begins with a dash."""
+    made = {random_uuid() for _ in range(500)}
+    assert len(made) == 500
+    for uuid in made:
+        assert UUID(bytes=uuid).version == 4
+        assert not uuid_to_text(uuid).startswith("-")

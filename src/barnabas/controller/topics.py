@@ -16,7 +16,6 @@ from barnabas.metadata.identifiers import (
     UNASSIGNED_DIRECTORY,
     ZERO_ID,
     ResourceType,
-    random_id,
 )
 from barnabas.metadata.image import Partition
 from barnabas.metadata.snapshot import partition_record
@@ -24,6 +23,7 @@ from barnabas.metadata.topic_names import unify_collisions, validate_topic_name
 from barnabas.wire.messages.metadata.config_record import ConfigRecord
 from barnabas.wire.messages.metadata.remove_topic_record import RemoveTopicRecord
 from barnabas.wire.messages.metadata.topic_record import TopicRecord
+from barnabas.wire.primitives import random_uuid
 
 if TYPE_CHECKING:
     import random
@@ -78,7 +78,7 @@ def create_topics(
     topics: Sequence[NewTopic],
     *,
     chance: random.Random,
-    new_id: Callable[[], bytes] = random_id,
+    new_id: Callable[[], bytes] = random_uuid,
 ) -> tuple[list[Any], list[CreatedTopic]]:
     """The records that create these topics, and one result for each name, in the order of the request.
 

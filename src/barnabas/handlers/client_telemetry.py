@@ -12,7 +12,6 @@ Rules: `ClientMetricsManager` and `ClientMetricsInstance` of Apache Kafka 4.3.
 
 from __future__ import annotations
 
-import base64
 import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from barnabas.controller.client_metrics import CLIENT_METRICS_DEFAULTS
 from barnabas.errors import DecodeError, ErrorCode, KafkaError
 from barnabas.handlers.client_metrics_store import ClientMetricsStore
-from barnabas.metadata.identifiers import ZERO_ID, ResourceType, random_id
+from barnabas.metadata.identifiers import ZERO_ID, ResourceType
 from barnabas.records.checksum import crc32c
 from barnabas.records.compression import Codec, decompress_apart
 from barnabas.wire.otlp import decode_metrics
+from barnabas.wire.primitives import random_uuid, uuid_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,7 +197,7 @@ class ClientTelemetry:
             KafkaError: THROTTLING_QUOTA_EXCEEDED when it asks again before its interval is over.
         """
         if client_instance_id == ZERO_ID:
-            client_instance_id = random_id()
+            client_instance_id = random_uuid()
         now_ms = self._clock.now_ms()
         instance = self._instance(client_instance_id, client_id, connection, now_ms)
         if now_ms - max(instance.last_get_ms, instance.last_push_ms) < instance.interval_ms:
@@ -364,7 +364,7 @@ def _properties(
     """What subscriptions may be bound to, under the names of the setting `match`."""
     host, port = connection.client_address
     properties = {
-        "client_instance_id": base64.urlsafe_b64encode(client_instance_id).decode().rstrip("="),
+        "client_instance_id": uuid_to_text(client_instance_id),
         "client_software_name": connection.client_software_name,
         "client_software_version": connection.client_software_version,
         "client_source_address": host,

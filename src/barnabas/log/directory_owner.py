@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ConfigError
-from barnabas.log.meta_properties import MetaProperties, random_directory_id
-from barnabas.wire.primitives import uuid_to_text
+from barnabas.log.meta_properties import MetaProperties
+from barnabas.wire.primitives import random_uuid, uuid_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,10 +49,8 @@ def settle_owner(
                 raise ConfigError(
                     f"{other} and {path} have the same directory.id; one is a copy: move it away."
                 )
-    cluster_id = cluster_id or uuid_to_text(random_directory_id())
+    cluster_id = cluster_id or uuid_to_text(random_uuid())
     return {
-        path: MetaProperties(
-            cluster_id, node_id, (properties and properties.directory_id) or random_directory_id()
-        )
+        path: MetaProperties(cluster_id, node_id, (properties and properties.directory_id) or random_uuid())
         for path, properties in found.items()
     }

@@ -14,11 +14,10 @@ Source: `MetaProperties`, `MetaPropertiesVersion` of Apache Kafka 4.3; KIP-631, 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import ConfigError
-from barnabas.wire.primitives import uuid_from_text, uuid_to_text
+from barnabas.wire.primitives import RESERVED_UUIDS, uuid_from_text, uuid_to_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +27,9 @@ __all__ = [
     "MetaProperties",
     "decode_meta_properties",
     "encode_meta_properties",
-    "random_directory_id",
 ]
 
 META_PROPERTIES = "meta.properties"
-_RESERVED_IDS = 100
 
 
 class MetaProperties(NamedTuple):
@@ -41,17 +38,6 @@ class MetaProperties(NamedTuple):
     cluster_id: str | None
     node_id: int
     directory_id: bytes | None
-
-
-def random_directory_id() -> bytes:
-    """A random version 4 UUID; none of those that Kafka reserves, and none whose text looks like an option."""
-    while True:
-        number = bytearray(os.urandom(16))
-        number[6] = number[6] & 0x0F | 0x40
-        number[8] = number[8] & 0x3F | 0x80
-        directory_id = bytes(number)
-        if not uuid_to_text(directory_id).startswith("-"):
-            return directory_id
 
 
 def encode_meta_properties(properties: MetaProperties) -> bytes:
@@ -92,7 +78,7 @@ def decode_meta_properties(content: bytes, path: Path) -> MetaProperties:
             directory_id = uuid_from_text(text)
         except ValueError:
             raise ConfigError(f"{path} has the directory.id {text!r}, which is no id; {remedy}.") from None
-        if int.from_bytes(directory_id, "big") < _RESERVED_IDS:
+        if int.from_bytes(directory_id, "big") < RESERVED_UUIDS:
             raise ConfigError(f"{path} has the directory.id {text}, which is reserved; {remedy}.")
     return MetaProperties(cluster_id or None, node_id, directory_id)
 

@@ -14,6 +14,7 @@ Sources: `org.apache.kafka.common.utils.ByteUtils`, KIP-482 (tagged fields), `or
 
 from __future__ import annotations
 
+import os
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPACT_SIZES",
+    "RESERVED_UUIDS",
     "STRING_SIZES",
     "ZERO_UUID",
     "BytesLike",
@@ -34,6 +36,7 @@ __all__ = [
     "compact_string_tail",
     "decode_unsigned_varint",
     "encode_unsigned_varint",
+    "random_uuid",
     "skip_tags",
     "tag_header",
     "unsigned_varint_tail",
@@ -45,6 +48,9 @@ BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 ZERO_UUID = bytes(16)
 """The id that stands for "none"."""
+
+RESERVED_UUIDS = 100
+"""Kafka keeps the uuids below this number for itself."""
 
 MAX_STRING_SIZE = 0x7FFF
 """Strings are limited to what the old two-byte size could say, in the compact encoding too."""
@@ -184,6 +190,20 @@ def close_tag(pieces: list[Any], mark: int, tag: int) -> None:
     """Make one piece of all from `mark` on, a tagged field: its tag, its size, its bytes."""
     body = b"".join(pieces[mark:])
     pieces[mark:] = [encode_unsigned_varint(tag) + encode_unsigned_varint(len(body)) + body]
+
+
+def random_uuid() -> bytes:
+    """A random version 4 uuid, as `Uuid.randomUuid` makes them.
+
+    It is none of those that Kafka reserves, and its text begins with no dash, which tools take for an option.
+    """
+    while True:
+        raw = bytearray(os.urandom(16))
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        # The first base64 digit is the top six bits; digit 62 is the dash.
+        if raw[0] >> 2 != 62 and int.from_bytes(raw) >= RESERVED_UUIDS:
+            return bytes(raw)
 
 
 def uuid_to_text(uuid: bytes) -> str:

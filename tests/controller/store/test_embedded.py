@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from barnabas.controller.store.metadata_log import DIRECTORY_NAME
+from barnabas.controller.store.metadata_log import METADATA_DIRECTORY
 from barnabas.errors import StorageError
 from barnabas.log.files import Files
 from barnabas.metadata.deltas import apply
@@ -60,7 +60,7 @@ async def opened(directory, **options):
 
 
 def log_file(directory):
-    (path,) = (directory / DIRECTORY_NAME).glob("*.log")
+    (path,) = (directory / METADATA_DIRECTORY).glob("*.log")
     return path
 
 
@@ -161,7 +161,7 @@ async def test_a_torn_end_of_zeros_is_just_cut_off(tmp_path, loop):
 async def test_the_log_does_not_grow_without_bound(tmp_path, loop):
     """Snapshots take the place of old segments; a start reads a snapshot and the log since."""
     store, follower = await opened(tmp_path, snapshot_bytes=10_000)
-    directory = tmp_path / DIRECTORY_NAME
+    directory = tmp_path / METADATA_DIRECTORY
     for number in range(400):
         await store.append([setting(number % 10, str(number)) for _ in range(5)])
         store.snapshot_if_due(follower.image)
@@ -205,7 +205,7 @@ async def test_a_snapshot_that_cannot_be_written_is_tried_again(tmp_path, loop, 
     assert "No space left on device" in caplog.text
     files.has_room = True
     store.snapshot_if_due(follower.image)
-    await eventually(lambda: list((tmp_path / DIRECTORY_NAME).glob("*.checkpoint")))
+    await eventually(lambda: list((tmp_path / METADATA_DIRECTORY).glob("*.checkpoint")))
     await store.close()
 
 
@@ -215,7 +215,7 @@ async def test_segments_are_closed_at_their_size(tmp_path, loop):
     for number in range(10):
         await store.append([setting(number)])
     await store.close()
-    assert len(list((tmp_path / DIRECTORY_NAME).glob("*.log"))) > 2
+    assert len(list((tmp_path / METADATA_DIRECTORY).glob("*.log"))) > 2
     _, again = await opened(tmp_path)
     assert again.image == follower.image
 
@@ -226,7 +226,7 @@ async def test_a_missing_part_stops_the_start(tmp_path, loop):
     for number in range(10):
         await store.append([setting(number)])
     await store.close()
-    segments = sorted((tmp_path / DIRECTORY_NAME).glob("*.log"))
+    segments = sorted((tmp_path / METADATA_DIRECTORY).glob("*.log"))
     middle = segments[1].read_bytes()
     segments[1].write_bytes(middle[:-1])
     with pytest.raises(StorageError, match=r"is damaged at byte .* restore the directory from a backup"):
@@ -258,7 +258,7 @@ async def test_left_over_and_index_files_are_removed(tmp_path, loop):
     store, _ = await opened(tmp_path)
     await store.append([FeatureLevelRecord(name="metadata.version", feature_level=30)])
     await store.close()
-    directory = tmp_path / DIRECTORY_NAME
+    directory = tmp_path / METADATA_DIRECTORY
     for name in (
         "x.checkpoint.tmp",
         "00000000000000000000.index",
@@ -279,8 +279,8 @@ async def test_left_over_and_index_files_are_removed(tmp_path, loop):
 
 async def test_a_directory_that_cannot_be_read_is_named(tmp_path, loop):
     """The message says where the log was to be."""
-    (tmp_path / DIRECTORY_NAME).write_bytes(b"a file in the place of the directory")
-    with pytest.raises(StorageError, match=DIRECTORY_NAME):
+    (tmp_path / METADATA_DIRECTORY).write_bytes(b"a file in the place of the directory")
+    with pytest.raises(StorageError, match=METADATA_DIRECTORY):
         await opened(tmp_path)
 
 
@@ -311,8 +311,8 @@ async def test_wherever_a_crash_cuts_the_log_whole_operations_survive(tmp_path, 
     chance = random.Random(7)
     for size in [*(end for end, _ in states), *(chance.randrange(len(content)) for _ in range(60))]:
         directory = tmp_path / f"cut-{size}"
-        (directory / DIRECTORY_NAME).mkdir(parents=True, exist_ok=True)
-        (directory / DIRECTORY_NAME / path.name).write_bytes(content[:size])
+        (directory / METADATA_DIRECTORY).mkdir(parents=True, exist_ok=True)
+        (directory / METADATA_DIRECTORY / path.name).write_bytes(content[:size])
         store, follower = await opened(directory)
         assert follower.image.configs == [state for end, state in states if end <= size][-1]
         await store.close()

@@ -10,9 +10,9 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.client_quotas import QuotaAlteration
 from barnabas.controller.configs import ConfigChange
 from barnabas.controller.scram_users import ScramUpsertion
-from barnabas.controller.store.metadata_log import DIRECTORY_NAME
+from barnabas.controller.store.metadata_log import METADATA_DIRECTORY
 from barnabas.controller.topics import NewTopic
-from barnabas.metadata.identifiers import random_id
+from barnabas.wire.primitives import random_uuid
 from tests.controller.one_node import open_controller, serve
 from tests.event_loops import eventually
 from tests.oracle.kafka_broker import kafka_broker
@@ -56,14 +56,14 @@ async def write_everything(directory):
 
 async def write_snapshot(directory):
     controller = await open_controller(directory, snapshot_bytes=1)
-    await eventually(lambda: list((directory / DIRECTORY_NAME).glob("*.checkpoint")))
+    await eventually(lambda: list((directory / METADATA_DIRECTORY).glob("*.checkpoint")))
     await controller.close()
 
 
 def test_kafka_reads_our_log_and_our_snapshots(tmp_path):
     """DumpLogSegments decodes every record of a segment and of a checkpoint."""
     asyncio.run(write_everything(tmp_path))
-    directory = tmp_path / DIRECTORY_NAME
+    directory = tmp_path / METADATA_DIRECTORY
     logged = [record for path in sorted(directory.glob("*.log")) for record in dump(path)]
     kinds = [record["type"] for record in logged]
     features = kinds.count("FEATURE_LEVEL_RECORD")
@@ -88,12 +88,12 @@ def test_kafka_reads_our_log_and_our_snapshots(tmp_path):
 
 
 def snapshots_but(directory, names):
-    return [path for path in (directory / DIRECTORY_NAME).glob("*.checkpoint") if path.name not in names]
+    return [path for path in (directory / METADATA_DIRECTORY).glob("*.checkpoint") if path.name not in names]
 
 
 async def go_on(directory):
     """Change something, with a snapshot after each change: those of Apache Kafka are gone in the end."""
-    theirs = {path.name for path in (directory / DIRECTORY_NAME).glob("*.checkpoint")}
+    theirs = {path.name for path in (directory / METADATA_DIRECTORY).glob("*.checkpoint")}
     controller = await open_controller(directory, register=False, snapshot_bytes=1)
     image = controller.image
     assert "gone" not in image.topics
@@ -102,7 +102,7 @@ async def go_on(directory):
     assert image.features["metadata.version"] == 30
     assert image.brokers[1].log_dirs == image.topics["theirs"].partitions[0].directories
     registration = BrokerRegistration(
-        1, random_id(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=image.brokers[1].log_dirs
+        1, random_uuid(), {"PLAINTEXT": ("localhost", 9092)}, log_dirs=image.brokers[1].log_dirs
     )
     await serve(controller, registration)
     assert [partition.leader for partition in controller.image.topics["theirs"].partitions] == [1, 1]
@@ -112,7 +112,7 @@ async def go_on(directory):
         await controller.create_topics([NewTopic(name, 1)])
         await eventually(lambda: len(snapshots_but(directory, theirs)) == 2)
     await eventually(
-        lambda: not theirs & {path.name for path in (directory / DIRECTORY_NAME).glob("*.checkpoint")}
+        lambda: not theirs & {path.name for path in (directory / METADATA_DIRECTORY).glob("*.checkpoint")}
     )
     await controller.close()
 

@@ -7,9 +7,9 @@ from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.store.zookeeper.session import SessionSettings
 from barnabas.controller.store.zookeeper.store import ZooKeeperStore
 from barnabas.metadata.deltas import apply
-from barnabas.metadata.identifiers import random_id
 from barnabas.metadata.image import MetadataImage
 from barnabas.wire.messages.metadata.config_record import ConfigRecord
+from barnabas.wire.primitives import random_uuid
 from tests.event_loops import eventually
 
 CLUSTER_ID = "GkqhtaJqRZaHC44OXN4CyQ"
@@ -24,7 +24,7 @@ def registration(node_id, **fields):
     fields.setdefault("endpoints", {"PLAINTEXT": ("localhost", 9000 + node_id)})
     fields.setdefault("security_protocols", dict.fromkeys(fields["endpoints"], 0))
     fields.setdefault("log_dirs", (bytes([node_id]) * 16,))
-    return BrokerRegistration(node_id, random_id(), **fields)
+    return BrokerRegistration(node_id, random_uuid(), **fields)
 
 
 class Follower:

@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 
     from barnabas.log.files import File, FileLock, Files
 
-__all__ = ["DIRECTORY_NAME", "LoadedLog", "MetadataLog"]
+__all__ = ["METADATA_DIRECTORY", "LoadedLog", "MetadataLog"]
 
 logger = logging.getLogger(__name__)
 
-DIRECTORY_NAME = "__cluster_metadata-0"
+METADATA_DIRECTORY = "__cluster_metadata-0"
+"""Its name in the log directory that has it."""
 
 _SEGMENT = re.compile(r"(\d{20})\.log")
 _SNAPSHOT = re.compile(r"(\d{20})-(\d{10})\.checkpoint")
