@@ -287,6 +287,7 @@ class Broker:
         )
         self._controller.add_leader_listener(self._channel.on_change)
         self._controller.add_leader_listener(self._lifecycle.tell)
+        self._controller.add_contact_listener(self._lifecycle.on_contact)
 
     def _resign(self) -> None:
         """The controller has fenced this broker."""
@@ -343,6 +344,14 @@ class Broker:
         )
         self._closing.push_async_callback(peers.close)
         self._lifecycle.peers = peers
+        from barnabas.controller.hearsay import Hearsay
+
+        self._lifecycle.hearsay = Hearsay(
+            node_id=self._node_id,
+            image=lambda: self._controller.image,
+            peers=peers,
+            on_change=self._channel.on_change,
+        )
         self._remote_transactions = RemoteTransactions(
             peers, loop, timeout_ms=self.config["request.timeout.ms"]
         )
@@ -372,6 +381,9 @@ class Broker:
         image = self._controller.image
         if self._controller.is_leader:
             return ControllerAddress(self._node_id, None)
+        hearsay = self._lifecycle.hearsay
+        if hearsay is not None and hearsay.address is not None:
+            return hearsay.address
         leader = image.brokers.get(image.controller_id)
         endpoint = None if leader is None else leader.endpoints.get(self._broker_listener)
         return None if endpoint is None else ControllerAddress(image.controller_id, endpoint)

@@ -7,7 +7,8 @@ Everything goes through the loop, a turn later, as with a real store: nobody is 
 encoded and decoded on their way, so that no node shares objects with another.
 
 Faults:
-    log.cut_off(node)     neither hears nor is heard; its session ends, another one may lead. It notices nothing but silence.
+    log.cut_off(node)     neither hears nor is heard; its session ends, another one may lead. It notices nothing but silence;
+                          with `notices` it finds that the store is out of reach.
     log.heal(node)        is heard again: registers anew, learns what it missed
     log.stop()            the store is out of reach for everybody: nothing is written, nobody is taken for dead
     log.go_on()
@@ -47,9 +48,11 @@ class SharedLog:
 
     # ----- faults
 
-    def cut_off(self, node_id):
+    def cut_off(self, node_id, *, notices=False):
         """A node is alone; the others find out at once."""
         store = self.stores[node_id]
+        if notices:
+            store.lose_touch()
         store.is_cut_off = True
         self.live.pop(node_id, None)
         self.tell_live()
@@ -63,6 +66,7 @@ class SharedLog:
         store.refuse_pending()
         store.tell("on_leadership", self.leader, self.epoch)
         store.catch_up()
+        store.tell("on_contact", True)
         if store.registration is not None:
             self.live[node_id] = store.registration
         self.tell_live()
@@ -256,6 +260,13 @@ class SharedStore:
                 self._own_epoch = -1
                 self.refuse_pending()
         getattr(self.listener, what)(*arguments)
+
+    def lose_touch(self):
+        """The store is out of reach, and this node does not know any more whether it leads."""
+        if self._own_epoch != -1:
+            self._own_epoch = -1
+            self.listener.on_leadership(-1, self.log.epoch)
+        self.listener.on_contact(False)
 
     def snapshot_if_due(self, image):
         """The log is kept whole."""

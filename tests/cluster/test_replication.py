@@ -15,6 +15,7 @@ from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.event_loops import eventually
+from tests.topic_requests import create_topics
 
 QUICK = {"replica_lag_time_max_ms": 1000, "replica_fetch_backoff_ms": 100}
 NOT_LEADER_OR_FOLLOWER = 6
@@ -164,21 +165,34 @@ async def test_another_leads_when_the_leader_dies(loop, cluster):
 
 
 @pytest.mark.in_memory("a node is cut off from the store, and a broker that lives")
-async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(loop, cluster):
+@pytest.mark.parametrize(
+    ("heartbeat_ms", "notices", "was_controller"),
+    [(100, False, False), (60_000, True, False), (60_000, True, True)],
+    ids=["heartbeats come anyhow", "it knows that it is out of touch", "it was the controller"],
+)
+async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
+    loop, cluster, heartbeat_ms, notices, was_controller
+):
     """It lets nobody wait for followers that follow another one by now, and takes its place when it is reached again."""
-    async with cluster(3, broker_heartbeat_interval_ms=100, **QUICK) as brokers:
-        controller = brokers.log.leader
-        cut_off, other = (node_id for node_id in brokers.node_ids if node_id != controller)
-        await brokers.create_topic("orders", assignments=[[cut_off, other, controller]])
+    async with cluster(3, broker_heartbeat_interval_ms=heartbeat_ms, **QUICK) as brokers:
+        first = brokers.log.leader
+        others = [node_id for node_id in brokers.node_ids if node_id != first]
+        cut_off, other, third = (first, *others) if was_controller else (*others, first)
+        await brokers.create_topic("orders", assignments=[[cut_off, other, third]])
         _, produced = await produce(brokers, "orders", 0, b"before")
         assert produced.error_code == 0
-        brokers.log.cut_off(cut_off)
+        brokers.log.cut_off(cut_off, notices=notices)
         await eventually(lambda: brokers.image(other).partition("orders", 0).leader == other)
         _, produced = await produce(brokers, "orders", 0, b"refused", node_id=cut_off, timeout_ms=60_000)
         assert produced.error_code == NOT_LEADER_OR_FOLLOWER
         assert brokers.partition("orders", 0, cut_off).leader == cut_off  # so it was not the store that told
         _, produced = await produce(brokers, "orders", 0, b"after", node_id=other)
         assert (produced.error_code, produced.base_offset) == (0, 1)
+        if was_controller:
+            # Whatever is asked of the controller goes to the new one.
+            await brokers.call(cut_off, create_topics(["notes"]))
+            assert "notes" in brokers.image(other).topics
+            assert brokers.image(cut_off).controller_id == -1
         brokers.log.heal(cut_off)
         await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3)
         _, fetched = await fetch(brokers, "orders", 0, other)

@@ -137,6 +137,7 @@ def _round(
             settings={key: value for row in rows for key, value in row.settings.items()},
             brokers=min(row.brokers for row in rows),
             disk_bytes=max(row.disk_bytes for row in rows),
+            controller_leads=any(row.controller_leads for row in rows),
         ) as stage:
             outcome = stage.run([row.run for row in rows])
     except Exception as error:  # noqa: BLE001 - it becomes the row's result

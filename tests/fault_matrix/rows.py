@@ -28,6 +28,7 @@ class Row:
         cuts: Whether it needs a network that can be cut.
         disk_bytes: The size of each broker's disk; 0 where that does not matter.
         brokers: How many there are at first.
+        controller_leads: Whether the controller leads all partitions, too.
         settings: What differs for this row, for every system.
     """
 
@@ -37,6 +38,7 @@ class Row:
     cuts: bool = False
     disk_bytes: int = 0
     brokers: int = 3
+    controller_leads: bool = False
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -220,6 +222,13 @@ ROWS = {
             cuts=True,
         ),
         Row("cut-controller", "Controller cut off from ZooKeeper", _cut_controller_from_zookeeper, cuts=True),
+        Row(
+            "cut-leading-controller",
+            "Controller, which leads all partitions, cut off from ZooKeeper",
+            _cut_controller_from_zookeeper,
+            cuts=True,
+            controller_leads=True,
+        ),
         Row("cut-everybody", "Leader cut off from everybody", _cut_leader_from_everybody, cuts=True),
         Row("full-disk", "The leader's disk is full for a while", _fill_disk, disk_bytes=_SMALL_DISK_BYTES),
         Row("rolling-restart", "SIGTERM and start of each broker in turn", _restart_each),

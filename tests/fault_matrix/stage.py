@@ -98,6 +98,7 @@ class Stage:
         settings: dict[str, str],
         brokers: int = 3,
         disk_bytes: int = 0,
+        controller_leads: bool = False,
     ) -> None:
         directory.mkdir(parents=True)
         self.directory = directory
@@ -105,6 +106,7 @@ class Stage:
         self.times = times
         self.started_with = list(range(1, brokers + 1))
         self._disk_bytes = disk_bytes
+        self._controller_leads = controller_leads
         self.zookeepers: dict[str, ZooKeeperServer] = ensemble(
             directory, net, zookeepers, jars=jars, tick_ms=times.tick_ms
         )
@@ -155,10 +157,10 @@ class Stage:
                 self._mount(node_id)
         self.system.start_all(self.started_with)
         self.wait_for(lambda: not self.console.unhealthy(self.started_with, []), "a whole cluster")
-        # One broker leads all that clients look at, one only follows, one decides: each can be hurt alone.
+        # One broker leads all that clients look at, one only follows, one decides: each can be hurt alone, if that is meant.
         controller = self.console.controller()
         others = [node_id for node_id in self.started_with if node_id != controller]
-        replicas = [*others, controller]
+        replicas = [controller, *others] if self._controller_leads else [*others, controller]
         for topic in self.topics:
             self.console.create(
                 topic, [replicas] * PARTITIONS, {"min.insync.replicas": str(min(2, len(replicas)))}

@@ -296,12 +296,14 @@ class SimulatedStore:
             if self._knows_no_leader:
                 self._knows_no_leader = False
                 self.tell("on_leadership", self.ensemble.leader, self.ensemble.epoch)
+                self.tell("on_contact", True)
             self.notify()
         elif now_s - self._heard_s > self.ensemble.session_s * 2 / 3 and not self._knows_no_leader:
             self._knows_no_leader = True
             self.own_epoch = -1
             self._refuse()
             self.listener.on_leadership(-1, self.ensemble.epoch)
+            self.listener.on_contact(False)
         self.loop.call_later(self.ensemble.session_s / 4, self._ping)
 
     # ----- appending

@@ -128,6 +128,7 @@ class Controller:
     __slots__ = (
         "_chance",
         "_config",
+        "_contact_listeners",
         "_holds_snapshots",
         "_image",
         "_is_leader",
@@ -164,6 +165,7 @@ class Controller:
         self._pending: deque[_Pending] = deque()
         self._listeners: list[ChangeListener] = []
         self._leader_listeners: list[LeaderListener] = []
+        self._contact_listeners: list[Callable[[bool], None]] = []
         self._waiters: list[_Waiter] = []
         self._is_leader = False
         self._holds_snapshots = False
@@ -189,6 +191,10 @@ class Controller:
     def add_leader_listener(self, listener: LeaderListener) -> None:
         """`listener()` is called after each change of who leads the metadata log."""
         self._leader_listeners.append(listener)
+
+    def add_contact_listener(self, listener: Callable[[bool], None]) -> None:
+        """`listener(is_in_touch)` is called when the store gets out of reach, and when it is back (`StoreListener.on_contact`)."""
+        self._contact_listeners.append(listener)
 
     def wait_for(self, condition: Callable[[MetadataImage], Result | None]) -> asyncio.Future[Result]:
         """What `condition` gives for the first image, from the one now on, for which that is not None."""
@@ -297,6 +303,11 @@ class Controller:
         """Brokers have come or gone: whoever leads says what follows."""
         self._live = dict(brokers)
         self._reconcile()
+
+    def on_contact(self, is_in_touch: bool) -> None:
+        """The store is out of reach, or back."""
+        for listener in self._contact_listeners:
+            listener(is_in_touch)
 
     def _reconcile(self) -> None:
         """Writes what is missing in the image: features, and brokers as the store sees them."""

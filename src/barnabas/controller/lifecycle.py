@@ -2,12 +2,13 @@
 
     join        registers (fenced), once the metadata log is replayed
     serve       asks to be unfenced, once the logs are loaded; asks again whenever the image says that it is fenced
-    (meanwhile) stops leading when the controller says that the broker is fenced, and the image does not say so yet
+    (meanwhile) stops leading when the controller says that the broker is fenced, and the image does not say so
     leave       hands over what it leads (controlled shutdown), waits until all others know, then says that it is gone
 
 Liveness is the store's business; heartbeats are sent when there is something to say, and now and then to be sure
 (`broker.heartbeat.interval.ms`). They are also how a broker that only the store does not reach any more learns that others lead in its
-place; until then it would let clients wait for followers that have gone.
+place; until then it would let clients wait for followers that have gone. So they are sent more often while the store is out of reach, and when
+the controller does not answer, which may be another by then, or this broker itself have been it, other brokers are asked who is (`hearsay`).
 
 Source: `BrokerLifecycleManager` of Apache Kafka, whose heartbeats are the liveness too.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from barnabas.client.peers import Peers
     from barnabas.controller.brokers import BrokerRegistration
     from barnabas.controller.controller import Controller
+    from barnabas.controller.hearsay import Hearsay
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import Broker, MetadataImage
     from barnabas.wire.messages.broker_heartbeat import BrokerHeartbeatResponse
@@ -38,6 +40,7 @@ __all__ = ["BrokerLifecycle"]
 logger = logging.getLogger(__name__)
 
 _AGAIN_S = 0.05
+_OUT_OF_TOUCH_S = 0.25
 HAND_OVER_S = 30.0
 """So long a broker that stops waits for others to take over at most."""
 KNOWN_S = 2.0
@@ -59,20 +62,24 @@ class BrokerLifecycle:
     Attributes:
         epoch: Of this broker's registration, -1 before.
         peers: The ways to the other brokers, where there can be any.
+        hearsay: What they say of who is the controller.
     """
 
     __slots__ = (
         "_channel",
         "_controller",
         "_interval_s",
+        "_is_in_touch",
         "_is_sending",
         "_loop",
         "_node_id",
         "_offline_log_dirs",
         "_on_fenced",
+        "_resigned_as",
         "_timer",
         "_wants_to_serve",
         "epoch",
+        "hearsay",
         "peers",
     )
 
@@ -96,9 +103,12 @@ class BrokerLifecycle:
         self._on_fenced = on_fenced
         self._wants_to_serve = False
         self._is_sending = False
+        self._is_in_touch = True
+        self._resigned_as: Broker | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.epoch = -1
         self.peers: Peers | None = None
+        self.hearsay: Hearsay | None = None
 
     async def join(self, registration: BrokerRegistration) -> None:
         """Registers; KafkaError as `Controller.register`."""
@@ -133,8 +143,22 @@ class BrokerLifecycle:
 
     def follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """A metadata change: the broker was fenced, and says that it is there."""
-        if self._wants_to_serve and self._node_id in delta.changed_brokers and self._is_fenced(image):
+        if self._node_id not in delta.changed_brokers:
+            return
+        if self._wants_to_serve and self._is_fenced(image):
             self.tell()
+        elif self._resigned_as is not None and self._is_fenced(image) is False:
+            self._resigned_as = None
+            logger.warning("this broker is not fenced any more, and may lead again")
+
+    def on_contact(self, is_in_touch: bool) -> None:
+        """The store is out of reach, so that only the controller's answers say what becomes of this broker; or it is back."""
+        self._is_in_touch = is_in_touch
+        if is_in_touch:
+            if self.hearsay is not None:
+                self.hearsay.forget()
+        elif self._wants_to_serve:
+            self._schedule()
 
     def tell(self) -> None:
         """Sends a heartbeat, unless one is on its way: something has changed."""
@@ -146,16 +170,24 @@ class BrokerLifecycle:
         self._channel.send(self._heartbeat(), timeout_ms=timeout_ms).add_done_callback(
             lambda done: self._answered(done, known)
         )
+        if not self._is_in_touch:
+            self._schedule()
 
     def _answered(self, done: asyncio.Future[Any], known: Broker | None) -> None:
         self._is_sending = False
         error = None if done.cancelled() else done.exception()
         if error is not None:
             logger.debug("heartbeat is not answered reason=%s", error)
-        elif not done.cancelled() and done.result().is_fenced:
+        elif not done.cancelled() and done.result().is_fenced and not done.result().error_code:
             # If the image has the same of this broker as before the controller spoke, what it spoke of is still to come.
             broker = self._controller.image.brokers.get(self._node_id)
-            if broker is not None and broker is known and not broker.fenced:
+            if (
+                broker is not None
+                and broker is known
+                and broker is not self._resigned_as
+                and not broker.fenced
+            ):
+                self._resigned_as = broker
                 logger.warning(
                     "the controller says that this broker is fenced, and the store does not: it leads no more"
                 )
@@ -170,8 +202,16 @@ class BrokerLifecycle:
         if after_s is None:
             if self._controller.is_leader and not self._offline_log_dirs():
                 return  # nobody has to hear of it again
-            after_s = self._interval_s
-        self._timer = self._loop.call_later(after_s, self.tell)
+            after_s = self._interval_s if self._is_in_touch else min(self._interval_s, _OUT_OF_TOUCH_S)
+        self._timer = self._loop.call_later(after_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._is_sending:
+            self.tell()
+        elif not self._is_in_touch and self.hearsay is not None:
+            self.hearsay.ask()
+            self._schedule()
 
     def _heartbeat(self, **wishes: bool) -> BrokerHeartbeatRequest:
         image = self._controller.image

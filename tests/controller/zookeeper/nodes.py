@@ -35,6 +35,7 @@ class Follower:
         self.told = []
         self.leader = None
         self.live = None
+        self.is_in_touch = True
         self.store = None
 
     def on_snapshot(self, records, offset, epoch):
@@ -53,6 +54,9 @@ class Follower:
 
     def on_live_brokers(self, brokers):
         self.live = dict(brokers)
+
+    def on_contact(self, is_in_touch):
+        self.is_in_touch = is_in_touch
 
 
 class Node:

@@ -93,11 +93,13 @@ async def test_a_leader_that_was_cut_off_is_replaced_and_follows(nodes, server, 
         assert await second.append(setting(1)) == 1
         assert first.follower.leader == (-1, 1)
         assert first.follower.live.keys() == {1, 2}, "nobody is told anything while ZooKeeper is away"
+        assert (first.follower.is_in_touch, second.follower.is_in_touch) == (False, True)
         wire.mend()
         with pytest.raises(KafkaError) as refused:
             await unwritten
         assert refused.value.code is ErrorCode.NOT_CONTROLLER
         await eventually(lambda: first.follower.leader == (2, 2))
+        await eventually(lambda: first.follower.is_in_touch)
         assert first.settings == second.settings
         await second.until_it_sees(1, 2)  # it made itself known again
         with pytest.raises(KafkaError):

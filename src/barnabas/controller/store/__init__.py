@@ -51,6 +51,13 @@ class StoreListener(Protocol):
         """
         ...
 
+    def on_contact(self, is_in_touch: bool) -> None:
+        """The store is out of this node's reach; or it is within it, as in the beginning, and has told all there is.
+
+        A node that is out of touch may be taken for dead, and will not hear of it from here.
+        """
+        ...
+
 
 class MetadataStore(Protocol):
     """A metadata log; see the module. All calls come from the loop's thread."""

@@ -98,6 +98,7 @@ class ZooKeeperStore:
         "_snapshots",
         "_state",
         "_told_brokers",
+        "_told_contact",
         "_told_leader",
         "_wake",
         "_writer",
@@ -147,6 +148,7 @@ class ZooKeeperStore:
         self._is_closing = False
         self._position = 0
         self._told_leader: Leader | None = None
+        self._told_contact = True
         self._told_brokers: dict[int, BrokerRegistration] | None = None
 
     @property
@@ -220,6 +222,7 @@ class ZooKeeperStore:
             self._look_at_everything()
             return
         self._step_down()
+        self._tell_contact(False)
         if state is SessionState.LOST:
             logger.warning("zookeeper session is over, another one follows hosts=%s", self._settings.hosts)
         elif before is SessionState.CONNECTED:
@@ -267,8 +270,10 @@ class ZooKeeperStore:
                 logger.exception("metadata from zookeeper could not be taken over")
                 await self._note_damage(error)
             else:
-                if self._opened is not None and not self._opened.done() and not self._due:
-                    self._opened.set_result(None)
+                if not self._due:
+                    self._tell_contact(True)
+                    if self._opened is not None and not self._opened.done():
+                        self._opened.set_result(None)
 
     async def _note_damage(self, error: Exception) -> None:
         complaint = self._complaint(error)
@@ -405,6 +410,11 @@ class ZooKeeperStore:
         if leader != self._told_leader and self._listener is not None:
             self._told_leader = leader
             self._listener.on_leadership(leader.node_id, leader.epoch)
+
+    def _tell_contact(self, is_in_touch: bool) -> None:
+        if is_in_touch != self._told_contact and self._listener is not None and not self._is_closing:
+            self._told_contact = is_in_touch
+            self._listener.on_contact(is_in_touch)
 
     # ----- snapshots
 
