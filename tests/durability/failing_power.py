@@ -281,7 +281,7 @@ class FailingPowerFiles(Files):
 
     can_sync_file_system = True
 
-    def sync_file_system(self, path):
+    def sync_file_system(self, path, since=None):
         self.disk.before_sync()
         with self._changing():
             self._sync_all(self.disk.tree, self.disk.root)

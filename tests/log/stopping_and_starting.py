@@ -39,7 +39,8 @@ class FailingFiles(Files):
         super().__init__()
         self.failing = []
         self.failing_syncs = False
-        self.file_system_syncs = self.directory_syncs = 0
+        self.file_system_syncs = self.directory_syncs = self.file_syncs = 0
+        self.most_open = 0
 
     def _check(self, path):
         if any(path.is_relative_to(failing) for failing in self.failing):
@@ -47,13 +48,18 @@ class FailingFiles(Files):
 
     def sync(self, file):
         self._check(file.path)
+        self.file_syncs += 1
         super().sync(file)
 
-    def sync_file_system(self, path):
+    def pin(self, file):
+        super().pin(file)
+        self.most_open = max(self.most_open, self.open_count)
+
+    def sync_file_system(self, path, since=None):
         if self.failing_syncs:
             raise OSError(5, "Input/output error")
         self.file_system_syncs += 1
-        super().sync_file_system(path)
+        super().sync_file_system(path, since)
 
     def sync_directory(self, path):
         self.directory_syncs += 1

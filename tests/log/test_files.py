@@ -4,6 +4,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from barnabas.errors import StorageError
 from barnabas.log import files as files_module
-from barnabas.log.files import ColdRead, Files
+from barnabas.log.files import ColdRead, File, Files
 from barnabas.wire.chunks import FileRegion
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs reads that do not wait for the disk")
@@ -79,6 +80,28 @@ class TestHandles:
         for file in handles:
             files.unpin(file)
         assert files.open_count == 3
+
+    def test_thousands_of_pins_do_not_make_the_next_one_dear(self, files, tmp_path):
+        """With all handles pinned, opening one more looks at some of them for one to close, not at each."""
+        looked_at = 0
+
+        class Pinned:
+            def __get__(self, file, _=None):
+                nonlocal looked_at
+                looked_at += 1
+                return 1
+
+            def __set__(self, file, count):
+                pass
+
+        class Watched(File):
+            __slots__ = ()
+            pins = Pinned()
+
+        files._open = {Watched(str(number)): None for number in range(1000)}
+        files.pin(make(files, tmp_path / "one more", b"x"))
+        assert 0 < looked_at < 200
+        assert files.open_count == 1001
 
     def test_a_removed_file_does_not_come_back_empty(self, files, tmp_path):
         """Using the handle of a file that somebody removed is an error that names the file."""
@@ -325,6 +348,11 @@ class TestPaths:
         files.sync_file_system(tmp_path)
         with pytest.raises(FileNotFoundError):
             files.sync_file_system(tmp_path / "b")
+        lock = files.lock(tmp_path / ".lock")
+        files.sync_file_system(tmp_path, lock)
+        lock.release()
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+            files.sync_file_system(tmp_path, lock)
 
     def test_lock(self, files, tmp_path):
         """A lock excludes others in this process, until it is released."""

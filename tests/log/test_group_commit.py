@@ -10,7 +10,7 @@ from barnabas.clock import SystemClock
 from barnabas.config.topic import LogConfig
 from barnabas.errors import KafkaError, StorageError
 from barnabas.log.files import Files
-from barnabas.log.group_commit import GroupCommit
+from barnabas.log.group_commit import ROUNDS_MAX, GroupCommit
 from barnabas.log.partition_log import PartitionLog
 from barnabas.records.batch import parse_header
 from barnabas.records.builder import build_batch
@@ -158,6 +158,50 @@ def test_logs_sync_beside_one_another(open_log, files):
 
         files.sync = sync.__get__(files)
         await asyncio.gather(*(group_commit.request(log, append(log)) for log in logs))
+
+    run(scenario)
+
+
+def test_many_logs_take_turns(open_log, files):
+    """However many logs are to be synced at once, no more of them than the limit keep their files open for it."""
+    files.max_open = 10
+    logs = [open_log(f"t-{number}") for number in range(2 * ROUNDS_MAX + 5)]
+
+    async def scenario(group_commit):
+        with closed_gate(files):
+            futures = [group_commit.request(log, append(log)) for log in logs]
+            await sync_started(files)
+            assert ROUNDS_MAX <= files.open_count <= ROUNDS_MAX + files.max_open
+            group_commit.discard(logs[-1])
+        await asyncio.gather(*futures[:-1])
+        with pytest.raises(KafkaError):
+            await futures[-1]
+        assert [log.recovery_point for log in logs] == [1] * (len(logs) - 1) + [0]
+        assert files.open_count <= files.max_open
+
+    run(scenario)
+
+
+def test_the_last_rounds(open_log, files):
+    """When it ends, rounds that have begun are waited for, and no other one begins; who waits for one is told at the close."""
+    logs = [open_log(f"t-{number}") for number in range(ROUNDS_MAX + 1)]
+
+    async def scenario(group_commit):
+        with closed_gate(files):
+            futures = [group_commit.request(log, append(log)) for log in logs]
+            await sync_started(files)
+            again = group_commit.request(logs[0], append(logs[0]))
+            ending = asyncio.ensure_future(group_commit.finish_rounds())
+            await asyncio.sleep(0)
+            assert not ending.done()
+        await ending
+        assert group_commit.sync_count == ROUNDS_MAX
+        assert [future.done() for future in futures] == [True] * ROUNDS_MAX + [False]
+        await group_commit.finish_rounds()
+        group_commit.close()
+        for future in (again, futures[-1]):
+            with pytest.raises(StorageError):
+                await future
 
     run(scenario)
 

@@ -78,6 +78,31 @@ async def test_many_logs_are_closed_with_few_syncs(tmp_path):
 
 
 @scenario
+async def test_many_logs_with_new_records_are_closed_with_few_syncs(tmp_path):
+    """Records that nobody has synced yet are brought to the disk with the rest, and their files are not all open for it."""
+    broker = Broker(tmp_path)
+    if not broker.files.can_sync_file_system:
+        pytest.skip("the system cannot sync a file system and tell of failures")
+    count = 3 * CLOSED_TOGETHER_MIN
+    broker.files.max_open = 10
+    async with broker.running() as logs:
+        for partition in range(count):
+            append(logs.create("orders", partition, IDS[0], CONFIG), 1 + partition % 3)
+        waiting = logs.group_commit.request(logs.get("orders", 7), 2)
+        await asyncio.sleep(0)
+        broker.files.most_open = 0
+    await waiting
+    assert broker.files.file_syncs <= 1
+    assert broker.files.most_open <= 20
+    async with broker.running() as logs:
+        assert logs.was_clean
+        for partition in range(count):
+            log = logs.create("orders", partition, IDS[0], CONFIG)
+            assert log.log_end_offset == log.recovery_point == 1 + partition % 3
+            assert log.read(0, 1000, up_to_offset=9).region.size == log.size_bytes
+
+
+@scenario
 async def test_many_logs_on_a_failing_disk_leave_no_marker(tmp_path):
     """A stop whose sync fails is no clean one."""
     broker = Broker(tmp_path)

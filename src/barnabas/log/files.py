@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["ColdRead", "Entry", "File", "FileLock", "FileSlice", "Files"]
 
 PRIVATE_OPEN = 16
+LOOKED_AT_MAX = 128
+"""At so many handles is looked for one to close: with thousands of them pinned, each that is opened would go through all."""
 READ_CHUNK_BYTES = 1 << 18
 PROBE_STRIDE_BYTES = 1 << 17
 """How far apart the pages lie that `is_cached` looks at: Linux reads ahead so much by default."""
@@ -333,9 +335,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class FileLock:
-    """A lock on a file, against other processes and against others in this one; `release` gives it back."""
+    """A lock on a file, against other processes and against others in this one; `release` gives it back.
 
-    __slots__ = ("_descriptor",)
+    Attributes:
+        descriptor: of the file; -1 when it was given back.
+    """
+
+    __slots__ = ("descriptor",)
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, _OPEN_FLAGS | os.O_CREAT, 0o644)
@@ -344,13 +350,13 @@ class FileLock:
         except BaseException:
             os.close(descriptor)
             raise
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def release(self) -> None:
         """Gives the lock back; again without harm."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 if sys.platform == "win32":  # pragma: no cover
@@ -380,7 +386,8 @@ class Files:
     """The file system; see the module.
 
     Args:
-        max_open: how many descriptors handles keep open at most; more only while that many are pinned.
+        max_open: how many descriptors handles keep open; more only while that many are pinned, and some more for a moment where
+            many were used just now.
     """
 
     def __init__(self, max_open: int = 1000) -> None:
@@ -430,7 +437,9 @@ class Files:
                 return os.open(path, flags, 0o644)
             except OSError as error:
                 # Sockets use descriptors up, too: give some of ours back rather than call the disk broken.
-                if error.errno not in {errno.EMFILE, errno.ENFILE} or not self._close_least_recently_used():
+                if error.errno not in {errno.EMFILE, errno.ENFILE} or not self._close_least_recently_used(
+                    2 * len(self._open)
+                ):
                     raise
 
     def _adopt(self, file: File, descriptor: int) -> None:
@@ -441,10 +450,10 @@ class Files:
             pass
         handles[file] = None
 
-    def _close_least_recently_used(self) -> bool:
+    def _close_least_recently_used(self, look_at: int = LOOKED_AT_MAX) -> bool:
         # Second chance: whoever was used since the hand last passed is spared once. Cheaper than to reorder at each use.
         handles = self._open
-        for _ in range(2 * len(handles)):
+        for _ in range(min(look_at, 2 * len(handles))):
             file = next(iter(handles))
             del handles[file]
             if file.pins == 0 and not file.was_used:
@@ -823,10 +832,20 @@ class Files:
         """Whether `sync_file_system` works here."""
         return _syncfs() is not None
 
-    def sync_file_system(self, path: Path) -> None:
-        """Waits until all that was written to the file system of a directory is on the disk, by whomever."""
+    def sync_file_system(self, path: Path, since: FileLock | None = None) -> None:
+        """Waits until all that was written to the file system of a directory is on the disk, by whomever.
+
+        Args:
+            path: the directory.
+            since: a lock on a file of that file system. A write that failed since it was taken is an error here; without it, one that
+                somebody else's sync was told of may not be.
+        """
         syncfs = _syncfs()
         assert syncfs is not None
+        if since is not None:
+            with _naming(path):
+                syncfs(since.descriptor)
+            return
         descriptor = os.open(path, os.O_RDONLY)
         try:
             with _naming(path):

@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from barnabas.log.files import File, Files
@@ -118,19 +118,19 @@ class Flush:
             self._is_abandoned = True
 
 
-def run_together(files: Files, directory: Path, flushes: Sequence[Flush]) -> None:
-    """Does what `run` of each does, with two syncs of the whole file system that `directory` is on.
+def run_together(sync_file_system: Callable[[], None], flushes: Sequence[Flush]) -> None:
+    """Does what `run` of each does, with two syncs of the whole file system that their logs are on; no file need be open.
 
     Raises:
         OSError: the disk failed: nothing of it is certain.
     """
     for flush in flushes:
         flush.write_epochs_aside()
-    files.sync_file_system(directory)
+    sync_file_system()
     # Only now, so that a power failure leaves the old epochs or the new ones.
     for flush in flushes:
         flush.put_epochs_in_place()
-    files.sync_file_system(directory)
+    sync_file_system()
     for flush in flushes:
         flush.is_done = True
 
@@ -240,14 +240,18 @@ class FlushState:
             flush.directory = directory
             self._directory_is_dirty = False
 
+    def let_go(self, flush: Flush) -> None:
+        """The files of batches need not stay open for a flush any more."""
+        for file in flush.handles:
+            self._files.unpin(file)
+        flush.handles = []
+
     def finish(self, flush: Flush) -> bool:
         """Ends a flush; whether the recovery point may move up to its offset.
 
         It may not if the log was truncated meanwhile: what was appended anew since then is not on the disk.
         """
-        for file in flush.handles:
-            self._files.unpin(file)
-        flush.handles = []
+        self.let_go(flush)
         if not flush.is_done:
             self._paths += flush.paths
             self._directory_is_dirty |= flush.directory is not None

@@ -10,6 +10,8 @@ synced at once, so waiting costs one sync, and the busier the broker the more re
 The most common sync, of the one file to which records are appended, is handed to the kernel where it can do without a thread
 (`kernel_sync`); all else, and all of it elsewhere, is done by worker threads.
 
+At most so many rounds are under way (`ROUNDS_MAX`), since each keeps its file open; other logs wait for their turn.
+
 A sync that fails is never tried again: Linux drops the pages that it could not write and reports success the next time
 (the "fsyncgate" of 2018). The log goes offline, and with it its directory.
 """
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
     from barnabas.log.kernel_sync import KernelSync
     from barnabas.log.partition_log import PartitionLog
 
-__all__ = ["GroupCommit", "settle_future"]
+__all__ = ["ROUNDS_MAX", "GroupCommit", "settle_future"]
 
 logger = logging.getLogger(__name__)
+
+ROUNDS_MAX = 128
+"""How many logs are synced at a time: twice what the kernel is given, so that it never has to wait for more."""
 
 _OnSynced = Callable[["StorageError | KafkaError | None"], None]
 _Waiting = list[tuple[int, "_OnSynced | None"]]
@@ -81,6 +86,8 @@ class GroupCommit:
         # Everyone who waits for a log, in the round under way or the next one; no entry, no round.
         self._waiting: dict[PartitionLog, _Waiting] = {}
         self._ready: list[PartitionLog] = []
+        # Those whose round begins when another one ends, in the order in which they came.
+        self._delayed: dict[PartitionLog, None] = {}
         self._under_way: dict[PartitionLog, _Job] = {}
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._done: deque[_Job] = deque()
@@ -90,6 +97,7 @@ class GroupCommit:
         self._open_kernel_sync = open_kernel_sync
         self._kernel_sync: KernelSync | None = None
         self._is_closed = False
+        self._last_round: asyncio.Future[None] | None = None
         self.request_count = 0
         self.sync_count = 0
         self.sync_seconds = 0.0
@@ -202,6 +210,12 @@ class GroupCommit:
         for offset, on_synced in self._waiting.pop(log, ()):
             self._wait(other, offset, on_synced)
 
+    async def finish_rounds(self) -> None:
+        """Lets no round begin any more, and waits for those under way; `close` fails whoever waits for another."""
+        self._last_round = self._loop.create_future()
+        if self._under_way:
+            await self._last_round
+
     def close(self) -> None:
         """Ends the threads once the syncs under way are through; whoever still waits is failed."""
         self._is_closed = True
@@ -236,6 +250,9 @@ class GroupCommit:
     def _start(self, log: PartitionLog) -> None:
         if self._is_closed or log not in self._waiting or log in self._held:
             return  # close() fails whoever waits, discard() has, release() and hand_over() see to them
+        if len(self._under_way) >= ROUNDS_MAX or self._last_round is not None:
+            self._delayed[log] = None
+            return
         # Segments that were closed are synced without the active one; if somebody wants that, then all of it.
         wanted = max(offset for offset, _ in self._waiting[log])
         try:
@@ -252,6 +269,13 @@ class GroupCommit:
             if not self._threads:
                 self._start_threads()
             self._jobs.put(job)
+
+    def _start_delayed(self) -> None:
+        while self._delayed and len(self._under_way) < ROUNDS_MAX:
+            log = next(iter(self._delayed))
+            del self._delayed[log]
+            if log not in self._under_way:  # held and released meanwhile
+                self._start(log)
 
     def _hand_to_kernel(self, job: _Job) -> bool:
         descriptor = job.flush.only_descriptor
@@ -310,6 +334,14 @@ class GroupCommit:
             self._finish(done.popleft())
 
     def _finish(self, job: _Job) -> None:
+        self._end_round(job)
+        if self._last_round is not None:
+            if not self._under_way:
+                settle_future(self._last_round, None)
+        elif self._delayed:
+            self._start_delayed()
+
+    def _end_round(self, job: _Job) -> None:
         self.sync_count += 1
         self.sync_seconds += job.seconds
         log = job.log

@@ -36,7 +36,13 @@ from barnabas.log.missing_directories import (
     likely_directory_id,
 )
 from barnabas.log.movable_logs import MovableLogs
-from barnabas.log.orderly_stop import close_logs, put_marker_back, sync_logs, write_checkpoints
+from barnabas.log.orderly_stop import (
+    are_closed_together,
+    close_logs,
+    put_marker_back,
+    sync_logs,
+    write_checkpoints,
+)
 from barnabas.log.partition_metadata import read_topic_id
 from barnabas.log.upkeep import Upkeep
 from barnabas.wire.primitives import uuid_from_text, uuid_to_text
@@ -358,10 +364,16 @@ class LogDirectories(MovableLogs):
             for hosted in self._hosted.values():
                 if hosted.log is not None and hosted.directory in logs:
                     logs[hosted.directory].append(hosted.log)
-            synced = await asyncio.gather(*(sync_logs(self.group_commit, each) for each in logs.values()))
-            for directory, error in zip(logs, synced, strict=True):
+            few = {
+                directory: some
+                for directory, some in logs.items()
+                if not are_closed_together(self._files, some)
+            }
+            synced = await asyncio.gather(*(sync_logs(self.group_commit, each) for each in few.values()))
+            for directory, error in zip(few, synced, strict=True):
                 if error is not None:
                     self.take_offline(directory.path, error)
+            await self.group_commit.finish_rounds()
         for directory in self.online:
             try:
                 if clean:

@@ -421,6 +421,10 @@ class LogDirectory:
             )
         return path
 
+    def sync_file_system(self) -> None:
+        """Wait until all that was written to the directory's file system is on the disk; all since `lock` has to have succeeded."""
+        self._files.sync_file_system(self.path, self._lock)
+
     # ----- checkpoints
 
     def recovery_points(self) -> dict[Key, int]:

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from barnabas.log.log_directory import LogDirectory
     from barnabas.log.partition_log import PartitionLog
 
-__all__ = ["CLOSED_TOGETHER_MIN", "close_logs", "put_marker_back", "sync_logs", "write_checkpoints"]
+__all__ = [
+    "CLOSED_TOGETHER_MIN",
+    "are_closed_together",
+    "close_logs",
+    "put_marker_back",
+    "sync_logs",
+    "write_checkpoints",
+]
 
 CLOSED_TOGETHER_MIN = 64
 """From so many open logs on, a stop syncs the file system and not each file; others may write to it, too."""
+
+
+def are_closed_together(files: Files, logs: Sequence[PartitionLog]) -> bool:
+    """Whether `close_logs` syncs the whole file system, so that no log need be synced before."""
+    return len(logs) >= CLOSED_TOGETHER_MIN and files.can_sync_file_system
 
 
 async def sync_logs(group_commit: GroupCommit, logs: Sequence[PartitionLog]) -> OSError | None:
@@ -38,17 +50,17 @@ async def sync_logs(group_commit: GroupCommit, logs: Sequence[PartitionLog]) -> 
 
 
 def close_logs(files: Files, directory: LogDirectory, logs: Sequence[PartitionLog]) -> None:
-    """Closes the open logs of a directory; raises OSError."""
-    if len(logs) < CLOSED_TOGETHER_MIN or not files.can_sync_file_system:
+    """Closes the open logs of a directory, of which none is being synced; raises OSError."""
+    if not are_closed_together(files, logs):
         for log in logs:
             log.close()
         return
-    # As `close` of each, but with two syncs in all, where an empty log alone takes three.
+    # As `close` of each, but with two syncs in all, where an empty log alone takes three, and one with records four.
     flushes: list[tuple[PartitionLog, Flush | None]] = []
     try:
         for log in logs:
             flushes.append((log, log.start_close()))  # noqa: PERF401 - those before a failure are to be finished
-        run_together(files, directory.path, [flush for _, flush in flushes if flush is not None])
+        run_together(directory.sync_file_system, [flush for _, flush in flushes if flush is not None])
     finally:
         for log, flush in flushes:
             log.finish_close(flush)

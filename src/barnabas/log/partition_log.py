@@ -410,7 +410,8 @@ class PartitionLog(TrackedLog):
     def start_close(self) -> Flush | None:
         """The first half of `close` for who closes many logs at once: writes, and gives what is to be synced; None if nothing is.
 
-        `finish_close` is to follow, after a failure, too.
+        It is synced with the whole file system (`run_together`), for which no file is kept open. `finish_close` is to follow, after
+        a failure, too.
 
         Raises:
             StorageError: the disk failed; the log is closed.
@@ -419,10 +420,13 @@ class PartitionLog(TrackedLog):
             return None
         try:
             self._write_closing_files()
-            return self._flush_of_all()
+            flush = self._flush_of_all()
         except OSError as error:
             self.retire()
             raise self.fail(error) from error
+        if flush is not None:
+            self._flushes.let_go(flush)
+        return flush
 
     def finish_close(self, flush: Flush | None) -> None:
         """The second half: what `start_close` gave was synced, or was not."""
