@@ -581,6 +581,7 @@ class Broker:
             fetch_max_bytes=config["fetch.max.bytes"],
             leader_quota=None if self._replication is None else self._replication.leader_quota,
             read_replicas=None if self._replication is None else self._replication.read_replicas,
+            is_left_behind=self._lifecycle.is_left_behind,
         )
         dispatcher = self._dispatcher()
         dispatcher.register_metrics(self.metrics)

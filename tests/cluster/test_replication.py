@@ -13,6 +13,8 @@ from barnabas.records.record import iterate_records
 from barnabas.wire.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest
 from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.fetch import FetchRequest
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.event_loops import eventually
 from tests.topic_requests import create_topics
@@ -164,6 +166,15 @@ async def test_another_leads_when_the_leader_dies(loop, cluster):
         await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
 
 
+def coordinator_request(version):
+    """Asks for the coordinator of a group."""
+    return (
+        FindCoordinatorRequest(key="group")
+        if version < 4
+        else FindCoordinatorRequest(coordinator_keys=["group"])
+    )
+
+
 @pytest.mark.in_memory("a node is cut off from the store, and a broker that lives")
 @pytest.mark.parametrize(
     ("heartbeat_ms", "notices", "was_controller"),
@@ -181,6 +192,7 @@ async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
         await brokers.create_topic("orders", assignments=[[cut_off, other, third]])
         _, produced = await produce(brokers, "orders", 0, b"before")
         assert produced.error_code == 0
+        await brokers.call(cut_off, coordinator_request(4), 4)
         brokers.log.cut_off(cut_off, notices=notices)
         await eventually(lambda: brokers.image(other).partition("orders", 0).leader == other)
         _, produced = await produce(brokers, "orders", 0, b"refused", node_id=cut_off, timeout_ms=60_000)
@@ -188,6 +200,16 @@ async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
         assert brokers.partition("orders", 0, cut_off).leader == cut_off  # so it was not the store that told
         _, produced = await produce(brokers, "orders", 0, b"after", node_id=other)
         assert (produced.error_code, produced.base_offset) == (0, 1)
+        # Clients that are connected to this broker alone are sent to the others.
+        found = await brokers.call(cut_off, MetadataRequest(topics=None))
+        assert found.topics[0].partitions[0].leader_id == other
+        ports = {node_id: broker.addresses["PLAINTEXT"][1] for node_id, broker in brokers.brokers.items()}
+        del ports[cut_off]
+        assert {node.node_id: node.port for node in found.brokers} == ports
+        for version in (0, 4):
+            answer = await brokers.call(cut_off, coordinator_request(version), version)
+            for coordinator in [answer] if version == 0 else answer.coordinators:
+                assert ports[coordinator.node_id] == coordinator.port
         if was_controller:
             # Whatever is asked of the controller goes to the new one.
             await brokers.call(cut_off, create_topics(["notes"]))

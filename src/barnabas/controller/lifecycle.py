@@ -151,6 +151,11 @@ class BrokerLifecycle:
             self._resigned_as = None
             logger.warning("this broker is not fenced any more, and may lead again")
 
+    def is_left_behind(self) -> bool:
+        """Whether others lead in this broker's place, and its image does not know: the controller has said so, and the store nothing since."""
+        resigned = self._resigned_as
+        return resigned is not None and resigned is self._controller.image.brokers.get(self._node_id)
+
     def on_contact(self, is_in_touch: bool) -> None:
         """The store is out of reach, so that only the controller's answers say what becomes of this broker; or it is back."""
         self._is_in_touch = is_in_touch

@@ -36,6 +36,9 @@ OFFSET = Struct(">q")
 _PARTLY_FORWARDED = frozenset((33, 44))
 """AlterConfigs and IncrementalAlterConfigs: their handlers forward them."""
 
+_RELAYED = frozenset((3, 10))
+"""Metadata and FindCoordinator, of a broker that does not know what has become of it."""
+
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: EnvelopeRequest
@@ -49,7 +52,7 @@ def handle(
         entry = HANDLERS.get(header.api_key)
         if (
             entry is None
-            or not (entry.is_forwarded or header.api_key in _PARTLY_FORWARDED)
+            or not (entry.is_forwarded or header.api_key in _PARTLY_FORWARDED or header.api_key in _RELAYED)
             or not entry.min_version <= header.api_version <= entry.max_version
         ):
             return EnvelopeResponse(error_code=ErrorCode.INVALID_REQUEST)

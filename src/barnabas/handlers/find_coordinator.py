@@ -7,6 +7,8 @@ which the client has reached it.
     0   groups             1   key type: 0 groups, 1 transactions; error message      3   flexible
     4   several keys (KIP-699)      5   TRANSACTION_ABORTABLE (KIP-890)               6   key type 2: share groups (KIP-932)
 
+A broker that is left behind (`controller.lifecycle`) has the controller answer, as it knows the leaders of before.
+
 Deliberately not done yet: share groups. Their coordinators are refused with INVALID_REQUEST, as Kafka does where share groups are
 turned off.
 """
@@ -23,6 +25,7 @@ from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest, Find
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
 
@@ -40,8 +43,33 @@ _Coordinator = FindCoordinatorResponse.Coordinator
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse | asyncio.Future[FindCoordinatorResponse]:
+) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
     """Finds the coordinator of each key, and answers in the shape of the version."""
+    if broker.is_left_behind():
+        return _answer_by_controller(broker, context, request)
+    return _answer_here(broker, context, request)
+
+
+async def _answer_by_controller(
+    broker: BrokerServices, context: RequestContext, request: FindCoordinatorRequest
+) -> FindCoordinatorResponse:
+    from barnabas.handlers.forwarding import relay
+
+    answer: FindCoordinatorResponse | None = await relay(broker, context, request)
+    if answer is None:
+        here = _answer_here(broker, context, request)
+        return here if isinstance(here, FindCoordinatorResponse) else await here
+    for found in answer.coordinators if context.api_version >= _SEVERAL_KEYS_FROM else [answer]:
+        known = broker.image.brokers.get(found.node_id)
+        address = None if known is None else address_of(known, context.connection)
+        if address is not None:
+            found.host, found.port = address
+    return answer
+
+
+def _answer_here(
+    broker: BrokerServices, context: RequestContext, request: FindCoordinatorRequest
+) -> FindCoordinatorResponse | asyncio.Future[FindCoordinatorResponse]:
     version = context.api_version
     keys = request.coordinator_keys if version >= _SEVERAL_KEYS_FROM else [request.key]
     return settle(

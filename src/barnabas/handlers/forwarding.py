@@ -4,6 +4,9 @@ A broker that does not lead the metadata log puts the request as it came into an
 comes back, once it knows itself what the controller knew then: a topic that a client was told of can be used here, too. The leading broker answers for itself. While nobody leads, or when the controller does not answer in time, the
 client gets NOT_CONTROLLER in the shape of its API.
 
+A broker that is fenced, and whose store is out of reach so that it does not know what has become of what it led (`controller.lifecycle`), has questions about who
+leads answered in the same way. Else a client that is connected to nobody else would be sent back to it again and again.
+
 Source: `ForwardingManager` and `EnvelopeUtils` of Apache Kafka.
 """
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     Handle = Callable[[BrokerServices, RequestContext, Any], Any]
 
-__all__ = ["forward", "forward_rest", "forwarded"]
+__all__ = ["forward", "forward_rest", "forwarded", "relay"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ _KNOWN_S = 5.0
 """So long an answer waits at most for this broker to know what it says."""
 
 _LEAST_MS, _DEFAULT_MS, _MOST_MS = 1_000, 30_000, 60_000
+_RELAY_MS = 1_000
 
 
 def forwarded(handle: Handle) -> Handle:
@@ -51,6 +55,34 @@ def forwarded(handle: Handle) -> Handle:
 
 async def forward(broker: BrokerServices, context: RequestContext, request: Any, handle: Handle) -> Any:
     """The controller's answer; that of `handle` where there is none."""
+    timeout_ms = min(max(getattr(request, "timeout_ms", _DEFAULT_MS), _LEAST_MS), _MOST_MS)
+    try:
+        answer, offset = await _ask_controller(broker, context, request, timeout_ms)
+    except KafkaError as error:
+        logger.info("request is not forwarded api=%s reason=%s", APIS[context.api_key].name, error)
+        answer = handle(broker, context, request)
+        return await answer if hasattr(answer, "__await__") else answer
+    await _known(broker, offset)
+    return answer
+
+
+async def relay(broker: BrokerServices, context: RequestContext, request: Any) -> Any | None:
+    """The answer that the controller would give its own client, with addresses for brokers; None where there is no answer soon.
+
+    What it says this broker need not know.
+    """
+    try:
+        answer, _ = await _ask_controller(broker, context, request, _RELAY_MS)
+    except KafkaError as error:
+        logger.debug("request is not relayed api=%s reason=%s", APIS[context.api_key].name, error)
+        return None
+    return answer
+
+
+async def _ask_controller(
+    broker: BrokerServices, context: RequestContext, request: Any, timeout_ms: int
+) -> tuple[Any, int]:
+    """The controller's answer, and the metadata offset that it knew then; raises KafkaError."""
     key, version = context.api_key, context.api_version
     header = encode_request_header(RequestHeader(key, version, context.correlation_id, context.client_id))
     envelope = EnvelopeRequest(
@@ -58,21 +90,14 @@ async def forward(broker: BrokerServices, context: RequestContext, request: Any,
         request_principal=context.connection.principal.encode(),
         client_host_address=context.connection.client_address[0].encode(),
     )
-    timeout_ms = min(max(getattr(request, "timeout_ms", _DEFAULT_MS), _LEAST_MS), _MOST_MS)
-    try:
-        response: EnvelopeResponse = await broker.channel.send(envelope, timeout_ms=timeout_ms)
-        if response.error_code or response.response_data is None:
-            raise KafkaError(ErrorCode(response.error_code))
-    except KafkaError as error:
-        logger.info("request is not forwarded api=%s reason=%s", APIS[key].name, error)
-        answer = handle(broker, context, request)
-        return await answer if hasattr(answer, "__await__") else answer
+    response: EnvelopeResponse = await broker.channel.send(envelope, timeout_ms=timeout_ms)
+    if response.error_code or response.response_data is None:
+        raise KafkaError(ErrorCode(response.error_code))
     data = memoryview(response.response_data)
     (offset,) = OFFSET.unpack_from(data)
-    await _known(broker, offset)
     data = data[OFFSET.size :]
     _, position = decode_response_header(data, key, version)
-    return APIS[key].response_class.decode(data, version, position)
+    return APIS[key].response_class.decode(data, version, position), offset
 
 
 async def forward_rest(

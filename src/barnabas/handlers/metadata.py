@@ -12,6 +12,8 @@ and below always allow), and the answer waits until it can be used, where Kafka 
 once and leaves the client to ask again. A name that can never be created, because it is invalid or differs from an
 existing one in dots and underscores only, gives INVALID_TOPIC_EXCEPTION.
 
+A broker that is left behind (`controller.lifecycle`) has the controller answer, as it knows the leaders of before.
+
 The answer about a topic is built once and used until the topic or a broker changes; that about all topics is even encoded once,
 and used until anything changes.
 """
@@ -52,6 +54,34 @@ def handle(
     broker: BrokerServices, context: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Answers at once, or when the missing topics have been created."""
+    if broker.is_left_behind():
+        return _answer_by_controller(broker, context, request)
+    return _answer_here(broker, context, request)
+
+
+async def _answer_by_controller(
+    broker: BrokerServices, context: RequestContext, request: MetadataRequest
+) -> MetadataResponse:
+    from barnabas.handlers.forwarding import relay
+
+    answer: MetadataResponse | None = await relay(broker, context, request)
+    if answer is None:
+        here = _answer_here(broker, context, request)
+        return here if isinstance(here, MetadataResponse) else await here
+    reachable = []
+    for node in answer.brokers:
+        known = broker.image.brokers.get(node.node_id)
+        address = None if known is None else address_of(known, context.connection)
+        if address is not None:
+            node.host, node.port = address
+            reachable.append(node)
+    answer.brokers = reachable
+    return answer
+
+
+def _answer_here(
+    broker: BrokerServices, context: RequestContext, request: MetadataRequest
+) -> MetadataResponse | Awaitable[MetadataResponse]:
     image = broker.image
     asked = request.topics
     version = context.api_version

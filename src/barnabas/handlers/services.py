@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from barnabas.client.controller_channel import ControllerChannel
     from barnabas.clock import Clock
@@ -66,6 +67,7 @@ class BrokerServices:
         read_replicas: Says which replica a consumer had better read from; None if always the leader.
         refusals: Writes why requests are refused.
         fetch_max_bytes: `fetch.max.bytes`, the most that one fetch gives.
+        is_left_behind: Whether others lead in this broker's place, and its image does not know.
     """
 
     node_id: int
@@ -92,6 +94,7 @@ class BrokerServices:
     fetch_max_bytes: int
     leader_quota: ReplicationQuota | None = None
     read_replicas: ReadReplicas | None = None
+    is_left_behind: Callable[[], bool] = lambda: False
 
     @property
     def image(self) -> MetadataImage:
