@@ -29,14 +29,15 @@ SETTINGS = {
 class Cluster:
     """`count` brokers with the ids 1, 2, 3, …; see the module. Settings with underscores for dots.
 
-    `log` is what makes their stores, if not a `SharedLog`.
+    `log` is what makes their stores, if not a `SharedLog`; `disks` is how many log directories each has.
     """
 
-    def __init__(self, directory, count=3, *, log=None, **settings):
+    def __init__(self, directory, count=3, *, log=None, disks=1, **settings):
         self.directory = directory
         self.log = log or SharedLog()
         self.brokers = {}
         self.node_ids = range(1, count + 1)
+        self._disks = disks
         self._settings = settings
         self._connections = {}
 
@@ -51,6 +52,11 @@ class Cluster:
         for node_id in list(self.brokers):
             await self.stop(node_id)
 
+    def log_dirs(self, node_id):
+        """Where a broker keeps its logs."""
+        place = self.directory / f"broker-{node_id}"
+        return [place] if self._disks == 1 else [place / f"disk-{number}" for number in range(self._disks)]
+
     def config(self, node_id, **settings):
         """The settings of one broker."""
         count = str(min(3, len(self.node_ids) or 3))
@@ -61,7 +67,7 @@ class Cluster:
                 "offsets.topic.replication.factor": count,
                 "transaction.state.log.replication.factor": count,
                 "node.id": str(node_id),
-                "log.dirs": str(self.directory / f"broker-{node_id}"),
+                "log.dirs": ",".join(map(str, self.log_dirs(node_id))),
                 **own,
             }
         )

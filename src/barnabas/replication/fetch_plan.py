@@ -354,6 +354,7 @@ class FetchPlan:
             if followed.asked is None:
                 following.prepare(partition)
             log = partition.log
+            log.check_online()  # a fetch would say that it follows
             if (log.has_unsynced_cut or partition.syncs_always) and self._waits_for_disk(followed):
                 return None
             asked = (followed.leader_epoch, log.log_end_offset, log.latest_epoch, log.log_start_offset)
