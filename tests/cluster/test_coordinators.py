@@ -8,6 +8,12 @@ import time
 
 import pytest
 
+from barnabas.coordinators.markers import LocalMarkers
+from barnabas.records.builder import build_batch
+from barnabas.wire.messages.end_txn import EndTxnRequest
+from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
+from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
+from barnabas.wire.messages.produce import ProduceRequest
 from tests.event_loops import eventually
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
@@ -23,6 +29,9 @@ SETTINGS = {
     "transaction_state_log_min_isr": 2,
     "group_initial_rebalance_delay_ms": 0,
 }
+
+NOT_YET = (14, 15, 16, 51)
+"""COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, CONCURRENT_TRANSACTIONS."""
 
 
 async def in_thread(function, *arguments, **options):
@@ -139,3 +148,73 @@ async def test_a_transaction_goes_on_when_its_coordinator_dies(loop, cluster):
             ),
             what="the end of all markers",
         )
+
+
+async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_there(
+    loop, cluster, monkeypatch
+):
+    """Its records wait for them, and are not refused because a marker came meanwhile (transaction version 2)."""
+    held, is_let_go = LocalMarkers.write, asyncio.Event()
+
+    async def write_later(local, markers):
+        await is_let_go.wait()
+        return await held(local, markers)
+
+    monkeypatch.setattr(
+        LocalMarkers, "write", lambda local, markers: loop.create_task(write_later(local, markers))
+    )
+    async with cluster(3, add_partitions_to_txn_retry_backoff_max_ms=30_000, **SETTINGS) as brokers:
+        await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
+        leader = brokers.leader("orders", 0)
+        topic_id = brokers.image(leader).topics["orders"].id
+
+        async def coordinator(request, version):
+            """Asks it, once it is there."""
+            while True:
+                found = await brokers.call(
+                    leader, FindCoordinatorRequest(coordinator_keys=["till-1"], key_type=1), 6
+                )
+                if found.coordinators[0].error_code == 0:
+                    answer = await brokers.call(found.coordinators[0].node_id, request, version)
+                    if answer.error_code not in NOT_YET:
+                        assert answer.error_code == 0
+                        return answer
+                await asyncio.sleep(0.02)
+
+        def write(producer_id, epoch):
+            batch = build_batch(
+                [(0, 1, None, b"value", ())],
+                producer_id=producer_id,
+                producer_epoch=epoch,
+                base_sequence=0,
+                is_transactional=True,
+            )
+            data = ProduceRequest.PartitionProduceData(index=0, records=bytes(batch))
+            topic = ProduceRequest.TopicProduceData(topic_id=topic_id, partition_data=[data])
+            return brokers.call(
+                leader,
+                ProduceRequest(transactional_id="till-1", acks=-1, timeout_ms=30_000, topic_data=[topic]),
+                13,
+            )
+
+        request = InitProducerIdRequest(transactional_id="till-1", transaction_timeout_ms=60_000)
+        producer = await coordinator(request, 5)
+        written = await write(producer.producer_id, producer.producer_epoch)
+        assert written.responses[0].partition_responses[0].error_code == 0
+        ended = await coordinator(
+            EndTxnRequest(
+                transactional_id="till-1",
+                producer_id=producer.producer_id,
+                producer_epoch=producer.producer_epoch,
+                committed=True,
+            ),
+            5,
+        )
+        writing = loop.create_task(
+            write(ended.producer_id, ended.producer_epoch), name="the next transaction"
+        )
+        state = brokers.replica(leader, "orders", 0).log.producer_state
+        await eventually(lambda: state._verifications, what="the question to the coordinator")
+        is_let_go.set()
+        written = await writing
+        assert written.responses[0].partition_responses[0].error_code == 0

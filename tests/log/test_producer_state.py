@@ -187,6 +187,22 @@ def test_unverified_transactions_are_refused(tmp_path):
     refused(ErrorCode.INVALID_TXN_STATE, log.append, transactional=True, sequence=2, guard=late)
 
 
+def test_a_marker_leaves_the_next_transaction_its_verification(tmp_path):
+    """It has the epoch of that transaction, whose producer knows of the end before the marker is everywhere (KIP-890)."""
+    log = Log(tmp_path / "t-0", verify=True)
+    begin = log.state.begin_verification
+    log.append(transactional=True, guard=begin(1, 0, 0, supports_epoch_bump=True, now_ms=0))
+    guard = begin(1, 0, 1, supports_epoch_bump=True, now_ms=0)
+    log.end_transaction(epoch=1, version=2)
+    log.append(transactional=True, epoch=1, guard=guard)
+    log.end_transaction(epoch=2, version=2)
+
+    late = begin(1, 1, 2, supports_epoch_bump=True, now_ms=0)
+    log.end_transaction(epoch=3, version=2)
+    refused(ErrorCode.INVALID_PRODUCER_EPOCH, log.append, transactional=True, epoch=2, sequence=1, guard=late)
+    refused(ErrorCode.INVALID_TXN_STATE, log.append, transactional=True, epoch=3, guard=late)
+
+
 def test_idle_producers_expire(tmp_path):
     """After the expiration time a producer is forgotten, unless its transaction is open."""
     log = Log(tmp_path / "t-0", expiration_ms=100)

@@ -180,6 +180,14 @@ class Verification:
         elif epoch == self.epoch and sequence < self.lowest_sequence:
             self.lowest_sequence = sequence
 
+    def is_of_next(self, marker_epoch: int) -> bool:
+        """Whether this is the transaction after the one that a marker ends, and goes on.
+
+        With transaction version 2 the marker has the epoch of what follows it, and a producer that was told of the end may write before
+        the marker is here. Where the epochs are used up, that cannot be told.
+        """
+        return self.supports_epoch_bump and MAX_PRODUCER_EPOCH > self.epoch >= marker_epoch
+
 
 def check_epoch(entry: ProducerEntry, epoch: int, topic_partition: str) -> None:
     """Refuse a producer that a later epoch has fenced.

@@ -261,7 +261,11 @@ class ProducerState:
         if entry is None:
             entry = self._producers[producer_id] = ProducerEntry(producer_id)
         if flags and self._verifications:
-            self._verifications.pop(producer_id, None)
+            verification = self._verifications.get(producer_id)
+            if verification is not None and (
+                marker is None or not verification.is_of_next(header.producer_epoch)
+            ):
+                del self._verifications[producer_id]
         if marker is not None:
             return self._complete_transaction(entry, header.producer_epoch, first_offset, marker)
         offset_delta = header.last_offset_delta
