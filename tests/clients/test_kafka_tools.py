@@ -10,7 +10,7 @@ import pytest
 from tests.broker_process import wait_until
 from tests.clients.conftest import two_directories
 from tests.oracle.kafka_jars import run_java
-from tests.our_broker import only_on_one_node, replicas_at, wire_client
+from tests.our_broker import only_on_one_node, replicas_at, wait_until_known, wire_client
 from tests.transactional_producer import TransactionalProducer, last_stable_offset, read
 
 pytestmark = pytest.mark.clients
@@ -71,6 +71,7 @@ def topic(tool, unique, bootstrap):
     name = unique("tool")
     replicas = str(replicas_at(bootstrap))
     tool(TOPICS, "--create", "--topic", name, "--partitions", "2", "--replication-factor", replicas)
+    wait_until_known(bootstrap)
     return name
 
 
