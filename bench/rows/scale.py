@@ -49,6 +49,7 @@ def _idle(run: Run, name: str) -> None:
 
 @workload("topics", "Many connections, many topics", None, most_rounds=2)
 def topics(run: Run) -> None:
+    """First empty ones, then with a record in each."""
     count = run.sizes.topics
     names = [f"topic-{index:04}" for index in range(count)]
     broker = run.broker
@@ -74,6 +75,23 @@ def topics(run: Run) -> None:
         run.less(f"{label}: Metadata of all, p50", "ms", load.p50_ms)
         run.less(f"{label}: Metadata of all, p99", "ms", load.p99_ms)
         run.less(f"{label}: Metadata of all: CPU", "ms each", load.broker_cpu_s / load.requests * 1e3)
+        started = time.perf_counter()
+        broker.stop()
+        run.less(f"{label}: stop", "s", time.perf_counter() - started)
+        started = time.perf_counter()
+        broker.launch()
+        wait_until_served(broker)
+        raw.wait_until_led(broker.port, names, _PARTITIONS)
+        run.less(f"{label}: start again", "s", time.perf_counter() - started)
+        with raw.connect(broker.port) as connection:
+            for name in names:
+                for partition in range(_PARTITIONS):
+                    connection.sendall(raw.produce_frame(name, partition, records=1, size_bytes=100, acks=1))
+                    raw.receive(connection)
+        label += ", a record in each"
+        run.less(
+            f"{label}: memory of each partition", "kB", max(broker.memory_kb() - before_kb, 0) / partitions
+        )
         started = time.perf_counter()
         broker.stop()
         run.less(f"{label}: stop", "s", time.perf_counter() - started)

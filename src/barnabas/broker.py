@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from barnabas import __version__
 from barnabas.client.controller_channel import ControllerAddress, ControllerChannel
 from barnabas.clock import SystemClock
-from barnabas.config.topic import log_config
+from barnabas.config.topic import LogConfigs
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.controller import Controller
 from barnabas.controller.lifecycle import BrokerLifecycle
@@ -136,6 +136,7 @@ class Broker:
         surroundings: Surroundings | None = None,
     ) -> None:
         self.config = config
+        self._log_configs = LogConfigs(config)
         self._surroundings = surroundings or Surroundings()
         self._shared_store = shared_store or (_in_zookeeper if config["zookeeper.connect"] else None)
         self.clock: Clock = clock or SystemClock()
@@ -666,7 +667,7 @@ class Broker:
     # ----- while it runs
 
     def _log_config(self, topic: str) -> LogConfig:
-        return log_config(self.config, self._controller.image.topic_config(topic))
+        return self._log_configs.get(self._controller.image.topic_config(topic))
 
     def _follow(self, image: MetadataImage, delta: MetadataDelta) -> None:
         """A committed change of metadata: partitions are created, led, deleted and configured as it says."""

@@ -8,6 +8,7 @@ from barnabas.config.broker import BrokerConfig
 from barnabas.config.topic import (
     TOPIC_KEYS,
     LogConfig,
+    LogConfigs,
     log_config,
     validate_topic_config,
     validate_topic_configs,
@@ -40,6 +41,23 @@ def test_a_topics_own_value_beats_the_brokers():
     assert config.deletes_by_retention
     broker.update({"log.retention.ms": "6"})
     assert log_config(broker, {}).retention_ms == 6
+
+
+def test_topics_with_the_same_overrides_share_their_settings():
+    """As long as the broker's settings are what they were; what is asked for anew is what `log_config` gives."""
+    broker = BrokerConfig()
+    configs = LogConfigs(broker)
+    plain, compacted = configs.get({}), configs.get({"cleanup.policy": "compact"})
+    assert configs.get({}) is plain
+    assert configs.get({"cleanup.policy": "compact"}) is compacted
+    assert compacted.is_compacted
+    assert not plain.is_compacted
+    broker.update({"log.retention.ms": "6"})
+    assert configs.get({}).retention_ms == configs.get({"cleanup.policy": "compact"}).retention_ms == 6
+    broker.update({})
+    assert configs.get({}) == plain
+    for number in range(3000):
+        assert configs.get({"retention.ms": str(number)}).retention_ms == number
 
 
 def test_small_segments_for_tests():

@@ -39,12 +39,15 @@ __all__ = [
     "TOPIC_KEYS",
     "TOPIC_SYNONYMS",
     "LogConfig",
+    "LogConfigs",
     "ProduceLimits",
     "log_config",
     "typed_topic_configs",
     "validate_topic_config",
     "validate_topic_configs",
 ]
+
+_LOG_CONFIGS_MAX = 1000
 
 
 def _throttled_replicas() -> Validator:
@@ -333,6 +336,31 @@ def log_config(broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
         values["segment.bytes"] = internal
     values["cleanup.policy"] = frozenset(values["cleanup.policy"])
     return LogConfig(**{name.replace(".", "_"): value for name, value in values.items()})
+
+
+class LogConfigs:
+    """`log_config` of one broker, with one object for all topics that have the same overrides.
+
+    Args:
+        broker: the broker's settings.
+    """
+
+    def __init__(self, broker: BrokerConfig) -> None:
+        self._broker = broker
+        self._resolution = -1
+        self._known: dict[frozenset[tuple[str, str]], LogConfig] = {}
+
+    def get(self, overrides: Mapping[str, str]) -> LogConfig:
+        """As `log_config`."""
+        known = self._known
+        if self._resolution != self._broker.resolution_count or len(known) > _LOG_CONFIGS_MAX:
+            self._resolution = self._broker.resolution_count
+            known.clear()
+        key = frozenset(overrides.items())
+        found = known.get(key)
+        if found is None:
+            found = known[key] = log_config(self._broker, overrides)
+        return found
 
 
 def validate_topic_config(name: str, value: str) -> Any:

@@ -6,8 +6,8 @@
     8   -4, the earliest offset on this disk (KIP-405)    9   -5, the last tiered offset (KIP-1005)
     10  time-out for remote storage (KIP-1075)            11  -6, the earliest offset not yet tiered (KIP-1023)
 
-Behaviour: an empty partition answers at once. Nothing is tiered, so -5 and -6 find nothing. A search by timestamp that has to read data
-does so within the segment that the time index names.
+Behaviour: an empty partition answers at once, and so does one that was not used since the start when asked for its end. Nothing is tiered, so -5
+and -6 find nothing. A search by timestamp that has to read data does so within the segment that the time index names.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ class _Lookup:
             return
         request = self._request
         isolation_level = request.isolation_level if request.replica_id == _CONSUMER_REPLICA_ID else None
-        found = partition.list_offset(timestamp_ms, isolation_level, may_block=may_block)
+        found = replicas.offset_of_closed(partition, timestamp_ms, isolation_level)
+        if found is None:
+            found = partition.list_offset(timestamp_ms, isolation_level, may_block=may_block)
         answer.offset = found.offset
         answer.timestamp = found.timestamp_ms
         if version >= 4:

@@ -101,6 +101,11 @@ class HostedLogs(DirectorySet):
         hosted = self._hosted.get((topic, partition))
         return (topic, partition) in self._missing if hosted is None else hosted.directory.is_offline
 
+    def closed_end_offset(self, topic: str, partition: int, topic_id: bytes) -> int | None:
+        """The log end offset of a partition whose log is not open; None where there is none, or only opening it tells."""
+        hosted = self._hosted.get((topic, partition))
+        return None if hosted is None or hosted.topic_id != topic_id else hosted.closed_end_offset
+
     def size_bytes(self, hosted: HostedLog) -> int:
         """The size of a log's segments, without opening it."""
         if hosted.log is not None:

@@ -67,12 +67,14 @@ class HostedLog:
     """A partition's log in a directory, opened or not.
 
     `recovery_point`, `log_start_offset`, `high_watermark` and `cleaned_offset` (None: unknown) are those of the checkpoint files, and hold
-    until the log is opened; then the log knows better. `is_clean` says that it was closed in order.
+    until the log is opened; then the log knows better. `is_clean` says that it was closed in order; `end_is_known` that the recovery
+    point is its end, as far as it is not open.
     """
 
     __slots__ = (
         "cleaned_offset",
         "directory",
+        "end_is_known",
         "entry_number",
         "high_watermark",
         "is_clean",
@@ -93,6 +95,7 @@ class HostedLog:
         self.log: PartitionLog | None = None
         self.topic_id: bytes | None = None
         self.is_clean = is_clean
+        self.end_is_known = False
         self.recovery_point = 0
         self.log_start_offset = 0
         self.high_watermark: int | None = None
@@ -105,6 +108,17 @@ class HostedLog:
     def path(self) -> Path:
         """Its directory; made anew each time, since there are many of these and few are asked."""
         return self.directory.path / partition_directory_name(self.topic, self.partition)
+
+    @property
+    def closed_end_offset(self) -> int | None:
+        """The log end offset while the log is not open; None where only opening it tells."""
+        is_known = (
+            self.log is None
+            and self.end_is_known
+            and self.log_start_offset <= self.recovery_point
+            and not self.directory.is_offline
+        )
+        return self.recovery_point if is_known else None
 
     @property
     def was_synced(self) -> bool:
@@ -309,6 +323,9 @@ class LogDirectory:
                 log = hosted.get(key)
                 if log is not None:
                     setattr(log, attribute, offset)
+                    if attribute == "recovery_point":
+                        # An orderly end syncs all there is.
+                        log.end_is_known = log.is_clean
 
     def read_topic_id(self, hosted: HostedLog) -> bytes | None:
         """The topic id that a partition's directory has, if it has one."""
@@ -321,6 +338,7 @@ class LogDirectory:
     def create(self, topic: str, partition: int, topic_id: bytes) -> HostedLog:
         """Make an empty directory for a partition. It is on the disk after `entry_sync`, not before."""
         hosted = HostedLog(self, topic, partition, is_clean=True)
+        hosted.end_is_known = True
         self._forget_checkpoints((topic, partition))
         # Else the directory of the former partition could come back in place of this one when the power fails.
         if self._renamed.pop((topic, partition), 0) > self._changes_synced:

@@ -7,7 +7,14 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import DiskFullError, ErrorCode, KafkaError, StorageError
-from barnabas.replication.partition import Partition
+from barnabas.replication.partition import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    READ_COMMITTED,
+    UNKNOWN_TIMESTAMP,
+    OffsetAndTimestamp,
+    Partition,
+)
 from barnabas.replication.topic_metrics import TopicMetrics
 
 if TYPE_CHECKING:
@@ -219,6 +226,33 @@ class Replicas:
         return KafkaError(
             ErrorCode.NOT_LEADER_OR_FOLLOWER if exists else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         )
+
+    def offset_of_closed(
+        self, partition: Partition, timestamp_ms: int, isolation_level: int | None
+    ) -> OffsetAndTimestamp | None:
+        """What `Partition.list_offset` gives, where it is known of a log that nobody has needed yet.
+
+        Whoever watches all partitions of a cluster asks for their ends, and is not to have them opened for it. Followers and leaders of
+        followers, and all that takes a look at records or transactions, are not known in that way.
+
+        Returns:
+            None if the log has to be asked.
+
+        Raises:
+            StorageError: the log is still to be begun, and cannot be.
+        """
+        if partition.is_open or partition.leading is not None or not partition.is_leader:
+            return None
+        if (partition.topic, partition.index) in self._unbegun:
+            self._begin_log(partition.topic, partition.index, partition.topic_id)
+        end = self._log_directories.closed_end_offset(partition.topic, partition.index, partition.topic_id)
+        if end is None:
+            return None
+        # Nothing begins, or is undecided, in a log that never had a record.
+        is_known = timestamp_ms == LATEST_TIMESTAMP and (end == 0 or isolation_level != READ_COMMITTED)
+        if not is_known and not (timestamp_ms == EARLIEST_TIMESTAMP and end == 0):
+            return None
+        return OffsetAndTimestamp(end, UNKNOWN_TIMESTAMP, partition.leader_epoch)
 
     # ----- following the image
 
