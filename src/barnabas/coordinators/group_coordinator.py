@@ -15,6 +15,7 @@ from base64 import urlsafe_b64encode
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from barnabas.coordinators.coordinator_errors import coordinator_error
 from barnabas.coordinators.coordinator_topic import CoordinatorTopic
 from barnabas.coordinators.group.consumer.heartbeat import HeartbeatClient, check_heartbeat
 from barnabas.coordinators.group.consumer.state import ConsumerGroupState
@@ -25,7 +26,6 @@ from barnabas.coordinators.group.join import Joining
 from barnabas.coordinators.group.settings import GroupSettings
 from barnabas.coordinators.group.shard import GroupShard
 from barnabas.coordinators.group.state import GroupState
-from barnabas.coordinators.hosted_shard import coordinator_error
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.coordinators.runtime import CoordinatorRuntime, RuntimeSettings
 from barnabas.errors import ErrorCode, KafkaError, StorageError
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from barnabas.clock import Clock
     from barnabas.config.broker import BrokerConfig
     from barnabas.controller.controller import Controller
-    from barnabas.coordinators.hosted_shard import HostedShard, TransactionalWriter
+    from barnabas.coordinators.hosted_shard import HostedShard
     from barnabas.coordinators.shard import CoordinatorResult, Now
+    from barnabas.coordinators.shard_batches import TransactionalWriter
     from barnabas.log.producer_entry import VerificationGuard
     from barnabas.metadata.deltas import MetadataDelta
     from barnabas.metadata.image import MetadataImage

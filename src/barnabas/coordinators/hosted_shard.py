@@ -11,12 +11,13 @@ import asyncio
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from barnabas.coordinators.coordinator_errors import coordinator_error
 from barnabas.coordinators.shard import CoordinatorResult, Now, Shard
-from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
+from barnabas.coordinators.shard_batches import NO_TRANSACTION, build_batches
+from barnabas.errors import BarnabasError, ErrorCode, KafkaError
 from barnabas.log.origin import Origin
-from barnabas.records.builder import BatchBuilder
 from barnabas.replication.partition import ACKS_ALL
 
 if TYPE_CHECKING:
@@ -24,57 +25,15 @@ if TYPE_CHECKING:
 
     from barnabas.clock import Clock
     from barnabas.coordinators.shard import Answer, Background, Completion, CoordinatorRecord
-    from barnabas.log.producer_entry import VerificationGuard
+    from barnabas.coordinators.shard_batches import TransactionalWriter
     from barnabas.replication.partition import Partition
 
-__all__ = ["HostedShard", "TransactionalWriter", "coordinator_error"]
+__all__ = ["HostedShard"]
 
 logger = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Shard)
 R = TypeVar("R")
-
-NO_PRODUCER_ID = -1
-NO_PRODUCER_EPOCH = -1
-
-_RECORD_OVERHEAD_BYTES = 32  # lengths, attributes, deltas: at most so much comes to key and value
-
-_ANSWERS: dict[ErrorCode, ErrorCode] = {
-    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.REQUEST_TIMED_OUT: ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
-    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
-    ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
-    ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
-    ErrorCode.INVALID_FETCH_SIZE: ErrorCode.UNKNOWN_SERVER_ERROR,
-}
-
-
-class TransactionalWriter(NamedTuple):
-    """On behalf of which producer records are written within its transaction.
-
-    `guard` is what `Partition.begin_verification` gave before the transaction's coordinator agreed.
-    """
-
-    producer_id: int
-    producer_epoch: int
-    guard: VerificationGuard | None = None
-
-
-_NO_TRANSACTION = TransactionalWriter(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)
-
-
-def coordinator_error(error: BaseException) -> KafkaError:
-    """What a client of a coordinator is told when the internal topic can not be written.
-
-    Source: Kafka's `CoordinatorOperationExceptionHelper`.
-    """
-    if isinstance(error, KafkaError):
-        return KafkaError(_ANSWERS.get(error.code, error.code), error.message)
-    if isinstance(error, StorageError):
-        return KafkaError(ErrorCode.NOT_COORDINATOR, str(error))
-    return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
 
 
 class _Write:
@@ -289,7 +248,7 @@ class HostedShard(Generic[S]):
         self._wait(last_offset, waiting, ())
 
     def _apply(
-        self, result: CoordinatorResult[R], writer: TransactionalWriter = _NO_TRANSACTION
+        self, result: CoordinatorResult[R], writer: TransactionalWriter = NO_TRANSACTION
     ) -> R | asyncio.Future[R]:
         if result.answers:
             _deliver(result.answers)
@@ -364,7 +323,7 @@ class HostedShard(Generic[S]):
         *,
         replay: bool,
         atomic: bool = False,
-        writer: TransactionalWriter = _NO_TRANSACTION,
+        writer: TransactionalWriter = NO_TRANSACTION,
     ) -> int:
         """Appends and replays; gives the offset of the last record.
 
@@ -374,10 +333,19 @@ class HostedShard(Generic[S]):
         now_ms = self._clock.now_ms()
         partition = self.partition
         last_offset = -1
-        for batch, part in self._batches(records, now_ms, atomic=atomic, writer=writer):
+        limit_bytes = partition.log.config.max_message_bytes
+        batches = build_batches(
+            records,
+            now_ms=now_ms,
+            limit_bytes=limit_bytes,
+            compression=self._compression,
+            atomic=atomic,
+            writer=writer,
+        )
+        for batch, part in batches:
             if not partition.is_leader:
                 raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-            if len(batch) > partition.log.config.max_message_bytes:
+            if len(batch) > limit_bytes:
                 raise KafkaError(
                     ErrorCode.MESSAGE_TOO_LARGE, f"{len(part)} records make a batch of {len(batch)} bytes"
                 )
@@ -388,39 +356,6 @@ class HostedShard(Generic[S]):
             if replay:
                 self._replay(part, appended.first_offset, writer)
         return last_offset
-
-    def _batches(
-        self,
-        records: Sequence[CoordinatorRecord],
-        now_ms: int,
-        *,
-        atomic: bool,
-        writer: TransactionalWriter,
-    ) -> Iterable[tuple[bytearray, Sequence[CoordinatorRecord]]]:
-        limit = self.partition.log.config.max_message_bytes
-        first = 0
-        builder = self._builder(writer)
-        for index, (key, value) in enumerate(records):
-            size = (
-                builder.size_bytes + len(key) + (0 if value is None else len(value)) + _RECORD_OVERHEAD_BYTES
-            )
-            if size > limit and builder.record_count and not atomic:
-                yield builder.build(), records[first:index]
-                first = index
-                builder = self._builder(writer)
-            builder.append(now_ms, key, value)
-        yield builder.build(), records[first:]
-
-    def _builder(self, writer: TransactionalWriter) -> BatchBuilder:
-        if writer is _NO_TRANSACTION:
-            return BatchBuilder(compression=self._compression)
-        return BatchBuilder(
-            compression=self._compression,
-            producer_id=writer.producer_id,
-            producer_epoch=writer.producer_epoch,
-            base_sequence=0,
-            is_transactional=True,
-        )
 
     def _replay(
         self, records: Sequence[CoordinatorRecord], first_offset: int, writer: TransactionalWriter

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from barnabas.coordinators.hosted_shard import TransactionalWriter
+from barnabas.coordinators.shard_batches import TransactionalWriter
 from barnabas.coordinators.transaction.initialize import ProducerIdentity
 from barnabas.coordinators.transaction_verifier import Enlistment
 from barnabas.errors import ErrorCode, KafkaError
