@@ -41,6 +41,7 @@ API_KEY = 1
 _PartitionData = FetchResponse.PartitionData
 _NO_RECORDS = b""
 _UNKNOWN = frozenset((ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID))
+_TOPIC_IDS_FROM = 13
 _LEADERS_FROM = 16
 _FOLLOWERS_FROM = 11
 
@@ -107,7 +108,7 @@ class _Attempt:
         selector = self._broker.read_replicas if version >= _FOLLOWERS_FROM and request.rack_id else None
         for fetched in self._fetch.partitions():
             try:
-                if version >= 13:
+                if version >= _TOPIC_IDS_FROM:
                     partition = replicas.replica_by_id(
                         fetched.topic_id, fetched.partition, fetched.current_leader_epoch
                     )
