@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from barnabas.metadata.image import Broker
     from barnabas.network.context import ConnectionContext
 
-__all__ = ["address_of"]
+__all__ = ["address_by_id", "address_of"]
 
 
 def address_of(broker: Broker, connection: ConnectionContext) -> tuple[str, int] | None:
@@ -25,3 +27,11 @@ def address_of(broker: Broker, connection: ConnectionContext) -> tuple[str, int]
     if host:
         return host, port
     return connection.local_address
+
+
+def address_by_id(
+    brokers: Mapping[int, Broker], node_id: int, connection: ConnectionContext
+) -> tuple[str, int] | None:
+    """The same for the broker with this id; `None` also if there is none."""
+    broker = brokers.get(node_id)
+    return None if broker is None else address_of(broker, connection)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import ErrorCode
-from barnabas.handlers.addresses import address_of
+from barnabas.handlers.addresses import address_by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +52,6 @@ def nodes_of(broker: BrokerServices, context: RequestContext, leader_ids: Iterab
     """Where these leaders are, each once; who has no such listener is left out."""
     brokers = broker.image.brokers
     for node_id in dict.fromkeys(leader_ids):
-        node = brokers.get(node_id)
-        address = None if node is None else address_of(node, context.connection)
-        if node is not None and address is not None:
-            yield Node(node_id, *address, node.rack)
+        address = address_by_id(brokers, node_id, context.connection)
+        if address is not None:
+            yield Node(node_id, *address, brokers[node_id].rack)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode
-from barnabas.handlers.addresses import address_of
+from barnabas.handlers.addresses import address_by_id
 from barnabas.metadata.identifiers import CLUSTER_METADATA_TOPIC, ZERO_ID
 from barnabas.wire.messages.describe_quorum import DescribeQuorumRequest, DescribeQuorumResponse
 
@@ -60,8 +60,7 @@ def handle(
     )
     if context.api_version >= _WITH_MESSAGES:
         leader_id = broker.image.controller_id
-        node = broker.image.brokers.get(leader_id)
-        address = address_of(node, context.connection) if node else None
+        address = address_by_id(broker.image.brokers, leader_id, context.connection)
         if address is not None:
             listener = DescribeQuorumResponse.Listener(
                 name=context.connection.listener_name, host=address[0], port=address[1]

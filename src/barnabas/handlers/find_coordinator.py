@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.coordinators.outcome import combine, settle
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.handlers.addresses import address_of
+from barnabas.handlers.addresses import address_by_id
 from barnabas.handlers.replies import MALFORMED
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 
@@ -46,25 +46,17 @@ def handle(
 ) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
     """Finds the coordinator of each key, and answers in the shape of the version."""
     if broker.is_left_behind():
-        return _answer_by_controller(broker, context, request)
+        from barnabas.handlers.forwarding import relayed
+
+        return relayed(broker, context, request, _answer_here, _put_addresses)
     return _answer_here(broker, context, request)
 
 
-async def _answer_by_controller(
-    broker: BrokerServices, context: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse:
-    from barnabas.handlers.forwarding import relay
-
-    answer: FindCoordinatorResponse | None = await relay(broker, context, request)
-    if answer is None:
-        here = _answer_here(broker, context, request)
-        return here if isinstance(here, FindCoordinatorResponse) else await here
+def _put_addresses(broker: BrokerServices, context: RequestContext, answer: FindCoordinatorResponse) -> None:
     for found in answer.coordinators if context.api_version >= _SEVERAL_KEYS_FROM else [answer]:
-        known = broker.image.brokers.get(found.node_id)
-        address = None if known is None else address_of(known, context.connection)
+        address = address_by_id(broker.image.brokers, found.node_id, context.connection)
         if address is not None:
             found.host, found.port = address
-    return answer
 
 
 def _answer_here(
@@ -98,8 +90,7 @@ def _find(
         return _refused(key, error)
 
     def found(node_id: int) -> _Coordinator:
-        node = broker.image.brokers.get(node_id)
-        address = None if node is None else address_of(node, context.connection)
+        address = address_by_id(broker.image.brokers, node_id, context.connection)
         if address is None:
             return refuse(
                 KafkaError(

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from barnabas.wire.messages.envelope import EnvelopeResponse
 
     Handle = Callable[[BrokerServices, RequestContext, Any], Any]
+    Complete = Callable[[BrokerServices, RequestContext, Any], None]
 
-__all__ = ["forward", "forward_rest", "forwarded", "relay"]
+__all__ = ["forward", "forward_rest", "forwarded", "relayed"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,23 +61,37 @@ async def forward(broker: BrokerServices, context: RequestContext, request: Any,
         answer, offset = await _ask_controller(broker, context, request, timeout_ms)
     except KafkaError as error:
         logger.info("request is not forwarded api=%s reason=%s", APIS[context.api_key].name, error)
-        answer = handle(broker, context, request)
-        return await answer if hasattr(answer, "__await__") else answer
+        return await _answer_here(broker, context, request, handle)
     await _known(broker, offset)
     return answer
 
 
-async def relay(broker: BrokerServices, context: RequestContext, request: Any) -> Any | None:
-    """The answer that the controller would give its own client, with addresses for brokers; None where there is no answer soon.
+async def relayed(
+    broker: BrokerServices, context: RequestContext, request: Any, handle: Handle, complete: Complete
+) -> Any:
+    """The answer that the controller would give its own client, made fit for this one; that of `handle` where there is none soon.
 
     What it says this broker need not know.
+
+    Args:
+        broker: This broker.
+        context: Where the request comes from.
+        request: What is asked.
+        handle: Answers here.
+        complete: Takes the controller's answer, and puts into it what only this broker can tell its client: the addresses.
     """
     try:
         answer, _ = await _ask_controller(broker, context, request, _RELAY_MS)
     except KafkaError as error:
         logger.debug("request is not relayed api=%s reason=%s", APIS[context.api_key].name, error)
-        return None
+        return await _answer_here(broker, context, request, handle)
+    complete(broker, context, answer)
     return answer
+
+
+async def _answer_here(broker: BrokerServices, context: RequestContext, request: Any, handle: Handle) -> Any:
+    answer = handle(broker, context, request)
+    return await answer if hasattr(answer, "__await__") else answer
 
 
 async def _ask_controller(

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ErrorCode, KafkaError
-from barnabas.handlers.addresses import address_of
+from barnabas.handlers.addresses import address_by_id, address_of
 from barnabas.handlers.authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from barnabas.handlers.offline_replicas import offline_replicas
 from barnabas.handlers.replies import brief
@@ -55,28 +55,20 @@ def handle(
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Answers at once, or when the missing topics have been created."""
     if broker.is_left_behind():
-        return _answer_by_controller(broker, context, request)
+        from barnabas.handlers.forwarding import relayed
+
+        return relayed(broker, context, request, _answer_here, _put_addresses)
     return _answer_here(broker, context, request)
 
 
-async def _answer_by_controller(
-    broker: BrokerServices, context: RequestContext, request: MetadataRequest
-) -> MetadataResponse:
-    from barnabas.handlers.forwarding import relay
-
-    answer: MetadataResponse | None = await relay(broker, context, request)
-    if answer is None:
-        here = _answer_here(broker, context, request)
-        return here if isinstance(here, MetadataResponse) else await here
+def _put_addresses(broker: BrokerServices, context: RequestContext, answer: MetadataResponse) -> None:
     reachable = []
     for node in answer.brokers:
-        known = broker.image.brokers.get(node.node_id)
-        address = None if known is None else address_of(known, context.connection)
+        address = address_by_id(broker.image.brokers, node.node_id, context.connection)
         if address is not None:
             node.host, node.port = address
             reachable.append(node)
     answer.brokers = reachable
-    return answer
 
 
 def _answer_here(
