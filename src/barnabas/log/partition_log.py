@@ -228,10 +228,7 @@ class PartitionLog(TrackedLog):
             )
         self._check_online()
         try:
-            if not self._active.end_is_loaded:
-                self._load_end()
-            if not self._producers_are_loaded:
-                self._load_producers()
+            self._prepare_append()
             first_offset = self.log_end_offset
             append_time_ms = now_ms if self.produce_limits.log_append_time else -1
             for header in headers:
@@ -335,11 +332,14 @@ class PartitionLog(TrackedLog):
             raise self.fail(error) from error
         return AppendResult(headers[0].base_offset, headers[-1].last_offset, -1, self.log_start_offset)
 
-    def _append_stored(self, records: memoryview, size: int, headers: list[BatchHeader]) -> None:
-        if not self._active.end_is_loaded:
-            self._load_end()
+    def _prepare_append(self) -> None:
+        # What opening the log has left for the first append; `append_one` does the same, without the calls.
+        self._load_end()
         if not self._producers_are_loaded:
             self._load_producers()
+
+    def _append_stored(self, records: memoryview, size: int, headers: list[BatchHeader]) -> None:
+        self._prepare_append()
         now_ms = self._clock.now_ms()
         last_offset = headers[-1].last_offset
         highest_ms = max(header.max_timestamp for header in headers)
