@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
 from barnabas.handlers import transactional_produce
 from barnabas.handlers.current_leaders import current_leader, nodes_of
+from barnabas.metadata.identifiers import INTERNAL_TOPICS
 from barnabas.replication.recompression import NeedsTimeError
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from barnabas.handlers.transactional_produce import VerifiedPartitions
     from barnabas.replication.partition import Partition
 
-__all__ = ["API_KEY", "INTERNAL_TOPICS", "Acknowledgement", "handle", "refuse_batch"]
+__all__ = ["API_KEY", "Acknowledgement", "handle", "refuse_batch"]
 
 API_KEY = 0
 
@@ -45,7 +46,6 @@ _LEADERS_FROM = 10
 
 # Kafka's tools that write internal topics give themselves this name (AdminUtils.ADMIN_CLIENT_ID).
 _ADMIN_CLIENT_ID = "__admin_client"
-INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
 
 # The only codes whose message Kafka puts into the answer.
 _TOLD = frozenset((ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from barnabas.errors import ErrorCode, KafkaError, StorageError
 from barnabas.handlers import produce
 from barnabas.handlers.services import RequestContext
+from barnabas.metadata.identifiers import INTERNAL_TOPICS
 from barnabas.network.parked import Parked
 from barnabas.wire.headers import encode_response_header
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
@@ -262,7 +263,7 @@ class RepeatedProduces:
                 name = self._broker.replicas.leader_by_id(topic.topic_id, topic.partition_data[0].index).topic
             except KafkaError:
                 return False
-        return name not in produce.INTERNAL_TOPICS
+        return name not in INTERNAL_TOPICS
 
     def _batch(self, frame: memoryview, batch_at: int) -> memoryview | None:
         """The batch that is all that follows, and whose size stands at `batch_at`; None if it is not like that."""
