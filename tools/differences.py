@@ -150,10 +150,10 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "The same.",
         ),
         Difference(
-            "Replicas of internal topics",
-            "refused with fewer brokers than `offsets.topic.replication.factor`",
-            "as many as there are brokers",
-            "A single node works unasked.",
+            "Replicas of internal topics on a single node",
+            "as `offsets.topic.replication.factor` says (3): the topic is refused",
+            "one, without ZooKeeper",
+            "It works unasked. A cluster waits for as many brokers as the replication factor says, as Kafka does.",
         ),
         Difference(
             "A new group's first assignment",

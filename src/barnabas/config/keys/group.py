@@ -41,7 +41,7 @@ KEYS = (
     ConfigKey("offsets.topic.replication.factor", SHORT, 3, HIGH,
       "Replicas of each partition of the offsets topic, which is created when the first group appears.",
       at_least(1),
-      differs="The topic is created with as many replicas as brokers are alive when those are fewer, where Kafka refuses to create it; a single node works unasked."),
+      differs="A single node without ZooKeeper gives the topic one replica, where Kafka refuses to create it. A cluster waits for as many brokers, as Kafka does."),
     ConfigKey("offsets.topic.num.partitions", INT, 50, HIGH,
       "Partitions of the offsets topic; fixed once the topic exists.",
       at_least(1)),

@@ -179,7 +179,7 @@ KEYS = (
     ConfigKey("share.coordinator.state.topic.replication.factor", SHORT, 3, HIGH,
       "Replicas of each partition of the topic that holds the state of share groups.",
       at_least(1), effective=False,
-      differs="The topic is created with as many replicas as brokers are alive when those are fewer, where Kafka refuses to create it."),
+      differs="A single node without ZooKeeper gives the topic one replica, where Kafka refuses to create it. A cluster waits for as many brokers, as Kafka does."),
     ConfigKey("share.coordinator.state.topic.min.isr", SHORT, 2, HIGH,
       "In-sync replicas that the topic with the state of share groups needs to be written.",
       at_least(1), effective=False,

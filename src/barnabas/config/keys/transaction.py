@@ -18,7 +18,7 @@ KEYS = (
     ConfigKey("transaction.state.log.replication.factor", SHORT, 3, HIGH,
       "Replicas of each partition of the transaction topic, which is created with the first transactional producer.",
       at_least(1),
-      differs="The topic is created with as many replicas as brokers are alive when those are fewer, where Kafka refuses to create it."),
+      differs="A single node without ZooKeeper gives the topic one replica, where Kafka refuses to create it. A cluster waits for as many brokers, as Kafka does."),
     ConfigKey("transaction.state.log.num.partitions", INT, 50, HIGH,
       "Partitions of the transaction topic; fixed once the topic exists.",
       at_least(1)),

@@ -29,7 +29,7 @@ KEYS = (
     ConfigKey("zookeeper.session.timeout.ms", INT, 6_000, HIGH,
       "Silence after which ZooKeeper takes a broker for dead.",
       at_least(1), internal=True, kafka_default=18_000,
-      differs="Kafka 3.9 has 18000; whoever waits for a partition whose leader was killed waits for this."),
+      differs="Kafka 3.9 has 18000. A leader that was killed is replaced before, because its port is closed; where its machine is gone, cut off or frozen, its partitions wait for this."),
     ConfigKey("zookeeper.connection.timeout.ms", INT, 18_000, HIGH,
       "Time in which a starting broker must reach ZooKeeper, or else it gives up.",
       at_least(1), internal=True, kafka_default=None,
