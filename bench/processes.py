@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tests.ending_process import EndingProcess
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
@@ -18,16 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BarnabasProcess", "BrokerProcess", "KafkaProcess"]
 
-_STOP_DEADLINE_S = 60
 
-
-class BrokerProcess:
-    """A broker: its id, its port, and its process while it runs."""
+class BrokerProcess(EndingProcess):
+    """A broker: its id, its port, and its process while it runs; `launch` starts it again on the same data."""
 
     def __init__(self, node_id: int, port: int) -> None:
         self.id = node_id
         self.port = port
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -55,22 +53,6 @@ class BrokerProcess:
     def thaw(self) -> None:
         """SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        """In order: it hands over what it leads."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(_STOP_DEADLINE_S)
-            finally:
-                self.kill()
-
-    def kill(self) -> None:
-        """Kill -9; `launch` starts it again on the same data."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 class BarnabasProcess(BrokerProcess):

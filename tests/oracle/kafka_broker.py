@@ -18,6 +18,7 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from tests.ending_process import EndingProcess
 from tests.oracle.kafka_jars import KAFKA_43, kafka_jars, run_java
 from tests.ports import free_ports
 
@@ -31,10 +32,9 @@ QUICK_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m")
 """Starts soon and stays small; a bench gives options of its own."""
 
 _START_DEADLINE_S = 90
-_STOP_DEADLINE_S = 60
 
 
-class KafkaBroker:
+class KafkaBroker(EndingProcess):
     """One node of Apache Kafka, controller and broker, with its data under `directory`.
 
     `config` overrides or adds to `server.properties`; its `log.dirs` may name other directories. `dynamic_quorum` formats
@@ -63,7 +63,6 @@ class KafkaBroker:
         self.log_file = directory / "kafka.log"
         self.port = 0
         self.config = dict(config or {})
-        self.process: subprocess.Popen[bytes] | None = None
         self._classpath = kafka_jars(version)
 
     @property
@@ -119,22 +118,6 @@ class KafkaBroker:
                 stdout=log,
                 stderr=log,
             )
-
-    def stop(self) -> None:
-        """Stop it cleanly (SIGTERM) and wait for its end."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(_STOP_DEADLINE_S)
-            finally:
-                self.kill()
-
-    def kill(self) -> None:
-        """Kill -9."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
     def log_tail(self, size_bytes: int = 5000) -> str:
         """The end of what it logged."""
