@@ -2,7 +2,9 @@
 
 Brokers are lists of records here. A follower copies its leader's; a record counts as committed once all in-sync replicas have it
 and there are enough of them. A crash may take the end of a broker's logs, as long as another eligible replica holds what was
-committed: that is what eligible leader replicas promise (KIP-966). Without them, brokers stop in order.
+committed: that is what eligible leader replicas promise (KIP-966). Without them, a crash takes nothing.
+
+Nothing is promised where all eligible replicas crash before the controller has looked: it cannot tell the one that lost nothing.
 """
 
 import pytest
@@ -134,11 +136,26 @@ class RandomCluster(RuleBasedStateMachine):
 
     @rule(node=nodes, keeps=st.integers(0, 3), is_noticed=st.booleans())
     def crash(self, node, keeps, is_noticed):
-        if node not in self.live:
+        if node not in self.live or self.is_last_of_all(node):
             return
         self.die(node, keeps)
         if is_noticed:
             self.notice()
+
+    def is_last_of_all(self, node):
+        """Whether the others that may lead have all crashed, and one of them lacks what its disk lost, which nobody has noticed."""
+        if not self.has_elr:
+            return False
+        for index in PARTITIONS:
+            partition = self.partition(index)
+            others = {*partition.isr, *partition.elr} - {node}
+            is_lost = any(not self.holds(other, index) for other in others)
+            is_there = any(
+                self.holds(other, index) and (other in self.live or self.clean[other]) for other in others
+            )
+            if is_lost and not is_there:
+                return True
+        return False
 
     def die(self, node, keeps):
         del self.live[node]
