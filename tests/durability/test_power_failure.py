@@ -359,7 +359,7 @@ def random_lives(chance: random.Random):
     ]
 
 
-SEEDS = [19234207, 251805974]
+SEEDS = [19234207, 251805974, 3886665262]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -557,7 +557,9 @@ class Hosts:
         kept.batches = expected
         kept.end_before = log.log_end_offset
         kept.start = kept.highest_start = log.log_start_offset
-        kept.promised = max(kept.promised, log.log_start_offset)
+        # A log of which nothing was promised may be taken for that of its deleted namesake, and with it goes where it began.
+        if kept.promised or f"topic{index}" not in self.world.recreated:
+            kept.promised = max(kept.promised, log.log_start_offset)
 
     def append_bytes(self, index, batch):
         data = build_batch(
