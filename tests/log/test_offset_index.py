@@ -93,11 +93,12 @@ class TestOffsetIndex:
         writes=st.sets(st.integers(0, 40)),
         cut=st.integers(0, 2100) | st.none(),
         window=st.integers(2, 10),
+        together=st.integers(1, 10),
     )
-    def test_any_mixture_of_memory_and_file(self, tmp_path_factory, steps, writes, cut, window):
+    def test_any_mixture_of_memory_and_file(self, tmp_path_factory, steps, writes, cut, window, together):
         """Entries are found wherever they are, before and after a truncation and a reopening."""
         path = tmp_path_factory.mktemp("index") / "00000000000000001000.index"
-        with mock.patch.object(index_file, "WINDOW_ENTRIES", window):
+        with mock.patch.multiple(index_file, WINDOW_ENTRIES=window, TOGETHER_ENTRIES=together):
             index = OffsetIndex(Files(), path, 1000)
             expected = []
             offset, position = 1000, 0
@@ -116,5 +117,8 @@ class TestOffsetIndex:
                 for probe in range(995, offset + 5, 7):
                     before = [found for at, found in expected if at <= probe]
                     assert index.lookup(probe) == (before[-1] if before else 0)
+                for probe in range(0, position + 5, 97):
+                    behind = [found for found, at in expected if at >= probe]
+                    assert index.offset_at(probe) == (behind[0] if behind else None)
                 index.entries.write()
                 index = OffsetIndex(Files(), path, 1000, size=path.stat().st_size)

@@ -30,6 +30,16 @@ ENTRY_SIZE = 8
 _ENTRY = struct.Struct(">ii")
 
 
+def _relative_offset(entries: bytes, at: int) -> int:
+    offset: int = _ENTRY.unpack_from(entries, at)[0]
+    return offset
+
+
+def _position(entries: bytes, at: int) -> int:
+    position: int = _ENTRY.unpack_from(entries, at)[1]
+    return position
+
+
 class OffsetIndex:
     """The offset index of one segment.
 
@@ -64,16 +74,12 @@ class OffsetIndex:
         """
         if not self.entries.count:
             return 0
-        index = bisect_right(
-            range(self.entries.count), offset, key=lambda probe: self.entry(probe, wait=wait)[0]
-        )
+        index = self.entries.place(bisect_right, offset - self._base_offset, _relative_offset, wait=wait)
         return self.entry(index - 1, wait=wait)[1] if index else 0
 
     def offset_at(self, position: int, *, wait: bool = True) -> int | None:
         """The last offset of the first batch in the index that begins at `position` or later, None if there is none."""
-        index = bisect_left(
-            range(self.entries.count), position, key=lambda probe: self.entry(probe, wait=wait)[1]
-        )
+        index = self.entries.place(bisect_left, position, _position, wait=wait)
         return self.entry(index, wait=wait)[0] if index < self.entries.count else None
 
     def last(self, *, wait: bool = True) -> tuple[int, int] | None:
@@ -82,9 +88,7 @@ class OffsetIndex:
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries of batches that end at `offset` or later."""
-        self.entries.truncate(
-            bisect_left(range(self.entries.count), offset, key=lambda probe: self.entry(probe)[0])
-        )
+        self.entries.truncate(self.entries.place(bisect_left, offset - self._base_offset, _relative_offset))
 
     def rising_entries(self) -> list[tuple[int, int]]:
         """Offset and position of each entry up to the first that does not rise, as after zeros from a power failure."""

@@ -33,6 +33,16 @@ NO_TIMESTAMP = -1
 _ENTRY = struct.Struct(">qi")
 
 
+def _timestamp_ms(entries: bytes, at: int) -> int:
+    timestamp_ms: int = _ENTRY.unpack_from(entries, at)[0]
+    return timestamp_ms
+
+
+def _relative_offset(entries: bytes, at: int) -> int:
+    offset: int = _ENTRY.unpack_from(entries, at)[1]
+    return offset
+
+
 class TimestampOffset(NamedTuple):
     """A timestamp (milliseconds) and the offset that it belongs to."""
 
@@ -87,16 +97,12 @@ class TimeIndex:
 
         ColdRead as in `IndexFile.entry`.
         """
-        index = bisect_right(
-            range(self.entries.count), timestamp_ms, key=lambda probe: self.entry(probe, wait=wait)[0]
-        )
+        index = self.entries.place(bisect_right, timestamp_ms, _timestamp_ms, wait=wait)
         return self.entry(index - 1, wait=wait) if index else TimestampOffset(NO_TIMESTAMP, self._base_offset)
 
     def truncate_to(self, offset: int) -> None:
         """Drops the entries at `offset` and later."""
-        self.entries.truncate(
-            bisect_left(range(self.entries.count), offset, key=lambda probe: self.entry(probe)[1])
-        )
+        self.entries.truncate(self.entries.place(bisect_left, offset - self._base_offset, _relative_offset))
         self._last = None
 
     def rising_entries(self) -> list[TimestampOffset]:
