@@ -357,9 +357,9 @@ def test_ten_thousand_partitions_apply_in_well_under_a_second():
         for number in range(1000)
         for record in topic(f"topic-{number}", number.to_bytes(16), partitions=10)
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     image, _ = make(*records)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert len(image.topics) == 1000
 
 
