@@ -217,6 +217,7 @@ static void look_at_clock(u64 now) {
         own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     } else if (phase == MEASURING) {
         if (age < (u64)(job.seconds * 1e9) && !(job.bytes && transferred >= job.bytes)) return;
+        if (!requests && age < SILENCE_S * SECOND) return; /* Without an answer there is nothing to divide by. */
         phase = ENDING;
         elapsed = age;
         broker_cpu = broker_cpu_ns() - broker_cpu;

@@ -148,7 +148,7 @@ def end_to_end(broker, topic: str, *, rate: float, warm_s: float, seconds: float
 def _run(mode: str, broker, frames: Sequence[bytes], options: dict[str, float]) -> Load:
     program = compiled()
     if program is None:
-        return Load(**getattr(raw, mode)(broker, frames, **options))
+        return _answered(broker.name, Load(**getattr(raw, mode)(broker, frames, **options)))
     processes = ["--port", str(broker.port), "--pid", str(broker.pid)]
     return _run_compiled(program, mode, broker.name, frames, processes, options)
 
@@ -170,4 +170,10 @@ def _run_compiled(
         done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr.strip()}")
-    return Load(**json.loads(done.stdout))
+    return _answered(name, Load(**json.loads(done.stdout)))
+
+
+def _answered(name: str, load: Load) -> Load:
+    if not load.requests:
+        raise RuntimeError(f"{name} answered nothing within {load.seconds:.0f} s")
+    return load

@@ -255,8 +255,11 @@ class _Window:
     def look_at_clock(self, now: float) -> None:
         while self.phase < 2:
             seconds, total_bytes = self.phases[self.phase]
-            if now - self.started < seconds and not (total_bytes and self.bytes >= total_bytes):
+            age = now - self.started
+            if age < seconds and not (total_bytes and self.bytes >= total_bytes):
                 return
+            if self.phase == 1 and not self.requests and age < _SILENCE_S:
+                return  # without an answer there is nothing to divide by
             cpu = (cpu_s(self.broker.pid), time.process_time())
             if self.phase == 0:
                 self.started, self.requests, self.bytes, self.cpu = now, 0, 0, cpu

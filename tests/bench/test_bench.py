@@ -135,6 +135,30 @@ def test_the_generator_fails_when_the_broker_answers_with_an_error(tmp_path):
         broker.stop()
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_measurement_lasts_until_something_is_answered(tmp_path, monkeypatch, is_compiled):
+    """Where the machine is so busy that no answer comes in time, there is nothing to divide by."""
+    from bench import raw
+    from bench.brokers import Barnabas
+
+    if not is_compiled:
+        monkeypatch.setattr(generator, "compiled", lambda: None)
+    broker = Barnabas(tmp_path)
+    broker.start()
+    try:
+        raw.create_topic(broker.port, "t", 1)
+        load = generator.pump(
+            broker,
+            [raw.produce_frame("t", 0, records=1, size_bytes=10)],
+            warm_s=0,
+            seconds=1e-9,
+            error_at=raw.produce_error_at("t"),
+        )
+        assert load.requests > 0
+    finally:
+        broker.stop()
+
+
 def test_a_row_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch):
     """An hour of figures is not lost because of one row, and nobody takes them for complete."""
     monkeypatch.setattr(generator, "end_to_end", lambda *_, **__: 1 / 0)
