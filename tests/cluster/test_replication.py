@@ -166,6 +166,14 @@ async def test_another_leads_when_the_leader_dies(loop, cluster):
         await brokers.agree(lambda image: len(image.partition("orders", 0).isr) == 3, "all in sync")
 
 
+APART = {
+    "listeners": "PLAINTEXT://127.0.0.1:0,INSIDE://127.0.0.1:0",
+    "listener_security_protocol_map": "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT",
+    "inter_broker_listener_name": "INSIDE",
+}
+"""Brokers talk to each other on a listener of their own."""
+
+
 def coordinator_request(version):
     """Asks for the coordinator of a group."""
     return (
@@ -185,7 +193,7 @@ async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
     loop, cluster, heartbeat_ms, notices, was_controller
 ):
     """It lets nobody wait for followers that follow another one by now, and takes its place when it is reached again."""
-    async with cluster(3, broker_heartbeat_interval_ms=heartbeat_ms, **QUICK) as brokers:
+    async with cluster(3, broker_heartbeat_interval_ms=heartbeat_ms, **QUICK, **APART) as brokers:
         first = brokers.log.leader
         others = [node_id for node_id in brokers.node_ids if node_id != first]
         cut_off, other, third = (first, *others) if was_controller else (*others, first)
@@ -200,7 +208,7 @@ async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
         assert brokers.partition("orders", 0, cut_off).leader == cut_off  # so it was not the store that told
         _, produced = await produce(brokers, "orders", 0, b"after", node_id=other)
         assert (produced.error_code, produced.base_offset) == (0, 1)
-        # Clients that are connected to this broker alone are sent to the others.
+        # Clients that are connected to this broker alone are sent to the others, on the listener that is theirs.
         found = await brokers.call(cut_off, MetadataRequest(topics=None))
         assert found.topics[0].partitions[0].leader_id == other
         ports = {node_id: broker.addresses["PLAINTEXT"][1] for node_id, broker in brokers.brokers.items()}
