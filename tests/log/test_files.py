@@ -148,8 +148,8 @@ class TestHandles:
 
     def test_short_writes_are_continued(self, files, tmp_path, monkeypatch):
         """A write that the kernel cuts short goes on where it stopped."""
-        pwrite = files_module._pwrite
-        monkeypatch.setattr(files_module, "_pwrite", lambda fd, data, at: pwrite(fd, data[:7], at))
+        pwrite = files_module.pwrite
+        monkeypatch.setattr(files_module, "pwrite", lambda fd, data, at: pwrite(fd, data[:7], at))
         file = files.create(tmp_path / "a")
         files.write_at(file, 0, b"0123456789" * 5)
         assert (tmp_path / "a").read_bytes() == b"0123456789" * 5

@@ -25,8 +25,8 @@ class FullDisk(Files):
         super().__init__()
         self.full = full
         self.count = 0
-        self.write = files_module._pwrite
-        monkeypatch.setattr(files_module, "_pwrite", self.pwrite)
+        self.write = files_module.pwrite
+        monkeypatch.setattr(files_module, "pwrite", self.pwrite)
 
     def is_full(self):
         self.count += 1

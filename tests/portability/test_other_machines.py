@@ -30,7 +30,7 @@ from barnabas.records import checksum, compression
 from barnabas.network.transport import PlaintextTransport, HAS_SCATTER
 from barnabas.log import files
 print(HAS_UVLOOP, checksum.crc32c is checksum.crc32c_by_table, compression._cramjam is None)
-print(PlaintextTransport.takes_regions, HAS_SCATTER, bool(files._NO_WAIT), sys.platform)
+print(PlaintextTransport.takes_regions, HAS_SCATTER, bool(files.NO_WAIT), sys.platform)
 """
 
 
