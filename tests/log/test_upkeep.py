@@ -138,7 +138,7 @@ async def test_a_truncation_lowers_the_recovery_point_on_the_disk(tmp_path):
         recovery = broker.paths[0] / "recovery-point-offset-checkpoint"
         assert recovery.read_text() == "0\n2\norders 0 3\norders 1 5\n"
         (directory,) = logs.directories
-        on_its_way = directory.checkpoint_write(recovery.name, {("orders", 0): 3, ("orders", 1): 6})
+        on_its_way = directory.checkpoints.write(recovery.name, {("orders", 0): 3, ("orders", 1): 6})
         log.truncate_to(1)
         synced = asyncio.get_running_loop().create_future()
         logs.group_commit.call_when_cut_is_synced(log, synced.set_result)

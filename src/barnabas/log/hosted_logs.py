@@ -341,7 +341,7 @@ class HostedLogs(DirectorySet):
         entry_sync = hosted.directory.entry_sync(hosted)
         if not log.has_unsynced_cut:
             return entry_sync
-        lower = hosted.directory.recovery_point_lowering(key, log.recovery_point)
+        lower = hosted.directory.checkpoints.lower_recovery_point(key, log.recovery_point)
 
         def run() -> None:
             if entry_sync is not None:

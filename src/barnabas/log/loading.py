@@ -148,9 +148,7 @@ def load_log(
             log_start_offset,
             ASIDE_SUFFIX,
         )
-        for entries in found.values():
-            for entry in entries.values():
-                files.rename(directory / entry.name, directory / (entry.name + ASIDE_SUFFIX))
+        _put_aside(files, directory, found)
         producers.truncate_fully_and_start_at(log_start_offset)
         loaded.epochs = LeaderEpochs()
         loaded.epochs.is_dirty = True
@@ -160,15 +158,8 @@ def load_log(
         end_offset = log_start_offset
         files.write_file(directory / segment_file_name(log_start_offset, LOG_SUFFIX), b"")
         found, _ = _list_segments(files, directory)
-
-    for base_offset, following in pairwise(found):
-        if found[base_offset][LOG_SUFFIX].size == 0 and not config.is_compacted:
-            logger.error(
-                "%s is empty, though the log goes on at offset %d: what it held from offset %d on is lost",
-                directory / segment_file_name(base_offset, LOG_SUFFIX),
-                following,
-                base_offset,
-            )
+    if not config.is_compacted:
+        _report_lost_records(directory, found)
     loaded.segments = [
         Segment.open(files, directory, base_offset, entries=entries, now_ms=now_ms)
         for base_offset, entries in found.items()
@@ -206,6 +197,24 @@ def _list_segments(files: Files, directory: Path) -> tuple[SegmentFiles, list[st
         logger.warning("%s belongs to no segment: deleted", directory / name)
         files.delete(directory / name)
     return found, [entry.name for entry in entries]
+
+
+def _put_aside(files: Files, directory: Path, found: SegmentFiles) -> None:
+    for entries in found.values():
+        for entry in entries.values():
+            files.rename(directory / entry.name, directory / (entry.name + ASIDE_SUFFIX))
+
+
+def _report_lost_records(directory: Path, found: SegmentFiles) -> None:
+    """Only compaction leaves a segment empty that others follow."""
+    for base_offset, following in pairwise(found):
+        if found[base_offset][LOG_SUFFIX].size == 0:
+            logger.error(
+                "%s is empty, though the log goes on at offset %d: what it held from offset %d on is lost",
+                directory / segment_file_name(base_offset, LOG_SUFFIX),
+                following,
+                base_offset,
+            )
 
 
 def _delete_segment(files: Files, directory: Path, entries: dict[str, Entry]) -> None:

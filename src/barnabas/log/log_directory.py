@@ -1,12 +1,9 @@
-"""One log directory: its lock and owner, the partitions in it, and its checkpoint files.
+"""One log directory: its lock and owner, and the partitions in it.
 
     .lock                               held while a broker uses the directory
     .kafka_cleanshutdown                all logs were closed in order
     meta.properties                     whose directory this is
-    recovery-point-offset-checkpoint    below these offsets everything is on the disk
-    log-start-offset-checkpoint         where logs begin, if not with their first segment
-    replication-offset-checkpoint       high watermarks
-    cleaner-offset-checkpoint           up to where logs were compacted
+    ...-offset-checkpoint               where logs begin, are safe, replicated, compacted (`directory_checkpoints`)
     orders-0/                           a partition
       partition.metadata                its topic's id; the rest is `PartitionLog`'s
 
@@ -22,9 +19,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from barnabas.errors import ConfigError, DiskFullError, StorageError
-from barnabas.log.checkpoints import OffsetCheckpoint
+from barnabas.errors import ConfigError, DiskFullError
 from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown, encode_clean_shutdown
+from barnabas.log.directory_checkpoints import DirectoryCheckpoints
 from barnabas.log.directory_names import (
     DELETE_SUFFIX,
     FUTURE_SUFFIX,
@@ -135,14 +132,12 @@ class LogDirectory:
     __slots__ = (
         "_changes_made",
         "_changes_synced",
-        "_checkpoint_lock",
         "_files",
-        "_forgotten",
         "_lock",
         "_renamed",
         "_sync_lock",
-        "_written",
         "broker_epoch",
+        "checkpoints",
         "error",
         "futures",
         "holds_metadata",
@@ -159,6 +154,7 @@ class LogDirectory:
         self.path = path
         self.properties: MetaProperties | None = None
         self.hosted: dict[Key, HostedLog] = {}
+        self.checkpoints = DirectoryCheckpoints(files, path, self.hosted)
         # Copies that were to move here, and were not finished when the broker stopped.
         self.futures: dict[Path, Key] = {}
         self.is_clean = False
@@ -174,9 +170,6 @@ class LogDirectory:
         # Of the directory's entries: partitions that were begun, renamed or taken in.
         self._changes_made = 0
         self._changes_synced = 0
-        self._written: dict[str, dict[Key, int]] = {}
-        self._checkpoint_lock = threading.Lock()
-        self._forgotten = 0
         self._renamed: dict[Key, int] = {}
 
     def __repr__(self) -> str:
@@ -278,7 +271,7 @@ class LogDirectory:
                 self.hosted[topic, name.partition] = HostedLog(
                     self, topic, name.partition, is_clean=self.is_clean
                 )
-        self._read_checkpoints()
+        self.checkpoints.read()
         if not self.is_clean:
             self._files.sync_directory(self.path)
         return deleted
@@ -304,29 +297,6 @@ class LogDirectory:
         """Say who works here, for the case that its process is killed. Raises OSError."""
         self._files.write_file(self.path / RUNNING_MARK, encode_running_mark(boot_id, broker_epoch))
 
-    def _read_checkpoints(self) -> None:
-        hosted = self.hosted
-        for name, attribute in (
-            ("recovery-point-offset-checkpoint", "recovery_point"),
-            ("log-start-offset-checkpoint", "log_start_offset"),
-            ("replication-offset-checkpoint", "high_watermark"),
-            ("cleaner-offset-checkpoint", "cleaned_offset"),
-        ):
-            try:
-                offsets = self._checkpoint(name).read()
-            except StorageError as error:
-                # It only spares work, except for records deleted on request, which come back.
-                logger.warning("%s; it is not used", error)
-                continue
-            self._written[name] = offsets
-            for key, offset in offsets.items():
-                log = hosted.get(key)
-                if log is not None:
-                    setattr(log, attribute, offset)
-                    if attribute == "recovery_point":
-                        # An orderly end syncs all there is.
-                        log.end_is_known = log.is_clean
-
     def read_topic_id(self, hosted: HostedLog) -> bytes | None:
         """The topic id that a partition's directory has, if it has one."""
         if hosted.topic_id is None:
@@ -339,7 +309,7 @@ class LogDirectory:
         """Make an empty directory for a partition. It is on the disk after `entry_sync`, not before."""
         hosted = HostedLog(self, topic, partition, is_clean=True)
         hosted.end_is_known = True
-        self._forget_checkpoints((topic, partition))
+        self.checkpoints.forget((topic, partition))
         # Else the directory of the former partition could come back in place of this one when the power fails.
         if self._renamed.pop((topic, partition), 0) > self._changes_synced:
             self._sync_all_changes()
@@ -361,14 +331,10 @@ class LogDirectory:
         """Takes an unfinished copy for the log that it is of, to be recovered as after a crash."""
         topic, partition = self.futures[path]
         hosted = HostedLog(self, topic, partition, is_clean=False)
-        self.prepare_move((topic, partition))
+        self.checkpoints.forget((topic, partition))
         self.take_in(hosted, path)
         del self.futures[path]
         return hosted
-
-    def prepare_move(self, key: Key) -> None:
-        """A log of this name is going to come from another directory: nothing of a former one may be left."""
-        self._forget_checkpoints(key)
 
     def take_in(self, hosted: HostedLog, future: Path) -> None:
         """Gives the copy of a log its place; its directory's new name is on the disk after `entry_sync`, not before."""
@@ -442,93 +408,6 @@ class LogDirectory:
     def sync_file_system(self) -> None:
         """Wait until all that was written to the directory's file system is on the disk; all since `lock` has to have succeeded."""
         self._files.sync_file_system(self.path, self._lock)
-
-    # ----- checkpoints
-
-    def recovery_points(self) -> dict[Key, int]:
-        """Below which offset each log is on the disk."""
-        return {
-            key: hosted.recovery_point if (log := hosted.log) is None else log.recovery_point
-            for key, hosted in self.hosted.items()
-        }
-
-    def log_start_offsets(self) -> dict[Key, int]:
-        """Where each log begins, if not at 0."""
-        starts = {
-            key: hosted.log_start_offset if (log := hosted.log) is None else log.log_start_offset
-            for key, hosted in self.hosted.items()
-        }
-        return {key: offset for key, offset in starts.items() if offset > 0}
-
-    def high_watermarks(self) -> dict[Key, int]:
-        """How far each log is replicated, where that is known."""
-        marks = {
-            key: hosted.high_watermark if (log := hosted.log) is None else log.high_watermark
-            for key, hosted in self.hosted.items()
-        }
-        return {key: offset for key, offset in marks.items() if offset is not None}
-
-    def cleaned_offsets(self) -> dict[Key, int]:
-        """Up to where each log was compacted, if it was."""
-        offsets = {
-            key: hosted.cleaned_offset if (log := hosted.log) is None else log.cleaned_offset
-            for key, hosted in self.hosted.items()
-        }
-        return {key: offset for key, offset in offsets.items() if offset is not None}
-
-    def checkpoint_write(self, name: str, offsets: dict[Key, int]) -> Callable[[], None] | None:
-        """What writes a checkpoint file, for a worker thread; None if the file says so already."""
-        if self._written.get(name) == offsets:
-            return None
-
-        forgotten = self._forgotten
-
-        def write() -> None:
-            with self._checkpoint_lock:
-                if (
-                    forgotten == self._forgotten
-                ):  # else the offsets may be of logs that are gone: the next round writes
-                    self._checkpoint(name).write(offsets)
-                    self._written[name] = offsets
-
-        return write
-
-    def recovery_point_lowering(self, key: Key, recovery_point: int) -> Callable[[], None]:
-        """What sees to it that the checkpoint file has no higher recovery point of a log, for a worker thread.
-
-        It would spare what is appended from there on its recovery after a power failure.
-        """
-        name = "recovery-point-offset-checkpoint"
-
-        def lower() -> None:
-            with self._checkpoint_lock:
-                self._forgotten += 1  # a write on its way may have the old one
-                written = self._written.get(name, {})
-                if written.get(key, 0) > recovery_point:
-                    lowered = {**written, key: recovery_point}
-                    self._checkpoint(name).write(lowered)
-                    self._written[name] = lowered
-
-        return lower
-
-    def _forget_checkpoints(self, key: Key) -> None:
-        """Take the offsets of a former partition of the same name out of the checkpoint files, before there is a new one.
-
-        After a crash they would be taken for those of the new log: it would lose what lies below the old log start offset,
-        and what lies below the old recovery point would not be recovered.
-        """
-        with self._checkpoint_lock:
-            for name, offsets in self._written.items():
-                if key in offsets:
-                    # All that are gone at once: a topic that comes back has many partitions.
-                    kept = {other: offset for other, offset in offsets.items() if other in self.hosted}
-                    kept.pop(key, None)
-                    self._checkpoint(name).write(kept)
-                    self._written[name] = kept
-                    self._forgotten += 1
-
-    def _checkpoint(self, name: str) -> OffsetCheckpoint:
-        return OffsetCheckpoint(self._files, self.path / name)
 
     def write_clean_shutdown(self, broker_epoch: int) -> None:
         """Say that everything was closed in order. The last write of all."""

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from barnabas.errors import StorageError
+from barnabas.log.directory_checkpoints import LOG_START_OFFSETS
 from barnabas.log.directory_names import DELETE_SUFFIX
 from barnabas.log.future_log import FutureLog
 from barnabas.log.hosted_logs import HostedLogs
@@ -67,7 +68,7 @@ class MovableLogs(HostedLogs):
         """
         directory = future.hosted.directory
         try:
-            directory.prepare_move((future.hosted.topic, future.hosted.partition))
+            directory.checkpoints.forget((future.hosted.topic, future.hosted.partition))
             future.begin()
         except OSError as error:
             self.drop_future(future)
@@ -95,10 +96,10 @@ class MovableLogs(HostedLogs):
         directory = future.hosted.directory
         key = (future.hosted.topic, future.hosted.partition)
         assert future.log is not None
-        starts = directory.log_start_offsets()
+        starts = directory.checkpoints.offsets(LOG_START_OFFSETS)
         if future.log.log_start_offset > 0:
             starts[key] = future.log.log_start_offset
-        write = directory.checkpoint_write("log-start-offset-checkpoint", starts)
+        write = directory.checkpoints.write(LOG_START_OFFSETS, starts)
         if write is not None:
             await self.run(write)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT
+from barnabas.log.directory_checkpoints import CHECKPOINTS
 from barnabas.log.flush import run_together
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ def close_logs(files: Files, directory: LogDirectory, logs: Sequence[PartitionLo
 
 def write_checkpoints(directory: LogDirectory) -> None:
     """Writes the checkpoint files that are out of date; raises OSError."""
-    for name, offsets in (
-        ("recovery-point-offset-checkpoint", directory.recovery_points()),
-        ("log-start-offset-checkpoint", directory.log_start_offsets()),
-        ("replication-offset-checkpoint", directory.high_watermarks()),
-        (CLEANER_CHECKPOINT, directory.cleaned_offsets()),
-    ):
-        write = directory.checkpoint_write(name, offsets)
+    for name in CHECKPOINTS:
+        write = directory.checkpoints.write(name)
         if write is not None:
             write()
 

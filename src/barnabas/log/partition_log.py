@@ -245,7 +245,7 @@ class PartitionLog(TrackedLog):
             self._active.append(records, size, headers, first_offset, now_ms)
             self.log_end_offset = last_offset + 1
             if leader_epoch != self._latest_epoch:
-                self._assign_epoch(leader_epoch, first_offset)
+                self.assign_leader_epoch(leader_epoch, first_offset)
             self._update_producers(records, headers, first_offset)
         except OSError as error:
             raise self.fail(error) from error
@@ -305,7 +305,7 @@ class PartitionLog(TrackedLog):
                 active.append(records, size, (header,), first_offset, now_ms)
             self.log_end_offset = last_offset + 1
             if leader_epoch != self._latest_epoch:
-                self._assign_epoch(leader_epoch, first_offset)
+                self.assign_leader_epoch(leader_epoch, first_offset)
             if has_producer:
                 self._update_producers(records, (header,), first_offset)
         except OSError as error:
@@ -349,7 +349,7 @@ class PartitionLog(TrackedLog):
         self.log_end_offset = last_offset + 1
         for header in headers:
             if header.partition_leader_epoch != self._latest_epoch:
-                self._assign_epoch(header.partition_leader_epoch, header.base_offset)
+                self.assign_leader_epoch(header.partition_leader_epoch, header.base_offset)
         self._update_producers(records, headers, None)
 
     def _update_producers(

@@ -227,9 +227,6 @@ class TrackedLog(LocalLog):
 
     def assign_leader_epoch(self, epoch: int, start_offset: int) -> None:
         """A leader of this epoch begins at `start_offset`."""
-        self._assign_epoch(epoch, start_offset)
-
-    def _assign_epoch(self, epoch: int, start_offset: int) -> None:
         epochs = self._load_epochs()
         epochs.assign(epoch, start_offset)
         self._latest_epoch = epoch

@@ -17,6 +17,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from barnabas.errors import StorageError
+from barnabas.log.directory_checkpoints import HIGH_WATERMARKS, LOG_START_OFFSETS, RECOVERY_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from barnabas.config.topic import LogConfig
     from barnabas.log.log_directories import LogDirectories
-    from barnabas.log.log_directory import HostedLog, LogDirectory
+    from barnabas.log.log_directory import HostedLog
 
 __all__ = ["Upkeep"]
 
@@ -164,23 +165,19 @@ class Upkeep:
 
     async def write_recovery_points(self) -> None:
         """Write down what need not be recovered after a crash."""
-        await self._checkpoint(
-            "recovery-point-offset-checkpoint", lambda directory: directory.recovery_points()
-        )
+        await self._checkpoint(RECOVERY_POINTS)
 
     async def write_log_start_offsets(self) -> None:
         """Write down where logs begin whose first records were deleted on request."""
-        await self._checkpoint("log-start-offset-checkpoint", lambda directory: directory.log_start_offsets())
+        await self._checkpoint(LOG_START_OFFSETS)
 
     async def write_high_watermarks(self) -> None:
         """Write down how far logs are replicated."""
-        await self._checkpoint("replication-offset-checkpoint", lambda directory: directory.high_watermarks())
+        await self._checkpoint(HIGH_WATERMARKS)
 
-    async def _checkpoint(
-        self, name: str, offsets: Callable[[LogDirectory], dict[tuple[str, int], int]]
-    ) -> None:
+    async def _checkpoint(self, name: str) -> None:
         for directory in self._directories.online:
-            write = directory.checkpoint_write(name, offsets(directory))
+            write = directory.checkpoints.write(name)
             if write is None:
                 continue
             try:

@@ -13,9 +13,10 @@ import pytest
 from barnabas.config.topic import LogConfig
 from barnabas.errors import DecodeError, DiskFullError, StorageError
 from barnabas.log.checkpoints import OffsetCheckpoint
-from barnabas.log.cleaning.log_cleaner import CLEANER_CHECKPOINT, LogCleaner
+from barnabas.log.cleaning.log_cleaner import LogCleaner
 from barnabas.log.cleaning.tasks import Clean, Index
 from barnabas.log.cleaning.worker import InlineWorker, ProcessWorker, WorkerLostError
+from barnabas.log.directory_checkpoints import CLEANED_OFFSETS
 from barnabas.log.files import Files
 from barnabas.metrics import Registry
 from barnabas.records.batch import iterate_headers
@@ -57,7 +58,7 @@ def cleaning_broker(tmp_path, **settings):
 
 
 def checkpoint(broker):
-    return OffsetCheckpoint(Files(), broker.paths[0] / CLEANER_CHECKPOINT).read()
+    return OffsetCheckpoint(Files(), broker.paths[0] / CLEANED_OFFSETS).read()
 
 
 class Blocked(InlineWorker):

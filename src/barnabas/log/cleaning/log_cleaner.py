@@ -33,6 +33,7 @@ from barnabas.log.cleaning.worker import (
     WorkerFailedError,
     WorkerLostError,
 )
+from barnabas.log.directory_checkpoints import CLEANED_OFFSETS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -47,11 +48,9 @@ if TYPE_CHECKING:
     from barnabas.log.partition_log import PartitionLog
     from barnabas.metrics import Registry, Row
 
-__all__ = ["CLEANER_CHECKPOINT", "LogCleaner"]
+__all__ = ["LogCleaner"]
 
 logger = logging.getLogger(__name__)
-
-CLEANER_CHECKPOINT = "cleaner-offset-checkpoint"
 
 _SLICE_SECONDS = 0.002
 
@@ -371,7 +370,7 @@ class LogCleaner:
             log_pass.check()
             raise
         log_pass.finish()
-        write = hosted.directory.checkpoint_write(CLEANER_CHECKPOINT, hosted.directory.cleaned_offsets())
+        write = hosted.directory.checkpoints.write(CLEANED_OFFSETS)
         if write is not None:
             await run(self._executor, write)
         return log_pass.end_offset

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from barnabas.errors import ConfigError, StorageError
 from barnabas.log.checkpoints import OffsetCheckpoint
 from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN
+from barnabas.log.directory_checkpoints import (
+    CLEANED_OFFSETS,
+    HIGH_WATERMARKS,
+    LOG_START_OFFSETS,
+    RECOVERY_POINTS,
+)
 from barnabas.log.directory_names import parse_directory_name
 from barnabas.log.log_directory import LOCK, METADATA_TOPIC
 from barnabas.log.meta_properties import META_PROPERTIES, decode_meta_properties
@@ -22,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["check_directory", "is_log_directory"]
 
 _CHECKPOINTS = {
-    "recovery-point-offset-checkpoint": "the recovery point",
-    "log-start-offset-checkpoint": "the log start offset",
-    "replication-offset-checkpoint": "the high watermark",
-    "cleaner-offset-checkpoint": "the cleaner's offset",
+    RECOVERY_POINTS: "the recovery point",
+    LOG_START_OFFSETS: "the log start offset",
+    HIGH_WATERMARKS: "the high watermark",
+    CLEANED_OFFSETS: "the cleaner's offset",
 }
 
 
