@@ -16,7 +16,7 @@ from barnabas.log.files import Files
 def log(**known):
     """A log that is not open, as far as its checkpoints go."""
     unknown = {"recovery_point": 0, "log_start_offset": 0, "high_watermark": None, "cleaned_offset": None}
-    return SimpleNamespace(log=None, **{**unknown, **known})
+    return SimpleNamespace(log=None, is_clean=True, **{**unknown, **known})
 
 
 @pytest.fixture
