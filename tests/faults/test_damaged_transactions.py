@@ -158,7 +158,7 @@ async def look(directory, name):
             # What was acknowledged is gone: the coordinator may know an earlier transaction than the partitions do.
             return
         await one.call(FindCoordinatorRequest(key="x", key_type=1), 2)
-        while True:
+        while not path_is_offline(one):
             answer = await one.call(
                 InitProducerIdRequest(transactional_id="x", transaction_timeout_ms=5000), 4
             )
@@ -169,8 +169,13 @@ async def look(directory, name):
             ):
                 break
             await asyncio.sleep(0.02)
+        again = [int(value.partition(b" ")[0]) for value in await committed(one, "t")]
+        if name.startswith(("c-0/", "cleaner")) and path_is_offline(one):
+            # The cleaner has come upon the file meanwhile: it goes on where it stopped, at a moment of its own.
+            assert again == everything[: len(again)]
+            return
         assert answer.error_code == 0
-        assert await committed(one, "t") == values
+        assert again == everything
 
 
 async def committed(one, topic):
