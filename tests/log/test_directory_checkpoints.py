@@ -15,15 +15,22 @@ from barnabas.log.files import Files
 
 def log(**known):
     """A log that is not open, as far as its checkpoints go."""
-    unknown = {"recovery_point": 0, "log_start_offset": 0, "high_watermark": None, "cleaned_offset": None}
-    return SimpleNamespace(log=None, is_clean=True, **{**unknown, **known})
+    unknown = {
+        "recovery_point": 0,
+        "end_is_known": False,
+        "log_start_offset": 0,
+        "high_watermark": None,
+        "cleaned_offset": None,
+        "is_clean": True,
+    }
+    return SimpleNamespace(log=None, **{**unknown, **known})
 
 
 @pytest.fixture
 def hosted():
     return {
-        ("a", 0): log(recovery_point=9, log_start_offset=3, high_watermark=0),
-        ("b", 1): log(cleaned_offset=7),
+        ("a", 0): log(recovery_point=9, log_start_offset=3, high_watermark=0, end_is_known=True),
+        ("b", 1): log(cleaned_offset=7, end_is_known=True),
     }
 
 
@@ -51,6 +58,14 @@ def test_what_is_known_is_written_and_read(tmp_path, hosted, checkpoints):
     assert found == hosted
 
 
+def test_a_recovery_point_is_the_end_only_after_an_orderly_one(tmp_path, checkpoints):
+    """After a crash there may be more behind it."""
+    write_all(checkpoints)
+    found = {("a", 0): log(is_clean=False)}
+    DirectoryCheckpoints(Files(), tmp_path, found).read()
+    assert (found["a", 0].recovery_point, found["a", 0].end_is_known) == (9, False)
+
+
 def test_an_open_log_knows_better(hosted, checkpoints):
     """Its checkpoints are those of before the start."""
     hosted["a", 0].log = log(recovery_point=20, log_start_offset=10, high_watermark=20)
@@ -73,7 +88,7 @@ def test_a_new_log_finds_nothing_of_a_former_one(tmp_path, hosted, checkpoints):
     on_its_way()
     found = {("a", 0): log(), ("b", 1): log()}
     DirectoryCheckpoints(Files(), tmp_path, found).read()
-    assert found == {("a", 0): log(), ("b", 1): log(cleaned_offset=7)}
+    assert found == {("a", 0): log(), ("b", 1): log(cleaned_offset=7, end_is_known=True)}
 
 
 def test_a_recovery_point_is_lowered_and_never_raised(tmp_path, checkpoints):
