@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.docs.markdown import ROOT, anchors, links, pages
@@ -23,6 +25,14 @@ def test_links_resolve(page):
         ):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_exist(page):
+    """A file that a page names by its folder, as in `log/files.py`, is in the package or beside it."""
+    named = re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+\.(?:py|c|sh))`", page.read_text())
+    homes = (ROOT, ROOT / "src/barnabas")
+    assert [name for name in named if not any((home / name).exists() for home in homes)] == []
 
 
 def test_every_page_can_be_found():
