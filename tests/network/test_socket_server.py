@@ -244,7 +244,7 @@ def _system():
 
 async def test_a_slow_reader_stops_only_itself(site, loop):
     """A client that reads no answers is not read from any more; others are served; it gets everything in the end."""
-    site.start(outgoing_bytes_max=100_000)
+    site.start(outgoing_bytes_max=100_000, send_buffer_bytes=100_000)
     slow = await site.connect(SO_RCVBUF=10_000, SO_SNDBUF=10_000)
     other = await site.connect()
     count = 60

@@ -54,7 +54,7 @@ class NetworkLimits:
     connections_per_ip_max: int = NO_LIMIT
     connections_per_ip_overrides: Mapping[str, int] = field(default_factory=dict)
     idle_ms_max: int = 600_000
-    send_buffer_bytes: int = 307_200
+    send_buffer_bytes: int = 614_400
     receive_buffer_bytes: int = -1
     listen_backlog: int = 1024
     poll_us: int = 50
