@@ -19,6 +19,24 @@ def epochs():
     return epochs_of((2, 0), (3, 10), (7, 30))
 
 
+@pytest.mark.parametrize(
+    ("epoch", "offset", "expected"),
+    [
+        (3, 30, [(2, 0), (3, 10)]),
+        (3, 40, [(2, 0), (3, 10)]),
+        (3, 29, [(2, 0), (3, 10), (7, 30)]),
+        (2, 12, [(2, 0)]),
+        (5, 35, [(2, 0), (3, 10), (5, 35)]),
+        (7, 50, [(2, 0), (3, 10), (7, 30)]),
+    ],
+)
+def test_a_record_corrects_epochs_that_have_none(epochs, epoch, offset, expected):
+    """A file that was not written since a truncation may say that an epoch begins where records of an earlier one are."""
+    epochs.correct(epoch, offset)
+    assert epochs.entries() == expected
+    assert epochs.is_dirty == (expected != [(2, 0), (3, 10), (7, 30)])
+
+
 class TestAssign:
     def test_the_same_epoch_again(self, epochs):
         """Further batches of the newest epoch change nothing."""

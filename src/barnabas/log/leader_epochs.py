@@ -93,6 +93,17 @@ class LeaderEpochs:
         self._start_offsets.append(start_offset)
         self.is_dirty = True
 
+    def correct(self, epoch: int, offset: int) -> None:
+        """The record at `offset` is of `epoch`: later epochs that are said to begin there or before have no records, and go."""
+        first = bisect_right(self._epochs, epoch)
+        if epoch < 0 or first == len(self._epochs) or self._start_offsets[first] > offset:
+            return
+        del self._epochs[first:]
+        del self._start_offsets[first:]
+        self.is_dirty = True
+        if self.latest != epoch:
+            self.assign(epoch, offset)
+
     def end_offset(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """The largest known epoch up to `epoch`, and the offset where the one after it begins.
 

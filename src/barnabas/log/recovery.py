@@ -356,6 +356,10 @@ class _Scan:
             if epoch > latest_epoch and self.epochs is not None:
                 self.epochs.assign(epoch, base_offset)
                 latest_epoch = epoch
+            elif epoch < latest_epoch and self.epochs is not None:
+                # The file may still have epochs that a truncation had taken away when the process was killed.
+                self.epochs.correct(epoch, base_offset)
+                latest_epoch = self.epochs.latest
             next_offset = self.next_offset = last_offset + 1
             at = end
             self.valid_bytes = start + at
