@@ -47,6 +47,18 @@ def _idle(run: Run, name: str) -> None:
     run.less(name, "% of a core", share * 100)
 
 
+def _stop_and_start(run: Run, label: str, names: list[str]) -> None:
+    broker = run.broker
+    started = time.perf_counter()
+    broker.stop()
+    run.less(f"{label}: stop", "s", time.perf_counter() - started)
+    started = time.perf_counter()
+    broker.launch()
+    wait_until_served(broker)
+    raw.wait_until_led(broker.port, names, _PARTITIONS)
+    run.less(f"{label}: start again", "s", time.perf_counter() - started)
+
+
 @workload("topics", "Many connections, many topics", None, most_rounds=2)
 def topics(run: Run) -> None:
     """First empty ones, then with a record in each."""
@@ -75,14 +87,7 @@ def topics(run: Run) -> None:
         run.less(f"{label}: Metadata of all, p50", "ms", load.p50_ms)
         run.less(f"{label}: Metadata of all, p99", "ms", load.p99_ms)
         run.less(f"{label}: Metadata of all: CPU", "ms each", load.broker_cpu_s / load.requests * 1e3)
-        started = time.perf_counter()
-        broker.stop()
-        run.less(f"{label}: stop", "s", time.perf_counter() - started)
-        started = time.perf_counter()
-        broker.launch()
-        wait_until_served(broker)
-        raw.wait_until_led(broker.port, names, _PARTITIONS)
-        run.less(f"{label}: start again", "s", time.perf_counter() - started)
+        _stop_and_start(run, label, names)
         with raw.connect(broker.port) as connection:
             for name in names:
                 for partition in range(_PARTITIONS):
@@ -92,14 +97,7 @@ def topics(run: Run) -> None:
         run.less(
             f"{label}: memory of each partition", "kB", max(broker.memory_kb() - before_kb, 0) / partitions
         )
-        started = time.perf_counter()
-        broker.stop()
-        run.less(f"{label}: stop", "s", time.perf_counter() - started)
-        started = time.perf_counter()
-        broker.launch()
-        wait_until_served(broker)
-        raw.wait_until_led(broker.port, names, _PARTITIONS)
-        run.less(f"{label}: start again", "s", time.perf_counter() - started)
+        _stop_and_start(run, label, names)
     finally:
         broker.kill()
         shutil.rmtree(run.directory)

@@ -52,7 +52,7 @@ class BrokerConfig:
     """A broker's settings.
 
     `config[name]` is the typed value in force; `origin(name)` says where it comes from; `update()` applies dynamic
-    changes and calls the listeners; `resolution_count` rises with each of them. `warnings` are sentences about settings that were accepted and do nothing; whoever
+    changes and calls the listeners. `warnings` are sentences about settings that were accepted and do nothing; whoever
     loads the configuration writes them to the log, `update()` does so itself.
     """
 
@@ -64,7 +64,6 @@ class BrokerConfig:
         "_raw",
         "_static",
         "_values",
-        "resolution_count",
         "warnings",
     )
 
@@ -83,7 +82,6 @@ class BrokerConfig:
         self._overlay("--set", settings or {})
         self._raw: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
-        self.resolution_count = 0
         self._resolve()
         self._refuse_contradictions()
 
@@ -248,7 +246,6 @@ class BrokerConfig:
             logger.warning(warning)
 
     def _resolve(self) -> None:
-        self.resolution_count += 1
         self._raw = overlaid(self._static, self._dynamic_default, self._dynamic)
         self._values = self._raw.copy()
         apply_synonyms(self._values)

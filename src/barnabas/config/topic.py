@@ -347,18 +347,17 @@ class LogConfigs:
 
     def __init__(self, broker: BrokerConfig) -> None:
         self._broker = broker
-        self._resolution = -1
         self._known: dict[frozenset[tuple[str, str]], LogConfig] = {}
+        broker.add_listener(lambda _: self._known.clear())
 
     def get(self, overrides: Mapping[str, str]) -> LogConfig:
         """As `log_config`."""
         known = self._known
-        if self._resolution != self._broker.resolution_count or len(known) > _LOG_CONFIGS_MAX:
-            self._resolution = self._broker.resolution_count
-            known.clear()
         key = frozenset(overrides.items())
         found = known.get(key)
         if found is None:
+            if len(known) >= _LOG_CONFIGS_MAX:
+                known.clear()
             found = known[key] = log_config(self._broker, overrides)
         return found
 

@@ -8,10 +8,13 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.log.disk_errors import naming, telling_full
 from barnabas.log.system_calls import OPEN_FLAGS, READ_FLAGS, lock_descriptor, sync_descriptor, syncfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Entry", "FileLock", "FilesByPath"]
 
@@ -50,6 +53,15 @@ class FileLock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _sync(path: Path, flags: int, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        with naming(path):
+            sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class FilesByPath:
@@ -180,23 +192,13 @@ class FilesByPath:
 
     def sync_file(self, path: Path) -> None:
         """Waits until a file's content is on the disk."""
-        descriptor = os.open(path, OPEN_FLAGS)
-        try:
-            with naming(path):
-                sync_descriptor(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, OPEN_FLAGS, sync_descriptor)
 
     def sync_directory(self, path: Path) -> None:
         """Waits until a directory's entries (files created, renamed, deleted) are on the disk."""
         if sys.platform == "win32":  # pragma: no cover - directories cannot be opened there
             return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with naming(path):
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, os.O_RDONLY, os.fsync)
 
     @property
     def can_sync_file_system(self) -> bool:
@@ -213,16 +215,11 @@ class FilesByPath:
         """
         sync = syncfs()
         assert sync is not None
-        if since is not None:
-            with naming(path):
-                sync(since.descriptor)
+        if since is None:
+            _sync(path, os.O_RDONLY, sync)
             return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with naming(path):
-                sync(descriptor)
-        finally:
-            os.close(descriptor)
+        with naming(path):
+            sync(since.descriptor)
 
     def lock(self, path: Path) -> FileLock:
         """Locks a file, created if need be; BlockingIOError if somebody else holds it."""

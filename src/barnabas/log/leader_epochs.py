@@ -101,8 +101,7 @@ class LeaderEpochs:
         del self._epochs[first:]
         del self._start_offsets[first:]
         self.is_dirty = True
-        if self.latest != epoch:
-            self.assign(epoch, offset)
+        self.assign(epoch, offset)
 
     def end_offset(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """The largest known epoch up to `epoch`, and the offset where the one after it begins.

@@ -249,10 +249,10 @@ class Replicas:
         if end is None:
             return None
         # Nothing begins, or is undecided, in a log that never had a record.
-        is_known = timestamp_ms == LATEST_TIMESTAMP and (end == 0 or isolation_level != READ_COMMITTED)
-        if not is_known and not (timestamp_ms == EARLIEST_TIMESTAMP and end == 0):
-            return None
-        return OffsetAndTimestamp(end, UNKNOWN_TIMESTAMP, partition.leader_epoch)
+        is_end = timestamp_ms == LATEST_TIMESTAMP and isolation_level != READ_COMMITTED
+        if is_end or (end == 0 and timestamp_ms in {LATEST_TIMESTAMP, EARLIEST_TIMESTAMP}):
+            return OffsetAndTimestamp(end, UNKNOWN_TIMESTAMP, partition.leader_epoch)
+        return None
 
     # ----- following the image
 
