@@ -21,9 +21,11 @@ from barnabas.config.topic import LogConfig
 from barnabas.log import batch_scan, index_file, orderly_stop, recovery, segment, tracked_log
 from barnabas.log.group_commit import GroupCommit
 from barnabas.log.log_directories import LogDirectories
+from barnabas.log.origin import Origin
 from barnabas.log.retention import count_deletable
 from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
+from barnabas.records.control import build_end_marker
 from barnabas.records.record import iterate_records
 from tests.durability.failing_power import Disk, FailingPowerFiles
 
@@ -41,6 +43,10 @@ SMALL = {
 }
 PARTITIONS = 2
 PRODUCERS = 2
+FIRST_OF_TRANSACTIONS = 1000
+"""Each transaction has a producer of its own, with an id from here on."""
+MARKER_VALUE = bytes(6)
+"""Of the record in an end marker: version 0, coordinator epoch 0."""
 
 
 class Clock:
@@ -129,6 +135,10 @@ class Batch(NamedTuple):
     producer: int
     sequence: int
 
+    @property
+    def is_marker(self):
+        return self.records[0].value == MARKER_VALUE
+
 
 class Kept:
     """What one log should hold: the batches that were appended, and what was promised of them."""
@@ -159,6 +169,7 @@ class World:
         self.next_id = 100
         self.epoch = 0
         self.value = 0
+        self.transaction = FIRST_OF_TRANSACTIONS
         self.clock = Clock()
         self.events: list[tuple] = []
 
@@ -186,6 +197,8 @@ INDEX = st.integers(0, PARTITIONS - 1)
 APPEND = st.tuples(
     st.just("append"), INDEX, st.integers(-1, PRODUCERS - 1), st.integers(1, 4), st.integers(-50, 50)
 )
+WRITE = st.tuples(st.just("write"), INDEX)
+ABORT = st.tuples(st.just("abort"), INDEX)
 PROMISE = st.tuples(st.just("promise"), INDEX)
 STEP = st.tuples(st.just("step"), st.integers(1, 6))
 TURN = st.tuples(st.just("turn"))
@@ -198,7 +211,7 @@ RARE = st.one_of(
     st.tuples(st.just("recreate"), INDEX),
 )
 OPERATIONS = st.one_of(
-    APPEND, APPEND, APPEND, APPEND, PROMISE, PROMISE, STEP, STEP, STEP, TURN, TURN, RARE, RARE
+    APPEND, APPEND, APPEND, WRITE, ABORT, PROMISE, PROMISE, STEP, STEP, STEP, TURN, TURN, RARE, RARE
 )
 LIVES = st.lists(
     st.tuples(
@@ -323,9 +336,10 @@ WEIGHTS = {
     "checkpoints": 3,
     "recreate": 1,
 }
+WITH_TRANSACTIONS = WEIGHTS | {"write": 10, "abort": 10}
 
 
-def random_lives(chance: random.Random):
+def random_lives(chance: random.Random, weights):
     """Longer lives than Hypothesis likes to make."""
 
     def operation(name):
@@ -349,7 +363,7 @@ def random_lives(chance: random.Random):
         (
             [
                 operation(name)
-                for name in chance.choices(list(WEIGHTS), WEIGHTS.values(), k=chance.randint(0, 80))
+                for name in chance.choices(list(weights), weights.values(), k=chance.randint(0, 80))
             ],
             chance.choice([None, chance.randint(0, 600)]),
             chance.randrange(2**32),
@@ -359,13 +373,15 @@ def random_lives(chance: random.Random):
     ]
 
 
-SEEDS = [19234207, 251805974, 3886665262]
+SEEDS = [(seed, WEIGHTS) for seed in (19234207, 251805974, 3886665262)]
+# The transaction index was not synced by recovery, or not the name of its file by a flush.
+SEEDS += [(seed, WITH_TRANSACTIONS) for seed in (272, 424, 1013, 1089, 1130, 1220)]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_seeds_that_failed_once_stay_mended(seed):
+@pytest.mark.parametrize(("seed", "weights"), SEEDS)
+def test_seeds_that_failed_once_stay_mended(seed, weights):
     """What was found in long lives, as it was found."""
-    run(random_lives(random.Random(seed)))
+    run(random_lives(random.Random(seed), weights))
 
 
 @pytest.mark.parametrize("batch", range(4))
@@ -374,9 +390,9 @@ def test_nothing_promised_is_lost_in_long_lives(batch):
     for _ in range(100):
         seed = random.SystemRandom().randrange(2**32)
         try:
-            run(random_lives(random.Random(seed)))
+            run(random_lives(random.Random(seed), WITH_TRANSACTIONS))
         except BaseException as error:
-            error.add_note(f"run(random_lives(random.Random({seed})))")
+            error.add_note(f"run(random_lives(random.Random({seed}), WITH_TRANSACTIONS))")
             raise
 
 
@@ -435,7 +451,7 @@ async def live(world: World, operations, moment, chance, ending) -> None:
     commit = SteppedGroupCommit(loop)
     disk.before_sync = commit.gate.stop
     logs = LogDirectories(
-        BrokerConfig({"log.dirs": str(root / "data")}),
+        BrokerConfig({"log.dirs": str(root / "data"), "transaction.partition.verification.enable": "false"}),
         files,
         world.clock,
         loop=loop,
@@ -500,6 +516,7 @@ class Hosts:
             logs.create(f"topic{index}", index, world.ids[index], CONFIG) for index in range(PARTITIONS)
         ]
         self.sequences = defaultdict(int)
+        self.open = {}  # partition -> the producer of the transaction that is open
         self.begin_epochs()
 
     def begin_epochs(self):
@@ -550,7 +567,8 @@ class Hosts:
                 assert entry.batches[-1].last_offset == batches[-1].records[-1].offset
             next_sequence = 0 if entry is None else entry.last_sequence + 1
             self.sequences[index, producer] = next_sequence
-        if expected and expected[-1].producer >= 0:
+        self.check_transactions(index, expected)
+        if expected and 0 <= expected[-1].producer < PRODUCERS:
             last = expected[-1]
             again = self.append_bytes(index, last)
             assert (again.duplicate, again.last_offset) == (True, last.records[-1].offset)
@@ -561,16 +579,52 @@ class Hosts:
         if kept.promised or f"topic{index}" not in self.world.recreated:
             kept.promised = max(kept.promised, log.log_start_offset)
 
+    def check_transactions(self, index, expected):
+        """Readers are told of each aborted transaction, and wait for each that is open."""
+        log = self.logs[index]
+        first, aborted = {}, {}
+        for batch in expected:
+            if batch.is_marker:
+                if batch.producer in first:
+                    aborted[batch.producer] = first.pop(batch.producer)
+            elif batch.producer >= FIRST_OF_TRANSACTIONS:
+                first.setdefault(batch.producer, batch.records[0].offset)
+        start, end = log.log_start_offset, log.log_end_offset
+        told = dict(log.aborted_transactions(start, end))
+        for producer, offset in aborted.items():
+            # A transaction may have begun before the log start offset.
+            assert told[producer] == offset or told[producer] < start
+        stable = min(first.values(), default=end)
+        assert log.last_stable_offset(end) == stable or log.last_stable_offset(end) <= start <= stable
+        self.open.pop(index, None)
+        for producer in first:
+            self.open[index] = producer
+            self.sequences[index, producer] = log.producer_state.entry(producer).last_sequence + 1
+
     def append_bytes(self, index, batch):
-        data = build_batch(
-            [(number, r.timestamp, b"k", r.value, ()) for number, r in enumerate(batch.records)],
-            producer_id=batch.producer,
-            producer_epoch=0 if batch.producer >= 0 else -1,
-            base_sequence=batch.sequence,
-        )
+        if batch.is_marker:
+            data = build_end_marker(
+                is_commit=False,
+                producer_id=batch.producer,
+                producer_epoch=0,
+                coordinator_epoch=0,
+                timestamp_ms=batch.records[0].timestamp,
+            )
+        else:
+            data = build_batch(
+                [(number, r.timestamp, b"k", r.value, ()) for number, r in enumerate(batch.records)],
+                producer_id=batch.producer,
+                producer_epoch=0 if batch.producer >= 0 else -1,
+                base_sequence=batch.sequence,
+                is_transactional=batch.producer >= FIRST_OF_TRANSACTIONS,
+            )
         headers = [header for _, header in iterate_headers(data)]
         return self.logs[index].append(
-            data, headers, leader_epoch=batch.epoch, now_ms=self.world.clock.now_ms()
+            data,
+            headers,
+            leader_epoch=batch.epoch,
+            now_ms=self.world.clock.now_ms(),
+            origin=Origin.COORDINATOR if batch.is_marker else Origin.CLIENT,
         )
 
     # ----- what may happen
@@ -589,13 +643,28 @@ class Hosts:
             offset = log.log_end_offset + len(records)
             records.append(Record(offset, b"value %d" % world.value, world.clock.ms + time_change))
         sequence = self.sequences[index, producer] if producer >= 0 else -1
-        batch = Batch(tuple(records), world.epoch, producer, sequence)
+        self.append_batch(index, Batch(tuple(records), world.epoch, producer, sequence))
+        if producer >= 0:
+            self.sequences[index, producer] += count
+
+    def append_batch(self, index, batch):
+        world, log = self.world, self.logs[index]
         # Noted before: what is half-written when the power fails may be there, and need not be.
         world.note("appended", index, batch)
         self.append_bytes(index, batch)
-        if producer >= 0:
-            self.sequences[index, producer] += count
         log.on_high_watermark(log.log_end_offset)
+
+    def write(self, index):
+        """Writes in the transaction that is open, or begins one."""
+        if index not in self.open:
+            self.open[index] = self.world.transaction
+            self.world.transaction += 1
+        self.append(index, self.open[index], 1, 0)
+
+    def abort(self, index):
+        if index in self.open:
+            record = Record(self.logs[index].log_end_offset, MARKER_VALUE, self.world.clock.now_ms())
+            self.append_batch(index, Batch((record,), self.world.epoch, self.open.pop(index), -1))
 
     def promise(self, index):
         log = self.logs[index]
@@ -665,6 +734,7 @@ class Hosts:
         self.logs[index] = self.directories.create(f"topic{index}", index, topic_id, CONFIG, is_new=True)
         for producer in range(PRODUCERS):
             self.sequences.pop((index, producer), None)
+        self.open.pop(index, None)
         self.begin_epochs()
 
 
@@ -677,15 +747,19 @@ def read_all(log):
             break
         data = found.region.read()
         found.region.release()
-        whole, before = 0, offset
+        before = offset
         for position, header in iterate_headers(data):
             if position + header.size_bytes > len(data):
                 break
-            whole = position + header.size_bytes
-        for record in iterate_records(data[:whole]):
-            if record.offset >= offset:
-                records.append(Record(record.offset, bytes(record.value), record.timestamp))
-                offset = record.offset + 1
+            if header.is_control:
+                batch = [Record(header.base_offset, MARKER_VALUE, header.max_timestamp)]
+            else:
+                batch = [
+                    Record(record.offset, bytes(record.value), record.timestamp)
+                    for record in iterate_records(data[position : position + header.size_bytes])
+                ]
+            records += [record for record in batch if record.offset >= offset]
+            offset = header.next_offset
         assert offset > before, (
             f"the read at {offset} of {log} brings {len(data)} bytes, and nothing of them counts"
         )

@@ -11,7 +11,7 @@ from barnabas.log.recovery import find_recovery_start, recover_segment
 from barnabas.log.segment import Segment
 from barnabas.records.batch import parse_header, set_base_offset_and_epoch
 from barnabas.records.control import build_end_marker
-from tests.log.harness import CountingFiles, LogHarness, batch
+from tests.log.harness import START_MS, CountingFiles, LogHarness, batch
 
 LOG = "00000000000000000000.log"
 
@@ -134,12 +134,16 @@ class TestIndexes:
         assert harness.log.aborted_transactions(0, 100) == expected
 
 
-def abort(harness, *, producer_id, values=(b"gone",)):
+def abort(harness, *, producer_id, values=(b"gone",), time_ms=5):
     first = harness.append(
         *values, producer_id=producer_id, producer_epoch=0, base_sequence=0, is_transactional=True
     )
     marker = build_end_marker(
-        is_commit=False, producer_id=producer_id, producer_epoch=0, coordinator_epoch=1, timestamp_ms=5
+        is_commit=False,
+        producer_id=producer_id,
+        producer_epoch=0,
+        coordinator_epoch=1,
+        timestamp_ms=time_ms,
     )
     harness.append_bytes(bytearray(marker), origin=Origin.COORDINATOR)
     return first.first_offset
@@ -259,6 +263,22 @@ class TestProducers:
         harness.reopen()
         assert harness.log.last_stable_offset(3) == 1
 
+    def test_are_known_where_a_torn_batch_follows_their_snapshot(self, harness):
+        """What is torn at the recovery point makes nobody forget a transaction below it."""
+        for sequence in range(2):
+            harness.append(b"v" * 100, producer_id=3, producer_epoch=0, base_sequence=sequence)
+        abort(harness, producer_id=4, values=(b"v" * 300,), time_ms=START_MS + 1)
+        harness.append(b"open", producer_id=5, producer_epoch=0, base_sequence=0, is_transactional=True)
+        harness.crash(recovery_point=0)
+        harness.log.flush()
+        assert harness.names(".snapshot") == ["00000000000000000005.snapshot"]
+        with (harness.directory / LOG).open("ab") as file:
+            file.write(b"torn")
+        harness.crash()
+        assert harness.log.aborted_transactions(0, 5) == [(4, 2)]
+        assert harness.log.last_stable_offset(5) == 4
+        assert harness.append(b"v" * 100, producer_id=3, producer_epoch=0, base_sequence=1).duplicate
+
 
 class TestLeaderEpochs:
     def test_are_rebuilt(self, harness):
@@ -280,6 +300,20 @@ class TestLeaderEpochs:
         path.write_bytes(path.read_bytes()[:-1])
         harness.crash(recovery_point=0)
         assert harness.log.latest_epoch == 1
+
+    def test_that_a_truncation_had_taken_do_not_come_back(self, harness):
+        """The file may still have them when the process is killed: records of an earlier epoch lie there now."""
+        path = harness.directory / "leader-epoch-checkpoint"
+        harness.append(b"a")
+        harness.append(b"b")
+        path.write_bytes(b"0\n2\n0 0\n1 1\n")
+        harness.crash(recovery_point=0)
+        assert harness.log.latest_epoch == 0
+        assert harness.log.epoch_end_offset(0) == (0, 2)
+        assert path.read_bytes() == b"0\n2\n0 0\n1 1\n"
+        harness.append(b"c")
+        harness.log.flush()
+        assert path.read_bytes() == b"0\n1\n0 0\n"
 
 
 class TestLaterSegments:

@@ -229,6 +229,8 @@ class FlushState:
             if transactions.is_dirty:
                 transactions.write()
                 transactions.is_dirty = False
+                self._directory_is_dirty |= transactions.is_new
+                transactions.is_new = False
                 flush.paths.append(transactions.file.path)
 
     def add_files(self, flush: Flush, directory: Path) -> None:

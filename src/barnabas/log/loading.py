@@ -316,8 +316,11 @@ def _load_producers(
     )
     try:
         recall_batches(segments, producers, replay_from)
-        if replay_from >= replay_to:
-            return
+    except (DecodeError, KafkaError) as error:
+        logger.warning("The producers of %s are known only in part: %s", producers.directory, error)
+    if replay_from >= replay_to:
+        return
+    try:
         replay_producers(segments[first:], producers, replay_from, replay_to)
     except (DecodeError, KafkaError) as error:
         logger.warning("The producers of %s are known only in part: %s", producers.directory, error)

@@ -127,6 +127,8 @@ def replay_producers(
                 if header.is_control:
                     batch = segment.files.read_at(segment.file, at, header.size_bytes)
                 replay_batch(header, batch, producers, None)
+            if header.next_offset >= end_offset:
+                break  # what follows may be torn
     producers.map_end_offset = end_offset
 
 
@@ -137,7 +139,7 @@ def recall_batches(segments: Sequence[Segment], producers: ProducerState, end_of
     the last index entries cover, which is a fraction of a megabyte, or a few dozen batches if they are big.
 
     Raises:
-        DecodeError: a segment is damaged.
+        DecodeError, KafkaError (CORRUPT_MESSAGE): a segment is damaged.
     """
     wanted = producers.with_one_batch()
     if not wanted:
@@ -164,6 +166,8 @@ def recall_batches(segments: Sequence[Segment], producers: ProducerState, end_of
                 )
                 if batch.last_offset < entry.batches[0].first_offset:
                     here.setdefault(header.producer_id, []).append(batch)
+            if header.next_offset >= end_offset:
+                break  # what follows may be torn
         for producer_id, batches in here.items():
             found[producer_id] = batches[-BATCHES_REMEMBERED:] + found.get(producer_id, [])
         if left <= 0:
@@ -257,6 +261,8 @@ def recover_segment(
     if transactions_are_damaged:
         snapshot = segment.directory / snapshot_file_name(segment.base_offset)
         rebuild_transaction_index(segment, earlier, snapshot)
+    # No flush to come does, if the recovery point is behind it.
+    segment.transaction_index.sync()
     if producers is not None:
         producers.map_end_offset = max(scan.next_offset, producers.map_end_offset)
     return RecoveredSegment(scan.next_offset, truncated_bytes, scan.reason)

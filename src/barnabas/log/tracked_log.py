@@ -95,9 +95,6 @@ class TrackedLog(LocalLog):
         self._epochs: LeaderEpochs | None = loaded.epochs
         self._latest_epoch: int | None = None
         self._flushes = FlushState(files, None if loaded.is_repaired else loaded.log_end_offset)
-        if loaded.is_repaired:
-            for segment in self._segments:
-                segment.transaction_index.is_dirty = not segment.transaction_index.is_empty
 
     # ----- moving to another directory
 
@@ -181,7 +178,7 @@ class TrackedLog(LocalLog):
         replay_from = producers.truncate_and_reload(self.log_start_offset, end_offset, self._clock.now_ms())
         try:
             recall_batches(self._segments.starting_at(self.log_start_offset), producers, replay_from)
-        except DecodeError as error:
+        except (DecodeError, KafkaError) as error:
             logger.warning("The producers of %s are known only in part: %s", self.directory, error)
         if replay_from < end_offset:
             try:

@@ -53,9 +53,10 @@ class TransactionIndex:
     Attributes:
         file: the handle.
         is_dirty: whether it was changed since it was last synced; whoever syncs it takes that back.
+        is_new: whether the file was created since its directory was last synced; likewise.
     """
 
-    __slots__ = ("_base_offset", "_entries", "_files", "_size", "file", "is_dirty")
+    __slots__ = ("_base_offset", "_entries", "_files", "_size", "file", "is_dirty", "is_new")
 
     def __init__(self, files: Files, path: Path | str, base_offset: int, *, size: int | None = None) -> None:
         self._files = files
@@ -64,6 +65,7 @@ class TransactionIndex:
         self._entries: list[AbortedTransaction] | None = None if size else []
         self.file: File = files.handle(path)
         self.is_dirty = False
+        self.is_new = False
 
     @property
     def exists(self) -> bool:
@@ -92,10 +94,22 @@ class TransactionIndex:
             return
         if self._size is None:
             self.file = self._files.create(self.file.path)
+            self.is_new = True
             self._size = 0
         data = b"".join(_ENTRY.pack(VERSION, *transaction) for transaction in missing)
         self._files.write_at(self.file, size, data)
         self._size = size + len(data)
+
+    def sync(self) -> None:
+        """Writes and syncs what was changed; raises OSError (DiskFullError if there is no room)."""
+        if not self.is_dirty:
+            return
+        self.write()
+        if self._size is not None:
+            self._files.sync_file(self.file.path)
+        if self.is_new:
+            self._files.sync_directory(self.file.path.parent)
+        self.is_dirty = self.is_new = False
 
     def entries(self) -> list[AbortedTransaction]:
         """All entries, in the order of their markers; DecodeError if the file is damaged."""

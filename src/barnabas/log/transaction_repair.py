@@ -6,10 +6,11 @@ segments before are walked, too. Only headers are read, and control batches.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError
+from barnabas.errors import DecodeError, DiskFullError
 from barnabas.log.end_marker import read_end_marker
 from barnabas.log.open_transactions import OpenTransactions
 from barnabas.log.producer_snapshot import decode_snapshot
@@ -62,6 +63,9 @@ def rebuild_transaction_index(segment: Segment, earlier: Iterable[Segment], snap
                     segment.transaction_index.append(aborted)
         except DecodeError as error:
             logger.warning("%s is damaged, too: %s", each.file.path, error)
+    # At once: no flush comes by an old segment, and what is left of an index after a power failure need not look damaged.
+    with contextlib.suppress(DiskFullError):
+        segment.transaction_index.sync()
 
 
 def _walk(
