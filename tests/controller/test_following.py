@@ -4,6 +4,7 @@ import pytest
 
 from barnabas.config.broker import BrokerConfig
 from barnabas.controller.controller import Controller
+from barnabas.controller.liveness import Heartbeat
 from barnabas.controller.topics import NewTopic
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.features import INITIAL_FEATURES
@@ -93,3 +94,28 @@ async def test_who_waits_for_the_image_is_told_once(world, loop):
     wanted = [record for record in records if type(record).__name__ in {"TopicRecord", "PartitionRecord"}]
     controller.on_commit(wanted, 11, 3)
     assert (await waiting).name == "new"
+
+
+async def test_a_broker_hears_that_it_is_fenced_when_that_is_so_for_good(world, loop):
+    """It stops leading when it hears of it: with a change that never gets into the log nobody would lead in its place."""
+    controller, store = world
+    epoch = controller.image.brokers[1].epoch
+    controller.on_live_brokers({})  # it has gone, which is on its way into the log
+    answer = controller.heartbeat(Heartbeat(1, epoch, controller.image.offset))
+    assert store.appended
+    assert not answer.done()
+    for appended in store.appended:
+        appended.set_exception(KafkaError(ErrorCode.NOT_CONTROLLER))
+    with pytest.raises(KafkaError) as refused:
+        await answer
+    assert refused.value.code is ErrorCode.NOT_CONTROLLER
+
+
+async def test_who_knows_less_than_a_broker_does_not_lead(world):
+    """Somebody else has written since: what this node says of the broker may be old."""
+    controller, _ = world
+    epoch = controller.image.brokers[1].epoch
+    with pytest.raises(KafkaError) as refused:
+        await controller.heartbeat(Heartbeat(1, epoch, controller.image.offset + 1))
+    assert refused.value.code is ErrorCode.NOT_CONTROLLER
+    assert not (await controller.heartbeat(Heartbeat(1, epoch, controller.image.offset))).is_fenced

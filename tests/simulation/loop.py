@@ -45,6 +45,14 @@ class Node:
         return self.name
 
 
+class _Future(asyncio.Future):
+    """Remembers in which node it was made: it may be collected in another."""
+
+    def __init__(self, *, loop):
+        super().__init__(loop=loop)
+        self.node = NODE.get()
+
+
 class _NoSelector:
     """Time passes where a real loop waits."""
 
@@ -85,6 +93,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _forget_task(self, task):
         del self.tasks[task]
 
+    def create_future(self):
+        return _Future(loop=self)
+
     def time(self):
         return self._now
 
@@ -95,7 +106,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._now += timeout
 
     def _note_failure(self, _loop, context):
-        node = NODE.get()
+        node = getattr(context.get("future"), "node", None) or NODE.get()
         error = context.get("exception")
         if node is None or not node.has_crashed:
             what = context.get("future") or context.get("handle") or context.get("task")

@@ -379,6 +379,8 @@ class SimulatedStore:
             if leader == self.node_id:
                 if self.ensemble.leader_session is not self.session or self.own_epoch == epoch:
                     return
+                # What was left of an earlier reign must not stand before what is written in this one, nor end it.
+                self._refuse()
                 self.own_epoch = epoch
                 self._next_offset = self.ensemble.next_offset
             else:

@@ -610,11 +610,15 @@ class Controller:
         """Does what a broker asks for.
 
         Raises:
-            KafkaError: STALE_BROKER_EPOCH.
+            KafkaError: STALE_BROKER_EPOCH; NOT_CONTROLLER, also where the broker has heard of a change that this node has not.
         """
         self._check_leads()
+        if said.metadata_offset > self._newest.offset:
+            raise KafkaError(ErrorCode.NOT_CONTROLLER, "Another node has written to the metadata log since.")
         records, reply = liveness.heartbeat(self._newest, self._rules, said, self._live or {})
-        return self._follow(self._write_in_parts(records), lambda _: reply)
+        # That a broker is fenced it acts upon at once: it has to be so, not only be on its way into the log.
+        written = self._write_in_parts(records) if records else self._caught_up()
+        return self._follow(written, lambda _: reply)
 
     def alter_in_sync_replicas(
         self, broker_id: int, broker_epoch: int, proposals: Sequence[Proposal]

@@ -91,6 +91,8 @@ class CoordinatorTopic:
         def finish(created: asyncio.Future[dict[str, KafkaError | None]] | None) -> None:
             timeout.cancel()
             if found.done():
+                if created is not None and not created.cancelled():
+                    created.exception()  # too late for whoever waited
                 return
             try:
                 if created is None:
