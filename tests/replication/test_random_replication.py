@@ -70,6 +70,10 @@ def run(directory, seed, *, steps=STEPS, power=True, min_insync_replicas=2):
     assert len(cluster.acknowledged) == acknowledged + 3, "nothing goes any more"
     cluster.check()
     cluster.check_nothing_is_lost()
+    for node in nodes:
+        assert node.partition.high_watermark == node.partition.log_end_offset, (
+            f"node {node.id} does not hear of it"
+        )
     cluster.close()
     return cluster
 

@@ -94,7 +94,7 @@ class _Attempt:
                 # Registered anew: for the controller it is another broker, whatever it said of its partitions before.
                 session.broker_epoch = self._broker_epoch
                 self._asked.update(dict.fromkeys(session.partitions))
-            session.ready.update(self._asked)
+            session.ask(self._asked)
 
     def park(self) -> asyncio.Future[FetchResponse]:
         """Waits for news, or the end of the time."""

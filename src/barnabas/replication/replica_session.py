@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from barnabas.replication.follower_progress import FollowerProgress
     from barnabas.replication.sessions import FetchedPartition
@@ -75,6 +75,17 @@ class ReplicaSession:
         self.wake_parked: Callable[[], None] | None = None
         self.cut_short: Callable[[], None] | None = None
         self._readers: dict[_Key, tuple[FollowerProgress, Reader]] = {}
+
+    def ask(self, keys: Iterable[_Key]) -> None:
+        """The follower names these: they are looked at, and whatever it was told of them it is told again.
+
+        It drops what answers an earlier request once it has more to say of a partition, a new high watermark too.
+        """
+        for key in keys:
+            self.ready[key] = None
+            fetched = self.partitions.get(key)
+            if fetched is not None:
+                fetched.told_high_watermark = -1
 
     def park(self, wake: Callable[[], None], cut_short: Callable[[], None]) -> None:
         """A request waits; both may be called at any time, also when it waits no more."""
