@@ -14,7 +14,7 @@ import time
 from barnabas.records.builder import build_batch
 from barnabas.records.compression import Codec
 from barnabas.records.record import Record
-from bench import generator, raw
+from bench import generator, memory, raw
 from bench.brokers import FSYNC, PAGE_CACHE
 from bench.workload import Run, workload
 
@@ -44,6 +44,7 @@ def _batch(records: int, size_bytes: int, codec: Codec) -> bytes:
 
 def _measure(run: Run, size_bytes: int, codec: Codec, partitions: int, *, also_fetch: bool) -> None:
     sizes = run.sizes
+    memory.touch(4 * sizes.bulk_bytes)
     topic = f"bulk-{size_bytes}-{codec.name.lower()}-{partitions}"
     # Its files vanish with it: nothing of this row is still being written while the next is measured.
     raw.create_topic(run.broker.port, topic, partitions, file_delete_delay_ms="0")
