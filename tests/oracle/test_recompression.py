@@ -14,7 +14,7 @@ from barnabas.records.compression import Codec
 from barnabas.records.record import iterate_records
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
-from tests.transactional_producer import create_topic
+from tests.transactional_producer import call_until, create_topic
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 
@@ -39,7 +39,12 @@ def request(topic, records):
 
 
 def produce(client, topic, records):
-    return client.call(request(topic, records), 9).responses[0].partition_responses[0]
+    # Kafka's broker may hear of the topic a moment after its controller has answered.
+    return call_until(
+        lambda: client.call(request(topic, records), 9).responses[0].partition_responses[0],
+        lambda answer: answer.error_code,
+        unless={ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION},
+    )
 
 
 def fetch(client, topic):
