@@ -161,6 +161,36 @@ def _with_wrong_checksum(data):
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
+class TestUnknownEnd:
+    """The shutdown was clean, and the checkpoint that says where the log ends is lost."""
+
+    def test_an_index_that_makes_no_sense(self, harness, caplog):
+        """It is rebuilt: the log does not go offline for what its batches tell."""
+        fill(harness, segments=1, each=5)
+        harness.reopen()
+        harness.append(b"last")
+        harness.log.close()
+        index = harness.directory / f"{FIRST}.index"
+        index.write_bytes(index.read_bytes()[:-4] + b"\x7d\x7e\x7f\x71")
+        harness.log = harness.open(clean=True, recovery_point=0)
+        assert "the indexes are rebuilt" in caplog.text
+        assert harness.log.log_end_offset == 6
+        assert offsets(harness) == list(range(6))
+        harness.append(b"new")
+        assert harness.reopen().log_end_offset == 7
+
+    def test_batches_that_make_no_sense(self, harness):
+        """Nobody knows how far they went: the log is refused, with the name of the file, which stays as it is."""
+        fill(harness, segments=1, each=5)
+        harness.log.close()
+        path = harness.directory / f"{FIRST}.log"
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(StorageError, match=f"{FIRST}.log is damaged, though it was closed cleanly"):
+            harness.open(clean=True, recovery_point=0)
+        assert path.read_bytes() == content[:-1]
+
+
 class TestLeftovers:
     def test_deleted_files(self, harness):
         """Files that were to be deleted are."""

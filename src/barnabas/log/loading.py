@@ -127,7 +127,10 @@ def load_log(
         if _rebuild_indexes(private, directory, config, found, now_ms):
             found, _ = _list_segments(files, directory)
             loaded.is_repaired = True
-        end_offset = _end_offset(private, directory, found, loaded, now_ms, clean=clean)
+        end_offset, is_rebuilt = _end_offset(private, directory, config, found, loaded, now_ms, clean=clean)
+        if is_rebuilt:
+            found, _ = _list_segments(files, directory)
+            loaded.is_repaired = True
     finally:
         private.close()
 
@@ -372,23 +375,39 @@ def _index_fault(entries: dict[str, Entry]) -> str | None:
 
 
 def _end_offset(
-    private: Files, directory: Path, found: SegmentFiles, loaded: LoadedLog, now_ms: int, *, clean: bool
-) -> int:
-    """The log end offset: known from recovery, or from the recovery point of a clean shutdown, or looked up."""
+    private: Files,
+    directory: Path,
+    config: LogConfig,
+    found: SegmentFiles,
+    loaded: LoadedLog,
+    now_ms: int,
+    *,
+    clean: bool,
+) -> tuple[int, bool]:
+    """The log end offset: known from recovery, or from the recovery point of a clean shutdown, or looked up.
+
+    And whether the indexes had to be rebuilt for that.
+    """
     if not found:
-        return 0
+        return 0, False
     if not clean:
-        return loaded.log_end_offset
+        return loaded.log_end_offset, False
     base_offset = max(found)
     entries = found[base_offset]
     if entries[LOG_SUFFIX].size == 0:
-        return base_offset
+        return base_offset, False
     if loaded.recovery_point > base_offset:
-        return loaded.recovery_point
-    segment = Segment.open(private, directory, base_offset, entries=entries, now_ms=now_ms)
+        return loaded.recovery_point, False
+    segment = _open(private, directory, config, base_offset, found, now_ms)
     try:
-        return segment.load_end()
+        return segment.load_end(), False
     except DecodeError as error:
-        raise StorageError(
-            f"{segment.file.path} is damaged, though it was closed cleanly: {error}"
-        ) from error
+        recovered = recover_segment(segment, cut=False)
+        if recovered.truncated_bytes:
+            # How far it went is not known: what looks like garbage may be what somebody was promised.
+            raise StorageError(
+                f"{segment.file.path} is damaged, though it was closed cleanly: {recovered.reason}"
+            ) from error
+        logger.warning("%s: %s, the indexes are rebuilt", segment.file.path, error)
+        _sync_indexes(private, segment)
+        return recovered.next_offset, True
