@@ -272,3 +272,20 @@ async def test_metadata_that_a_kill_left_unsynced_is_synced_before_more_follows(
                 killed.image(failed, Worst())
         async with node.running(failed) as one:
             assert set(one.image.topics) == known
+
+
+async def test_the_id_of_a_log_that_was_empty_at_a_stop_goes_before_its_first_records(tmp_path, loop):
+    """The stop has not synced it; a log whose id a power failure takes may be put aside, with what was acknowledged."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk = Disk(root)
+    for is_first in (True, False):
+        with mock.patch("barnabas.broker.Files", return_value=FailingPowerFiles(disk)):
+            async with node.running(root, log_dirs=f"{root}/a") as one:
+                if is_first:
+                    await create(one)
+                    continue
+                answer = await one.call(requests.produce("orders", 0, b"value"), requests.PRODUCE)
+                assert requests.produced(answer).error_code == 0
+                path = root / "a" / "orders-0" / "partition.metadata"
+                assert disk.node(path).synced == path.read_bytes()

@@ -97,9 +97,10 @@ class HostedLog:
         self.log_start_offset = 0
         self.high_watermark: int | None = None
         self.cleaned_offset: int | None = None
-        # What was found after a crash need not be on the disk yet: `scan` syncs the entry, the first flush this file.
+        # What was found need not be on the disk yet, as a stop in order syncs no id of an empty log: `scan` and the stop sync the entry,
+        # the first flush this file.
         self.entry_number = 0
-        self.is_metadata_synced = is_clean
+        self.is_metadata_synced = False
 
     @property
     def path(self) -> Path:
