@@ -28,6 +28,7 @@ PRODUCE = 0
 MAY_END_THE_CONNECTION = {
     11: "JoinGroup waits for others, and ends without an answer when its connection does",
     14: "SyncGroup waits for others, as JoinGroup does",
+    72: "PushTelemetry is unpacked behind others, and who has ended its side is waited for no longer than 10 s",
     29: "DescribeAcls with an element of the type UNKNOWN has no answer in Kafka",
     30: "CreateAcls likewise",
     31: "DeleteAcls likewise",
