@@ -15,7 +15,7 @@ import logging
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from barnabas.errors import DecodeError, KafkaError, StorageError
+from barnabas.errors import DecodeError, StorageError
 from barnabas.log.file_names import (
     ASIDE_SUFFIX,
     INDEX_SUFFIX,
@@ -29,7 +29,7 @@ from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
 from barnabas.log.leftovers import settle_leftovers
 from barnabas.log.offset_index import ENTRY_SIZE as OFFSET_ENTRY_SIZE
-from barnabas.log.recovery import find_recovery_start, recall_batches, recover_segment, replay_producers
+from barnabas.log.recovery import find_recovery_start, recover_segment, reload_producers
 from barnabas.log.segment import Segment
 from barnabas.log.time_index import ENTRY_SIZE as TIME_ENTRY_SIZE
 
@@ -261,7 +261,7 @@ def _recover(
         if index == first:
             # Below the recovery point all is on the disk, so that a snapshot up to there is right.
             known = max(start_offset, start.offset, loaded.recovery_point)
-            _load_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
+            reload_producers(producers, segments[: first + 1], start_offset, known, start.offset, now_ms)
         producers.map_end_offset = max(start.offset, producers.map_end_offset)
         recovered = recover_segment(
             segment,
@@ -276,7 +276,7 @@ def _recover(
             _sync_indexes(private, segment)
         if recovered.next_offset < producers.map_end_offset:
             end_offset = max(recovered.next_offset, start_offset)
-            _load_producers(producers, segments[: index + 1], start_offset, end_offset, end_offset, now_ms)
+            reload_producers(producers, segments[: index + 1], start_offset, end_offset, end_offset, now_ms)
         producers.take_snapshot(sync=False)
         loaded.log_end_offset = recovered.next_offset
         if recovered.truncated_bytes:
@@ -302,32 +302,6 @@ def _delete_later(private: Files, directory: Path, found: SegmentFiles, later: l
         segment.detach()
         _delete_segment(private, directory, found[segment.base_offset])
     private.sync_directory(directory)
-
-
-def _load_producers(
-    producers: ProducerState,
-    segments: list[Segment],
-    log_start_offset: int,
-    end_offset: int,
-    replay_to: int,
-    now_ms: int,
-) -> None:
-    """Loads the latest snapshot up to `end_offset`, and replays what lies between it and `replay_to`."""
-    replay_from = producers.truncate_and_reload(log_start_offset, end_offset, now_ms)
-    first = max(
-        (index for index, segment in enumerate(segments) if segment.base_offset <= replay_from), default=0
-    )
-    try:
-        recall_batches(segments, producers, replay_from)
-    except (DecodeError, KafkaError) as error:
-        logger.warning("The producers of %s are known only in part: %s", producers.directory, error)
-    if replay_from >= replay_to:
-        return
-    try:
-        replay_producers(segments[first:], producers, replay_from, replay_to)
-    except (DecodeError, KafkaError) as error:
-        logger.warning("The producers of %s are known only in part: %s", producers.directory, error)
-    producers.map_end_offset = replay_to
 
 
 def _rebuild_indexes(

@@ -322,7 +322,6 @@ class LogDirectory:
             self._files.delete_tree(path)
             raise
         hosted.topic_id = topic_id
-        hosted.is_metadata_synced = False
         self.hosted[topic, partition] = hosted
         self._changes_made += 1
         hosted.entry_number = self._changes_made

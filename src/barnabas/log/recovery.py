@@ -13,10 +13,11 @@ Source: `LogSegment.recover`, `LogLoader`, `UnifiedLog.rebuildProducerState` of 
 
 from __future__ import annotations
 
+import logging
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from barnabas.errors import DecodeError, StorageError
+from barnabas.errors import DecodeError, KafkaError, StorageError
 from barnabas.log.end_marker import read_end_marker
 from barnabas.log.origin import Origin
 from barnabas.log.producer_entry import BATCHES_REMEMBERED, AppendedBatch
@@ -48,11 +49,12 @@ __all__ = [
     "RecoveredSegment",
     "RecoveryStart",
     "find_recovery_start",
-    "recall_batches",
     "recover_segment",
+    "reload_producers",
     "replay_batch",
-    "replay_producers",
 ]
+
+logger = logging.getLogger(__name__)
 
 BUFFER_BYTES = 1 << 20
 _ENTRIES_LOOKED_AT = 64
@@ -104,7 +106,48 @@ def replay_batch(
         )
 
 
-def replay_producers(
+def reload_producers(
+    producers: ProducerState,
+    segments: Sequence[Segment],
+    log_start_offset: int,
+    end_offset: int,
+    replay_to: int,
+    now_ms: int,
+) -> None:
+    """Loads the latest snapshot of the producers up to `end_offset`, and replays what lies between it and `replay_to`.
+
+    What a damaged segment keeps from them is told in a warning.
+
+    Args:
+        producers: the state to load.
+        segments: those that may tell of them, in order.
+        log_start_offset: where the log begins.
+        end_offset: no snapshot beyond it counts.
+        replay_to: up to where batches are taken in; if the snapshot is beyond it, none is.
+        now_ms: the wall clock.
+    """
+    replay_from = producers.truncate_and_reload(log_start_offset, end_offset, now_ms)
+    try:
+        _recall_batches(segments, producers, replay_from)
+    except (DecodeError, KafkaError) as error:
+        _tell_of_loss(producers, error)
+    if replay_from >= replay_to:
+        return
+    first = max(
+        (index for index, segment in enumerate(segments) if segment.base_offset <= replay_from), default=0
+    )
+    try:
+        _replay_producers(segments[first:], producers, replay_from, replay_to)
+    except (DecodeError, KafkaError) as error:
+        _tell_of_loss(producers, error)
+    producers.map_end_offset = replay_to
+
+
+def _tell_of_loss(producers: ProducerState, error: Exception) -> None:
+    logger.warning("The producers of %s are known only in part: %s", producers.directory, error)
+
+
+def _replay_producers(
     segments: Iterable[Segment], producers: ProducerState, start_offset: int, end_offset: int
 ) -> None:
     """Takes the batches from `start_offset` to `end_offset` into the producer state; reads headers, and control batches.
@@ -129,10 +172,9 @@ def replay_producers(
                 replay_batch(header, batch, producers, None)
             if header.next_offset >= end_offset:
                 break  # what follows may be torn
-    producers.map_end_offset = end_offset
 
 
-def recall_batches(segments: Sequence[Segment], producers: ProducerState, end_offset: int) -> None:
+def _recall_batches(segments: Sequence[Segment], producers: ProducerState, end_offset: int) -> None:
     """Finds those batches of producers that a snapshot at `end_offset` leaves out: all but the last one.
 
     A producer may have five in flight, and repeat them all to a broker that was stopped in between. Reads the headers of what

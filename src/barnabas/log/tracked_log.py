@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from barnabas.errors import DecodeError, DiskFullError, ErrorCode, KafkaError, StorageError
+from barnabas.errors import DiskFullError, ErrorCode, KafkaError, StorageError
 from barnabas.log.cleaning.assessment import Dirtiness, assess
 from barnabas.log.file_names import CLEANED_SUFFIX, SWAP_SUFFIX, segment_file_name
 from barnabas.log.files import Entry
@@ -17,7 +17,7 @@ from barnabas.log.flush import Flush, FlushState
 from barnabas.log.leader_epochs import FILE_NAME as LEADER_EPOCHS_FILE_NAME
 from barnabas.log.leader_epochs import LeaderEpochs
 from barnabas.log.local_log import LocalLog
-from barnabas.log.recovery import recall_batches, replay_producers
+from barnabas.log.recovery import reload_producers
 from barnabas.log.retention import count_below_start, count_deletable
 from barnabas.log.segment import Segment
 
@@ -167,25 +167,18 @@ class TrackedLog(LocalLog):
         return self._producers
 
     def _load_producers(self) -> None:
+        end_offset = self.log_end_offset
         try:
-            self._replay_producers()
+            reload_producers(
+                self._producers,
+                self._segments.starting_at(self.log_start_offset),
+                self.log_start_offset,
+                end_offset,
+                end_offset,
+                self._clock.now_ms(),
+            )
         except OSError as error:
             raise self.fail(error) from error
-
-    def _replay_producers(self) -> None:
-        producers = self._producers
-        end_offset = self.log_end_offset
-        replay_from = producers.truncate_and_reload(self.log_start_offset, end_offset, self._clock.now_ms())
-        try:
-            recall_batches(self._segments.starting_at(self.log_start_offset), producers, replay_from)
-        except (DecodeError, KafkaError) as error:
-            logger.warning("The producers of %s are known only in part: %s", self.directory, error)
-        if replay_from < end_offset:
-            try:
-                replay_producers(self._segments.starting_at(replay_from), producers, replay_from, end_offset)
-            except (DecodeError, KafkaError) as error:
-                logger.warning("The producers of %s are known only in part: %s", self.directory, error)
-        producers.map_end_offset = end_offset
         self._producers_are_loaded = True
 
     def _load_epochs(self) -> LeaderEpochs:
