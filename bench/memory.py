@@ -1,8 +1,8 @@
 """Memory that costs the same in every turn.
 
-On a virtual machine the host supplies memory only when it is first written to, and takes back what the guest has left free for a while: the
-first gigabyte that a broker writes into such memory costs two seconds of processor time and more, four times what all else costs. Who gets it
-depends on what ran before. So a turn that fills the page cache begins with memory that was written to a moment ago.
+On a virtual machine the host supplies memory only when it is first written to, and takes back what the guest has left free for a while: what
+a broker writes into such memory costs it several times the processor time. Who comes upon it depends on what ran before. So a turn that
+fills the page cache begins with memory that was written to a moment ago.
 """
 
 from __future__ import annotations

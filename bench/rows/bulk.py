@@ -44,7 +44,7 @@ def _batch(records: int, size_bytes: int, codec: Codec) -> bytes:
 
 def _measure(run: Run, size_bytes: int, codec: Codec, partitions: int, *, also_fetch: bool) -> None:
     sizes = run.sizes
-    memory.touch(4 * sizes.bulk_bytes)
+    memory.touch(4 * sizes.bulk_bytes)  # more than a turn writes, with its warm-up
     topic = f"bulk-{size_bytes}-{codec.name.lower()}-{partitions}"
     # Its files vanish with it: nothing of this row is still being written while the next is measured.
     raw.create_topic(run.broker.port, topic, partitions, file_delete_delay_ms="0")
