@@ -17,7 +17,7 @@ class Limit(NamedTuple):
         what: In the words of a user.
         by: Broker keys, or constants as `module:NAME` where nobody needs to set them, or another bound in words.
         at_the_limit: What a client meets.
-        held_in: `module:Class.attribute` that holds it, for whoever looks for it in the source.
+        held_in: `module:Class.attribute` that holds it, or `module:function` that remembers it, for whoever looks for it in the source.
     """
 
     what: str
@@ -208,6 +208,18 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "They expire, and an empty group with its last offset.",
             "coordinators.group.shard:GroupShard.groups",
         ),
+        Limit(
+            "keys of group records that are kept decoded",
+            ("coordinators.group.records:KEYS_REMEMBERED_MAX",),
+            "The one that was not used longest is decoded anew when it comes again.",
+            "coordinators.group.records:decode_key",
+        ),
+        Limit(
+            "groups and transactional ids whose partition is remembered",
+            ("coordinators.partitioning:NAMES_REMEMBERED_MAX",),
+            "The one that was not used longest is hashed anew when it comes again.",
+            "coordinators.partitioning:partition_for",
+        ),
     ),
     "Administration": (
         Limit(
@@ -215,6 +227,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             ("controller.topics:PARTITIONS_MAX",),
             "It is refused, as by Kafka. The number of topics has no limit: who may create them may fill the disk, too.",
             "controller.controller:Controller._pending",
+        ),
+        Limit(
+            "names of deleted partitions that are not on the disk yet",
+            ("log.log_directory:RENAMED_MAX",),
+            "The log directory is synced, which serves all of them.",
+            "log.log_directory:LogDirectory._renamed",
         ),
         Limit(
             "partitions in the answer to DescribeTopicPartitions",

@@ -254,6 +254,19 @@ async def test_a_deleted_log_is_gone_at_once_and_its_files_later(tmp_path):
 
 
 @scenario
+async def test_the_names_of_deleted_logs_are_forgotten_once_they_are_on_the_disk(tmp_path):
+    """Topics come and go for years; a sync for a new one serves all deletions before it."""
+    broker = Broker(tmp_path)
+    async with broker.running() as logs:
+        for number in range(8):
+            log = logs.create(f"passing-{number}", 0, IDS[0], CONFIG)
+            await logs.group_commit.request(log, append(log))
+            logs.delete(f"passing-{number}", 0)
+        (directory,) = logs.online
+        assert len(directory._renamed) <= 2
+
+
+@scenario
 async def test_deletion_goes_on_after_a_restart(tmp_path):
     """A directory that waited for its deletion when the broker stopped is deleted by the next start."""
     broker = Broker(tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from barnabas.coordinators.group.records import KEYS_REMEMBERED_MAX
+
 __all__ = ["Sample", "flaws", "slope"]
 
 WARM_UP_SHARE = 0.25
@@ -16,14 +18,10 @@ RSS_GROWTH_MAX_SHARE = 0.06
 COUNT_GROWTH_MAX_SHARE = 0.25
 COUNT_GROWTH_MAX = 100
 
-_KEYS_REMEMBERED = 16_384
-"""The size of the caches in `coordinators.group.records` and `coordinators.partitioning`."""
-
 FULL_AT = {
-    "barnabas.coordinators.group.records.RecordType": 4 * _KEYS_REMEMBERED,
-    "barnabas.wire.messages.group.group_metadata_key.GroupMetadataKey": _KEYS_REMEMBERED,
-    "barnabas.wire.messages.group.offset_commit_key.OffsetCommitKey": _KEYS_REMEMBERED,
-    "barnabas.log.log_directory.LogDirectory._renamed": 10_000,
+    "barnabas.coordinators.group.records.RecordType": KEYS_REMEMBERED_MAX,
+    "barnabas.wire.messages.group.group_metadata_key.GroupMetadataKey": KEYS_REMEMBERED_MAX,
+    "barnabas.wire.messages.group.offset_commit_key.OffsetCommitKey": KEYS_REMEMBERED_MAX,
 }
 """What fills up slowly, and may, up to so many."""
 

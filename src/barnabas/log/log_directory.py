@@ -54,7 +54,7 @@ LOCK = ".lock"
 METADATA_TOPIC = "__cluster_metadata"
 """The metadata log lies in a log directory too, and is the controller's."""
 
-_RENAMED_MAX = 10_000
+RENAMED_MAX = 10_000
 """How many names of former partitions are remembered until the directory is synced."""
 
 Key = tuple[str, int]
@@ -368,11 +368,14 @@ class LogDirectory:
 
         Until then their directories may come back under the old names when the power fails.
         """
-        newest = max(self._renamed.values(), default=0)
+        newest = self._newest_rename()
         if self._changes_synced < newest:
             return lambda: self._sync_changes(newest)
         self._renamed.clear()
         return None
+
+    def _newest_rename(self) -> int:
+        return next(reversed(self._renamed.values()), 0)
 
     def _sync_changes(self, number: int) -> None:
         # One sync of the directory serves all changes made before it, whoever else waits for theirs here.
@@ -395,10 +398,13 @@ class LogDirectory:
         del self.hosted[hosted.topic, hosted.partition]
         self._files.rename(hosted.path, path)
         self._changes_made += 1
-        if len(self._renamed) >= _RENAMED_MAX:
+        if len(self._renamed) >= RENAMED_MAX and self._newest_rename() > self._changes_synced:
             self._sync_all_changes()
+        if self._newest_rename() <= self._changes_synced:
             self._renamed.clear()
-        self._renamed[hosted.topic, hosted.partition] = self._changes_made
+        key = (hosted.topic, hosted.partition)
+        self._renamed.pop(key, None)  # so that the newest is the last
+        self._renamed[key] = self._changes_made
         if suffix == STRAY_SUFFIX:
             logger.warning(
                 "%s belongs to no partition of this cluster; it is kept as %s", hosted.path.name, path

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUP_METADATA",
+    "KEYS_REMEMBERED_MAX",
     "LEGACY_OFFSET_COMMIT",
     "OFFSET_COMMIT",
     "OffsetRecordWriter",
@@ -63,6 +64,9 @@ _GROUP_METADATA_PREFIX = _INT16.pack(GROUP_METADATA)
 _GROUP_VALUE_PREFIX = _INT16.pack(GROUP_METADATA_VALUE_VERSION)
 _OFFSET_VALUE_PREFIX_WITH_EXPIRY = _INT16.pack(OFFSET_COMMIT_VALUE_VERSION_WITH_EXPIRY)
 _NO_EXPIRY = -1
+
+KEYS_REMEMBERED_MAX = 1024
+"""Decoding one anew takes a microsecond; remembering it, half a kilobyte."""
 
 
 class RecordType(NamedTuple):
@@ -166,7 +170,7 @@ def _offset_key(group_id: str, topic: str, partition: int) -> bytes:
 # ----- reading
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=KEYS_REMEMBERED_MAX)
 def decode_key(key: bytes) -> RecordType:
     """What a record is about; DecodeError for bytes that are no key. Not to be changed: the same keys come again and again."""
     try:
