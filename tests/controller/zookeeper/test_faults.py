@@ -84,7 +84,8 @@ async def test_a_leader_that_was_cut_off_is_replaced_and_follows(nodes, server, 
         second = await nodes(2).open()
         await first.store.register(registration(1))
         await second.store.register(registration(2))
-        await second.until_it_sees(1, 2)
+        for node in (first, second):
+            await node.until_it_sees(1, 2)
         await first.append(setting(0))
         wire.cut()
         unwritten = first.store.append([setting("unwritten")])
