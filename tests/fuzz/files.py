@@ -61,6 +61,9 @@ SAYS_NOTHING_OF_RECORDS = (
 
 
 LOG_FILES = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
+OFFSET_BYTES = 8
+"""At the beginning of a batch."""
+
 HARMLESS = (".cleaned", ".deleted")
 """What bears such a name is not looked at, and goes."""
 LEFT_OVER = (*HARMLESS, ".swap")
@@ -90,8 +93,9 @@ class Model:
         values: Those; None where a transaction has its marker.
         committed: Those of transactions that were committed.
         aborted: Those of transactions that were aborted.
-        foreign: Partitions of which a log file became the copy of another file. No batch says whose it is: such a
-            partition has to answer, and nothing more is asked of it.
+        foreign: Partitions of which a log file became the copy of another file, or the last batch moved to another offset.
+            No batch says whose it is, and no checksum covers its offset: such a partition has to answer, and nothing more is
+            asked of it.
     """
 
     def __init__(self) -> None:
@@ -277,6 +281,14 @@ def _overwrite(content: bytearray, at: int, how: str, chance: random.Random) -> 
             content[position] = 0 if how == "zero" else chance.randrange(256)
 
 
+def _last_batch_moved(origin: Path, damaged: Path) -> bool:
+    if not origin.exists() or not damaged.exists():
+        return False
+    before, after = origin.read_bytes(), damaged.read_bytes()
+    last = max((position for position, _ in iterate_headers(before)), default=0)
+    return len(after) >= last + OFFSET_BYTES and after[last:][:OFFSET_BYTES] != before[last:][:OFFSET_BYTES]
+
+
 def _whole(done: list[Damage]) -> set[str]:
     """Directories of partitions that the damage does not concern."""
     directories = {partition.directory for partition in Model().values}
@@ -324,7 +336,9 @@ class _Round:
             partition
             for path, _, copy_of in done
             for partition in self._model.values
-            if copy_of is not None and ".log" in path.suffixes and path.parts[0] == partition.directory
+            if path.parts[0] == partition.directory
+            and ".log" in path.suffixes
+            and (copy_of is not None or _last_batch_moved(self._origin / path, data / path))
         }
         kept = self._directory / "as-damaged"
         shutil.copytree(data, kept)

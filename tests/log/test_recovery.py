@@ -51,6 +51,7 @@ class TestBadBatches:
             (8, b"\x7f\xff\xff\xff", "the file ends within"),
             (0, b"\0" * 8, "the offsets 0 to 0 where 1 is due"),
             (0, b"\0\0\1\0", "the offsets"),
+            (4, b"\4", "the offsets 67108865 to 67108865 where 1 is due, and the one behind it goes back"),
             (0, b"\0" * 61, "no record batch"),
         ],
     )
@@ -82,6 +83,20 @@ class TestBadBatches:
         harness.crash(recovery_point=0)
         assert harness.log.log_end_offset == 1
         assert "the offsets 1 to 0 where 1 is due" in caplog.text
+
+    @pytest.mark.parametrize("buffer_bytes", [1 << 20, 130])
+    def test_after_a_gap_nothing_is_cut_that_was_good(self, harness, three, monkeypatch, buffer_bytes):
+        """A batch after a gap stays if what is behind it goes back and is itself torn."""
+        monkeypatch.setattr(recovery, "BUFFER_BYTES", buffer_bytes)
+        spoil(harness, three + 7, b"\x05")
+        harness.crash(recovery_point=0)
+        assert [offset for offset, _ in harness.records()] == [0]
+        harness.append(b"b" * 30)
+        harness.append(b"c" * 30)
+        spoil(harness, three + 7, b"\x05")
+        spoil(harness, 2 * three + 70, b"\xff")
+        harness.crash(recovery_point=0)
+        assert [offset for offset, _ in harness.records()] == [0, 5]
 
     def test_nothing_is_left(self, harness, three):
         """A log whose first batch is bad is empty, and usable."""
@@ -332,6 +347,18 @@ class TestLaterSegments:
         assert values(harness) == [b"a", b"a", b"b", b"new"]
         harness.reopen()
         assert values(harness) == [b"a", b"a", b"b", b"new"]
+
+    def test_a_batch_does_not_reach_into_the_next_segment(self, harness, caplog):
+        """No checksum covers its offset: a damaged bit would send readers past all that follows."""
+        for value in (b"a", b"b", b"c"):
+            harness.append(value)
+            harness.append(value)
+            harness.log.roll()
+        spoil(harness, harness.log.size_bytes // 6 + 4, b"\4", "00000000000000000002.log")
+        harness.crash(recovery_point=0)
+        assert values(harness) == [b"a", b"a", b"b"]
+        assert harness.log.log_end_offset == 3
+        assert "has the offsets 67108867 to 67108867 where 3 is due" in caplog.text
 
     def test_only_unflushed_segments_are_read(self, harness):
         """Segments below the recovery point are not opened, but for the one before it, whose indexes may lack their end."""

@@ -269,6 +269,7 @@ def _recover(
             producers=producers,
             epochs=epochs,
             earlier=segments[:index],
+            next_base_offset=bases[index + 1] if index + 1 < len(bases) else None,
             before_cut=functools.partial(_delete_later, private, directory, found, segments[index + 1 :]),
         )
         if index == first and index + 1 < len(segments):

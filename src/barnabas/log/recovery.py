@@ -254,6 +254,7 @@ def recover_segment(
     producers: ProducerState | None = None,
     epochs: LeaderEpochs | None = None,
     earlier: Sequence[Segment] = (),
+    next_base_offset: int | None = None,
     cut: bool = True,
     before_cut: Callable[[], None] = lambda: None,
 ) -> RecoveredSegment:
@@ -265,6 +266,7 @@ def recover_segment(
         producers: is brought up to the segment's end, if given, from where it stands; the transaction index is as well.
         epochs: gets the leader epochs that it lacks, if given.
         earlier: the segments before this one, in which transactions may have begun that end here.
+        next_base_offset: where the segment behind this one begins, if there is one.
         cut: whether to cut off what follows the last good batch; if not, it is only not in the indexes.
         before_cut: called before that, when it is certain.
 
@@ -285,7 +287,7 @@ def recover_segment(
             segment.transaction_index.clear()
         segment.transaction_index.truncate_to(producers.map_end_offset)
     with segment.files.opened(segment.file.path) as file:
-        scan = _Scan(segment, file, start, producers, epochs)
+        scan = _Scan(segment, file, start, producers, epochs, next_base_offset)
         try:
             scan.run()
         except DecodeError as error:
@@ -320,6 +322,7 @@ class _Scan:
         start: RecoveryStart,
         producers: ProducerState | None,
         epochs: LeaderEpochs | None,
+        next_base_offset: int | None,
     ) -> None:
         self.segment = segment
         self.file = file
@@ -333,6 +336,9 @@ class _Scan:
             if start.position
             else TimestampOffset(NO_TIMESTAMP, segment.base_offset)
         )
+        self.highest_offset = segment.base_offset + MAX_RELATIVE_OFFSET
+        if next_base_offset is not None:
+            self.highest_offset = min(self.highest_offset, next_base_offset - 1)
         self.reason: str | None = None
 
     def run(self) -> None:
@@ -358,7 +364,7 @@ class _Scan:
         producers = self.producers
         replay_from = 0 if producers is None else producers.map_end_offset
         unpack = HEADER_STRUCT.unpack_from
-        base_offset_of_segment = segment.base_offset
+        highest_offset = self.highest_offset
         interval = segment.index_interval_bytes
         next_offset = self.next_offset
         highest_ms = self.max_timestamp.timestamp_ms
@@ -380,14 +386,16 @@ class _Scan:
                 self.reason = f"the batch at position {start + at} fails its checksum"
                 break
             last_offset = base_offset + delta
-            if (
-                base_offset < next_offset
-                or delta < 0
-                or last_offset - base_offset_of_segment > MAX_RELATIVE_OFFSET
-            ):
+            if base_offset < next_offset or delta < 0 or last_offset > highest_offset:
                 self.reason = (
                     f"the batch at position {start + at} has the offsets {base_offset} to {last_offset} "
                     f"where {next_offset} is due"
+                )
+                break
+            if base_offset > next_offset and self._goes_back_to(next_offset, start + end, last_offset):
+                self.reason = (
+                    f"the batch at position {start + at} has the offsets {base_offset} to {last_offset} "
+                    f"where {next_offset} is due, and the one behind it goes back"
                 )
                 break
             # The log may begin within a batch, and its producer may send just that one again.
@@ -412,6 +420,29 @@ class _Scan:
             at = end
             self.valid_bytes = start + at
         return wanted
+
+    def _goes_back_to(self, offset: int, position: int, last_offset: int) -> bool:
+        """Whether the batch at `position` is whole and belongs between `offset` and `last_offset`.
+
+        No checksum covers the first offset of a batch. If one damaged bit raises it, all that follows seems to go back; it is
+        then the batch before `position` that is bad.
+        """
+        files, size = self.segment.files, self.segment.size
+        head = files.read_at(self.file, position, HEADER_SIZE)
+        if len(head) < HEADER_SIZE:
+            return False
+        header = parse_header(head)
+        end = position + header.size_bytes
+        if (
+            header.magic != MAGIC
+            or not _SMALLEST_LENGTH <= header.batch_length <= size - position - LENGTH_END
+            or not offset <= header.base_offset <= last_offset
+        ):
+            return False
+        checksum = 0
+        for at in range(position + ATTRIBUTES_POSITION, end, BUFFER_BYTES):
+            checksum = crc32c(files.read_at(self.file, at, min(BUFFER_BYTES, end - at)), checksum)
+        return checksum == header.crc
 
 
 def _refuse_old_format(files: Files, file: File, position: int, size: int) -> None:
