@@ -146,6 +146,8 @@ class Kept:
     def __init__(self):
         self.batches: list[Batch] = []
         self.promised = 0
+        self.present = 0
+        """What is there as long as the power does not fail."""
         self.start = 0
         self.highest_start = 0
         self.epochs_from = 0
@@ -163,6 +165,8 @@ class World:
     def __init__(self, root: Path):
         self.root = root
         self.lives = 0
+        (root / "0").mkdir()
+        self.disk = Disk(root / "0")
         self.kept = [Kept() for _ in range(PARTITIONS)]
         self.ids = [bytes([1 + index]) * 16 for index in range(PARTITIONS)]
         self.recreated: set[str] = set()
@@ -176,14 +180,22 @@ class World:
     def note(self, *event):
         self.events.append(event)
 
+    def power_fails(self, following, chance):
+        self.disk.image(following, chance)
+        self.disk = Disk(following)
+
     def replay(self, count):
         """What is so after the first `count` events of this life."""
+        for kept in self.kept:
+            kept.present = 0
         for kind, index, detail in self.events[:count]:
             kept = self.kept[index]
             if kind == "appended":
                 kept.batches.append(detail)
             elif kind == "promised":
                 kept.promised = max(kept.promised, detail)
+            elif kind == "present":
+                kept.present = detail
             elif kind == "start":
                 kept.highest_start = max(kept.highest_start, detail)
                 kept.epochs_from = max(kept.epochs_from, detail)
@@ -416,7 +428,6 @@ def run(lives) -> None:
         together_min = 1 if sum(life[2] for life in lives) % 2 else 1000
         stack.enter_context(mock.patch.object(orderly_stop, "CLOSED_TOGETHER_MIN", together_min))
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (root / "0").mkdir()
         world = World(root)
         for operations, moment, seed, ending in [*lives, ([], None, 0, "closed")]:
             asyncio.run(live(world, operations, moment, random.Random(seed), ending))
@@ -430,7 +441,7 @@ async def live(world: World, operations, moment, chance, ending) -> None:
     world.epoch += 1
     world.events = []
     following = world.root / str(world.lives)
-    disk = Disk(root)
+    disk = world.disk
     moments = 0
     happened = None
 
@@ -438,7 +449,7 @@ async def live(world: World, operations, moment, chance, ending) -> None:
         nonlocal happened
         if happened is None:
             happened = len(world.events)
-            disk.image(following, chance)
+            world.power_fails(following, chance)
 
     def on_moment() -> None:
         nonlocal moments
@@ -476,13 +487,13 @@ async def live(world: World, operations, moment, chance, ending) -> None:
         await logs.close(clean=False)
         commit.close()
     elif ending == "killed":
-        # Everything that was written is in the page cache, and so it is there.
+        # Everything that was written is in the page cache, and so it is there, until the power fails in a later life.
         await asyncio.sleep(0)
         for index in range(PARTITIONS):
-            world.note("promised", index, hosts.logs[index].log_end_offset)
+            world.note("present", index, hosts.logs[index].log_end_offset)
         with disk.lock:
             happened = len(world.events)
-            copy(root, following)
+            world.disk = disk.copy(following)
         await logs.close(clean=False)
         commit.close()
     else:
@@ -493,18 +504,12 @@ async def live(world: World, operations, moment, chance, ending) -> None:
         for index in range(PARTITIONS):
             world.note("promised", index, hosts.logs[index].log_end_offset)
         happened = len(world.events)
-        disk.image(following, chance)
+        if chance.getrandbits(1):
+            world.disk = disk.copy(following)
+        else:
+            world.power_fails(following, chance)
     world.replay(happened)
     files.close()
-
-
-def copy(source: Path, target: Path) -> None:
-    target.mkdir()
-    for child in list(source.iterdir()) if source.exists() else ():
-        if child.is_dir():
-            copy(child, target / child.name)
-        elif child.exists():  # deletion goes on meanwhile
-            (target / child.name).write_bytes(child.read_bytes())
 
 
 class Hosts:
@@ -529,7 +534,8 @@ class Hosts:
         """Compares what is there with what was promised, and goes on from what is there."""
         log, kept = self.logs[index], self.world.kept[index]
         assert log.log_start_offset <= max(kept.highest_start, kept.start)
-        assert log.log_end_offset >= kept.promised
+        there = max(kept.promised, kept.present)
+        assert log.log_end_offset >= there
         assert log.log_end_offset <= max(kept.end, kept.highest_start)
         expected = [
             batch
@@ -546,7 +552,7 @@ class Hosts:
         ]
         assert found == records
         promised = {record.offset for batch in kept.batches for record in batch.records}
-        assert offsets.issuperset(promised & set(range(log.log_start_offset, kept.promised)))
+        assert offsets.issuperset(promised & set(range(log.log_start_offset, there)))
         for timestamp in sorted({record.timestamp + change for record in records for change in (0, 1)}):
             first = next(((r.offset, r.timestamp) for r in records if r.timestamp >= timestamp), None)
             answer = log.offset_for_timestamp(timestamp)
@@ -572,7 +578,9 @@ class Hosts:
             last = expected[-1]
             again = self.append_bytes(index, last)
             assert (again.duplicate, again.last_offset) == (True, last.records[-1].offset)
-        kept.batches = expected
+        # Those before the log's start may come back with it, should the power fail now.
+        before = [batch for batch in kept.batches if batch.records[-1].offset < log.log_start_offset]
+        kept.batches = before + expected
         kept.end_before = log.log_end_offset
         kept.start = kept.highest_start = log.log_start_offset
         # A log of which nothing was promised may be taken for that of its deleted namesake, and with it goes where it began.
