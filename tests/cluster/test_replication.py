@@ -229,6 +229,30 @@ async def test_a_leader_that_the_store_does_not_reach_hears_from_the_controller(
         assert values_of(fetched.records) == [b"before", b"after"]
 
 
+@pytest.mark.in_memory("a node is cut off from the store, and others are killed")
+async def test_who_is_cut_off_from_everybody_tells_what_it_knows(loop, cluster):
+    """With nobody to ask, clients get this broker's own answer, which may be right again once it is reached."""
+    async with cluster(3, broker_heartbeat_interval_ms=60_000, **QUICK) as brokers:
+        first = brokers.log.leader
+        cut_off, *others = (node_id for node_id in brokers.node_ids if node_id != first)
+        others.append(first)
+        await brokers.create_topic("orders", assignments=[[cut_off, *others]])
+        await brokers.call(cut_off, coordinator_request(4), 4)
+        brokers.log.cut_off(cut_off, notices=True)
+        _, produced = await produce(brokers, "orders", 0, b"refused", node_id=cut_off, timeout_ms=60_000)
+        assert produced.error_code == NOT_LEADER_OR_FOLLOWER
+        found = await brokers.call(cut_off, MetadataRequest(topics=None))
+        assert found.topics[0].partitions[0].leader_id != cut_off
+        for node_id in others:
+            await brokers.kill(node_id)
+        found = await brokers.call(cut_off, MetadataRequest(topics=None))
+        assert found.topics[0].partitions[0].leader_id == cut_off
+        assert cut_off in {node.node_id for node in found.brokers}
+        (coordinator,) = (await brokers.call(cut_off, coordinator_request(4), 4)).coordinators
+        assert coordinator.error_code == 0
+        brokers.log.heal(cut_off)
+
+
 async def test_a_follower_refuses_and_names_the_leader(loop, cluster):
     """NOT_LEADER_OR_FOLLOWER comes with the leader and where to find it, so that no metadata has to be asked for."""
     async with cluster(3, **QUICK) as brokers:
