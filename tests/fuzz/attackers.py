@@ -129,7 +129,10 @@ class Attacker:
             self.socket.settimeout(PATIENCE_S)
             self.socket.sendall(self._unsent)
             self._unsent.clear()
-            self.socket.shutdown(socket.SHUT_WR)
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError as error:  # not connected any more
+                raise ConnectionResetError from error
             self._has_ended = True
             end = time.monotonic() + PATIENCE_S
             while data := self.socket.recv(1 << 16):
