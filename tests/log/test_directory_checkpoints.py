@@ -54,7 +54,7 @@ def test_what_is_known_is_written_and_read(tmp_path, hosted, checkpoints):
     assert checkpoints.offsets(HIGH_WATERMARKS) == {("a", 0): 0}
     assert checkpoints.offsets(CLEANED_OFFSETS) == {("b", 1): 7}
     found = {key: log() for key in hosted}
-    DirectoryCheckpoints(Files(), tmp_path, found).read()
+    DirectoryCheckpoints(Files(), tmp_path, found).read(None)
     assert found == hosted
 
 
@@ -62,7 +62,7 @@ def test_a_recovery_point_is_the_end_only_after_an_orderly_one(tmp_path, checkpo
     """After a crash there may be more behind it."""
     write_all(checkpoints)
     found = {("a", 0): log(is_clean=False)}
-    DirectoryCheckpoints(Files(), tmp_path, found).read()
+    DirectoryCheckpoints(Files(), tmp_path, found).read(None)
     assert (found["a", 0].recovery_point, found["a", 0].end_is_known) == (9, False)
 
 
@@ -87,7 +87,7 @@ def test_a_new_log_finds_nothing_of_a_former_one(tmp_path, hosted, checkpoints):
     checkpoints.forget(("a", 0))
     on_its_way()
     found = {("a", 0): log(), ("b", 1): log()}
-    DirectoryCheckpoints(Files(), tmp_path, found).read()
+    DirectoryCheckpoints(Files(), tmp_path, found).read(None)
     assert found == {("a", 0): log(), ("b", 1): log(cleaned_offset=7, end_is_known=True)}
 
 
@@ -97,5 +97,5 @@ def test_a_recovery_point_is_lowered_and_never_raised(tmp_path, checkpoints):
     checkpoints.lower_recovery_point(("a", 0), 20)()
     checkpoints.lower_recovery_point(("a", 0), 4)()
     found = {("a", 0): log()}
-    DirectoryCheckpoints(Files(), tmp_path, found).read()
+    DirectoryCheckpoints(Files(), tmp_path, found).read(None)
     assert found["a", 0].recovery_point == 4

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from unittest import mock
 
 import pytest
 
 from barnabas.config.topic import LogConfig
-from barnabas.errors import ConfigError, StorageError
+from barnabas.errors import ConfigError, DiskFullError, StorageError
+from barnabas.log.files import Files
 from barnabas.log.orderly_stop import CLOSED_TOGETHER_MIN
 from tests.log.stopping_and_starting import CONFIG, IDS, Broker, append, names, scenario, until
 
@@ -360,6 +362,44 @@ async def test_damaged_checkpoints_only_cost_time(tmp_path):
     async with broker.running() as logs:
         log = logs.get("orders", 0)
         assert (log.log_end_offset, log.high_watermark) == (3, None)
+
+
+@scenario
+async def test_a_checkpoint_that_was_damaged_since_the_stop_is_not_believed(tmp_path):
+    """A bit makes another digit of one, and the format has no checksum: the marker has it."""
+    broker = Broker(tmp_path)
+    async with broker.running() as logs:
+        append(logs.create("orders", 0, IDS[0], CONFIG), 7)
+    path = broker.paths[0] / "recovery-point-offset-checkpoint"
+    path.write_text(path.read_text().replace("orders 0 7", "orders 0 3"))
+    for _ in range(2):  # an end that nobody has looked up is not written down either
+        async with broker.running() as logs:
+            assert logs.was_clean
+            assert logs.hosted_log("orders", 0).closed_end_offset is None
+    async with broker.running() as logs:
+        log = logs.get("orders", 0)
+        assert log.log_end_offset == 7
+        append(log)
+    async with broker.running() as logs:
+        assert logs.hosted_log("orders", 0).closed_end_offset == 8
+
+
+@scenario
+async def test_a_directory_without_room_for_its_recovery_does_not_pass_for_clean(tmp_path):
+    """What nobody asked for since is recovered at the next start."""
+    broker = Broker(tmp_path)
+    async with broker.running(clean=False) as logs:
+        append(logs.create("orders", 0, IDS[0], CONFIG), 3)
+    with (broker.paths[0] / "orders-0" / "00000000000000000000.log").open("ab") as file:
+        file.write(b"torn")
+
+    with mock.patch.object(Files, "truncate", side_effect=DiskFullError("no room")):
+        async with broker.running():
+            pass
+    assert not (broker.paths[0] / ".kafka_cleanshutdown").exists()
+    async with broker.running() as logs:
+        assert not logs.was_clean
+        assert logs.get("orders", 0).log_end_offset == 3
 
 
 @scenario

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from barnabas.errors import StorageError
+from barnabas.records.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,8 +68,18 @@ class OffsetCheckpoint:
         self._files = files
         self.path = path
 
-    def read(self) -> dict[tuple[str, int], int]:
+    def checksum(self) -> int | None:
+        """The CRC-32C of the file; None if there is none. Raises OSError."""
+        try:
+            return crc32c(self._files.read_file(self.path))
+        except FileNotFoundError:
+            return None
+
+    def read(self, *, checksum: int | None = None) -> dict[tuple[str, int], int]:
         """What was last written; empty if there is no file.
+
+        Args:
+            checksum: the CRC-32C that the file should have, if that is known.
 
         Raises:
             StorageError: the file is damaged; the message says how.
@@ -77,6 +88,8 @@ class OffsetCheckpoint:
             content = self._files.read_file(self.path)
         except FileNotFoundError:
             return {}
+        if checksum is not None and checksum != crc32c(content):
+            raise StorageError(f"{self.path} is not as it was when its logs were closed")
         offsets: dict[tuple[str, int], int] = {}
         for fields in decode_checkpoint(content, self.path):
             try:

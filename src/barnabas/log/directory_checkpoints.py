@@ -50,6 +50,9 @@ CHECKPOINTS: Mapping[str, str] = {
 }
 """The files, and which attribute of a log each holds."""
 
+_NONE = -1
+"""No file has this checksum."""
+
 Key = tuple[str, int]
 
 
@@ -72,11 +75,22 @@ class DirectoryCheckpoints:
         self._lock = threading.Lock()
         self._forgotten = 0
 
-    def read(self) -> None:
-        """Tells the logs what the files say. A damaged file says nothing; raises OSError."""
+    def checksums(self) -> dict[str, int]:
+        """The CRC-32C of each file that is believed, by its name; raises OSError."""
+        checksums = {name: self._file(name).checksum() for name in self._written}
+        return {name: checksum for name, checksum in checksums.items() if checksum is not None}
+
+    def read(self, checksums: Mapping[str, int] | None) -> None:
+        """Tells the logs what the files say. A damaged file says nothing; raises OSError.
+
+        Args:
+            checksums: those of the files when the logs were closed; None if they are not known.
+        """
         for name, attribute in CHECKPOINTS.items():
             try:
-                offsets = self._file(name).read()
+                offsets = self._file(name).read(
+                    checksum=None if checksums is None else checksums.get(name, _NONE)
+                )
             except StorageError as error:
                 # It only spares work, except for records deleted on request, which come back.
                 logger.warning("%s; it is not used", error)
@@ -98,7 +112,12 @@ class DirectoryCheckpoints:
             for key, hosted in self._hosted.items()
         }
         if name == RECOVERY_POINTS:
-            return found
+            # After an orderly stop it says where a log ends: nothing of one whose end nobody has looked up.
+            return {
+                key: offset
+                for key, offset in found.items()
+                if offset or self._hosted[key].log is not None or self._hosted[key].end_is_known
+            }
         # Logs begin at 0 unless the file says otherwise; of the others it says what is known.
         least = 1 if name == LOG_START_OFFSETS else 0
         return {key: offset for key, offset in found.items() if offset is not None and offset >= least}

@@ -54,6 +54,7 @@ class LocalLog:
         directory: where the files lie; whoever renames it calls `retire` before and sets it after.
         log_start_offset: the first offset that can be read.
         log_end_offset: the offset that the next record gets.
+        on_other_end: called when the log turns out on first use not to end where it was closed.
         produce_limits: those of the settings.
         recovery_point: everything below is on the disk.
     """
@@ -72,6 +73,7 @@ class LocalLog:
         "directory",
         "log_end_offset",
         "log_start_offset",
+        "on_other_end",
         "produce_limits",
         "recovery_point",
     )
@@ -98,6 +100,7 @@ class LocalLog:
         self._schedule_deletion = schedule_deletion or self._delete_now
         self._on_failure = on_failure
         self._failure: StorageError | None = None
+        self.on_other_end: Callable[[], None] | None = None
         self._segments = Segments(loaded.segments)
         self._active = self._segments.active
         self._has_aborted = any(not segment.transaction_index.is_empty for segment in self._segments)
@@ -214,6 +217,11 @@ class LocalLog:
             )
             self.log_end_offset = max(end_offset, active.base_offset)
             self.recovery_point = min(self.recovery_point, self.log_end_offset)
+            self._end_is_another()
+
+    def _end_is_another(self) -> None:
+        if self.on_other_end is not None:
+            self.on_other_end()
 
     def _add_segment(self, base_offset: int, now_ms: int) -> None:
         """Begins a new active segment; the one before gets the last entries of its indexes.

@@ -379,7 +379,9 @@ class LogDirectories(MovableLogs):
                 if clean:
                     close_logs(self._files, directory, logs[directory])
                     write_checkpoints(directory)
-                    directory.write_clean_shutdown(broker_epoch)
+                    # Without room there was no recovery, of those that nobody asked for since.
+                    if all(each.log is not None or each.is_clean for each in directory.hosted.values()):
+                        directory.write_clean_shutdown(broker_epoch)
                 else:
                     put_marker_back(directory)
             except OSError as error:

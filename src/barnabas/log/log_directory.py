@@ -20,7 +20,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from barnabas.errors import ConfigError, DiskFullError
-from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown, encode_clean_shutdown
+from barnabas.log.clean_shutdown import (
+    CLEAN_SHUTDOWN,
+    CleanShutdown,
+    decode_clean_shutdown,
+    encode_clean_shutdown,
+)
 from barnabas.log.directory_checkpoints import DirectoryCheckpoints
 from barnabas.log.directory_names import (
     DELETE_SUFFIX,
@@ -40,7 +45,7 @@ from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition
 from barnabas.log.running_mark import RUNNING_MARK, decode_running_mark, encode_running_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from barnabas.log.files import FileLock, Files
@@ -250,7 +255,7 @@ class LogDirectory:
         """
         entries = self._files.entries(self.path)
         names = {entry.name for entry in entries}
-        self._take_clean_shutdown(names)
+        checksums = self._take_clean_shutdown(names)
         self._take_running_mark(names)
         deleted = []
         for entry in entries:
@@ -272,20 +277,21 @@ class LogDirectory:
                 self.hosted[topic, name.partition] = HostedLog(
                     self, topic, name.partition, is_clean=self.is_clean
                 )
-        self.checkpoints.read()
+        self.checkpoints.read(checksums)
         if not self.is_clean:
             self._files.sync_directory(self.path)
         return deleted
 
-    def _take_clean_shutdown(self, names: set[str]) -> None:
+    def _take_clean_shutdown(self, names: set[str]) -> Mapping[str, int] | None:
         if CLEAN_SHUTDOWN not in names:
-            return
+            return None
         path = self.path / CLEAN_SHUTDOWN
-        self.broker_epoch = decode_clean_shutdown(self._files.read_file(path))
+        self.broker_epoch, checksums = decode_clean_shutdown(self._files.read_file(path))
         self.is_clean = True
         self._files.delete(path)
         # A marker that came back after a power failure would hide a torn log.
         self._files.sync_directory(self.path)
+        return checksums
 
     def _take_running_mark(self, names: set[str]) -> None:
         if self.is_clean or RUNNING_MARK not in names:
@@ -417,5 +423,9 @@ class LogDirectory:
 
     def write_clean_shutdown(self, broker_epoch: int) -> None:
         """Say that everything was closed in order. The last write of all."""
-        self._files.write_file(self.path / CLEAN_SHUTDOWN, encode_clean_shutdown(broker_epoch), sync=True)
+        self._files.write_file(
+            self.path / CLEAN_SHUTDOWN,
+            encode_clean_shutdown(CleanShutdown(broker_epoch, self.checkpoints.checksums())),
+            sync=True,
+        )
         self._files.sync_directory(self.path)

@@ -181,6 +181,12 @@ class TrackedLog(LocalLog):
             raise self.fail(error) from error
         self._producers_are_loaded = True
 
+    def _end_is_another(self) -> None:
+        # They were loaded up to the end that was believed.
+        self._producers_are_loaded = False
+        self._epochs = self._latest_epoch = None
+        super()._end_is_another()
+
     def _load_epochs(self) -> LeaderEpochs:
         epochs = self._epochs
         if epochs is None:

@@ -247,12 +247,22 @@ class Partition:
         log = self._open_log(self.topic, self.index, self.topic_id)
         self._log = log
         self.high_watermark = log.log_start_offset if log.high_watermark is None else log.high_watermark
+        log.on_other_end = self._end_is_another
         if not log.is_offline:
             if self.leading is not None or not self.is_leader:
                 log.on_high_watermark(self.high_watermark)
             if self.is_leader:
                 self._lead(log, is_new_epoch=True)
         return log
+
+    def _end_is_another(self) -> None:
+        """The log does not end where it was closed, as it turns out on first use."""
+        log = self._log
+        assert log is not None
+        end = log.log_end_offset
+        if end < self.high_watermark or (self.is_leader and self.leading is None):
+            self.high_watermark = end
+            log.on_high_watermark(end)
 
     # ----- leadership
 
