@@ -39,7 +39,7 @@ def batch(*values, time_ms=START_MS, **options):
 class LogHarness:
     """Opens, reopens and looks into one log."""
 
-    def __init__(self, directory: Path, *, files=None, **settings):
+    def __init__(self, directory: Path, *, files=None, clean=False, recovery_point=0, **settings):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.files = files or Files()
@@ -47,7 +47,7 @@ class LogHarness:
         self.config = LogConfig(**settings)
         self.failures = []
         self.deletions = []
-        self.log = self.open(clean=False)
+        self.log = self.open(clean=clean, recovery_point=recovery_point)
 
     def open(self, *, clean, directory=None, recovery_point=0, log_start_offset=0) -> PartitionLog:
         return PartitionLog.open(
