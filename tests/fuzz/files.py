@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import BarnabasError
+from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN
 from barnabas.records.batch import check_crc, iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import Record, iterate_records
@@ -55,7 +56,7 @@ SETTINGS = {
 }
 SAYS_NOTHING_OF_RECORDS = (
     *("recovery-point-offset-checkpoint", "replication-offset-checkpoint", "cleaner-offset-checkpoint"),
-    *(".kafka_cleanshutdown", ".lock"),
+    *(CLEAN_SHUTDOWN, ".lock"),
 )
 """Files at the top of a log directory whose loss costs no record of any partition."""
 
@@ -93,9 +94,8 @@ class Model:
         values: Those; None where a transaction has its marker.
         committed: Those of transactions that were committed.
         aborted: Those of transactions that were aborted.
-        foreign: Partitions of which a log file became the copy of another file, or the last batch moved to another offset.
-            No batch says whose it is, and no checksum covers its offset: such a partition has to answer, and nothing more is
-            asked of it.
+        foreign: Partitions of which a log file became the copy of another file, or a batch moved to another offset: no batch
+            says whose it is, and no checksum covers its offset. Such a partition has to answer, and nothing more is asked of it.
     """
 
     def __init__(self) -> None:
@@ -281,12 +281,18 @@ def _overwrite(content: bytearray, at: int, how: str, chance: random.Random) -> 
             content[position] = 0 if how == "zero" else chance.randrange(256)
 
 
-def _last_batch_moved(origin: Path, damaged: Path) -> bool:
+def _is_moved(origin: Path, damaged: Path) -> bool:
+    """Whether a batch that nobody looks at says another offset: any after a clean stop; after a kill the last, which nothing follows."""
     if not origin.exists() or not damaged.exists():
         return False
     before, after = origin.read_bytes(), damaged.read_bytes()
-    last = max((position for position, _ in iterate_headers(before)), default=0)
-    return len(after) >= last + OFFSET_BYTES and after[last:][:OFFSET_BYTES] != before[last:][:OFFSET_BYTES]
+    positions = [position for position, _ in iterate_headers(before)]
+    if not (origin.parent.parent / CLEAN_SHUTDOWN).exists():
+        positions = positions[-1:]
+    return any(
+        len(after) >= at + OFFSET_BYTES and after[at:][:OFFSET_BYTES] != before[at:][:OFFSET_BYTES]
+        for at in positions
+    )
 
 
 def _whole(done: list[Damage]) -> set[str]:
@@ -338,7 +344,7 @@ class _Round:
             for partition in self._model.values
             if path.parts[0] == partition.directory
             and ".log" in path.suffixes
-            and (copy_of is not None or _last_batch_moved(self._origin / path, data / path))
+            and (copy_of is not None or _is_moved(self._origin / path, data / path))
         }
         kept = self._directory / "as-damaged"
         shutil.copytree(data, kept)

@@ -1,11 +1,12 @@
-"""Files of a log damaged at random: it opens, serves what was written or refuses, and goes on.
+"""Files of a log or of a log directory damaged at random: it opens, serves what was written or refuses, and goes on.
 
 A killed log is read from its beginning, so that everything it serves afterwards is right. One that was closed is believed: a
-reader's own checks find what is wrong, and the broker stands it. Many more of these: `python -m tests.log.test_damage 10000`, of each kind.
+reader's own checks find what is wrong, and the broker stands it. In a directory, logs whose own files are not damaged are whole. Many more of these: `python -m tests.log.test_damage 10000`, of each kind.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -13,21 +14,25 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from barnabas.errors import BarnabasError, DecodeError, KafkaError, StorageError
+from barnabas.config.topic import LogConfig
+from barnabas.errors import BarnabasError, ConfigError, DecodeError, KafkaError, StorageError
 from barnabas.log.files import Files
 from barnabas.log.origin import Origin
 from barnabas.records.batch import check_crc, iterate_headers
 from barnabas.records.control import build_end_marker
 from barnabas.records.record import iterate_records
 from tests.log.harness import START_MS, LogHarness
+from tests.log.stopping_and_starting import IDS, Broker, append
 
 SETTINGS = {"segment_bytes": 1500, "index_interval_bytes": 200, "file_delete_delay_ms": 3_600_000}
 STEPS = 90
+PARTITIONS = 3
 PRODUCERS = (-1, 1, 2)
 TRANSACTIONAL = (10, 11, 12, 13)
 UNREADABLE = (DecodeError, KafkaError, StorageError)
@@ -109,15 +114,15 @@ def write(directory: Path, chance: random.Random, *, close: bool) -> Written:
     return written._replace(recovery_point=harness.log.recovery_point)
 
 
-def damage(directory: Path, chance: random.Random) -> list[str]:
-    """Garbles one to three files; says what was done."""
-    done = []
-    files = sorted(directory.iterdir())
+def damage(directory: Path, chance: random.Random) -> dict[Path, str]:
+    """Garbles one to three files; says what was done, by their paths below the directory."""
+    done = {}
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
     for path in chance.sample(files, chance.choice([1, 1, 1, 2, 3])):
         content = bytearray(path.read_bytes())
         at = chance.randrange(len(content)) if content else 0
         how = chance.choice(["flip", "flip", "flip", "cut", "cut off", "grow", "garble", "zero", "delete"])
-        done.append(f"{how} at {at} of {path.name}")
+        done[path.relative_to(directory)] = f"{how} at {at}"
         if how == "delete":
             path.unlink()
             continue
@@ -157,8 +162,13 @@ def try_damage(origin: Path, written: Written, seed: int, *, is_closed: bool) ->
             with contextlib.closing(Files()) as files:
                 _look(files, origin, directory, written, chance, is_closed=is_closed)
         except BaseException as error:
-            error.add_note(f"{'closed' if is_closed else 'killed'}, seed {seed}: {'; '.join(done)}")
+            error.add_note(_story(seed, done, is_closed=is_closed))
             raise
+
+
+def _story(seed: int, done: dict[Path, str], *, is_closed: bool) -> str:
+    what = "; ".join(f"{how} of {path}" for path, how in done.items())
+    return f"{'closed' if is_closed else 'killed'}, seed {seed}: {what}"
 
 
 def _look(
@@ -227,13 +237,13 @@ def _read(log, written: Written, *, is_checked: bool) -> set[int]:
                     break
                 if not check_crc(batch):
                     raise DecodeError("a reader's own check")
+                if header.is_control:
+                    offsets.add(header.base_offset)
+                    assert not is_checked or written.values[header.base_offset] is None
                 for record in iterate_records(batch):
-                    if record.offset < before:
-                        continue
-                    offsets.add(record.offset)
-                    if is_checked:
-                        value = written.values[record.offset]
-                        assert header.is_control if value is None else value == record.value
+                    if record.offset >= before:
+                        offsets.add(record.offset)
+                        assert not is_checked or written.values[record.offset] == record.value
                 offset = header.next_offset
             if offset <= before:
                 raise DecodeError("it does not get on")
@@ -243,27 +253,105 @@ def _read(log, written: Written, *, is_checked: bool) -> set[int]:
     return offsets
 
 
+def write_directory(root: Path, chance: random.Random, *, close: bool) -> dict[int, Written]:
+    """Fills `data0` with the logs of a topic, as a broker leaves them; by partition."""
+    broker = Broker(root)
+    broker.configs["orders"] = LogConfig(**SETTINGS)
+    written = {
+        index: write(broker.paths[0] / f"orders-{index}", chance, close=True) for index in range(PARTITIONS)
+    }
+
+    async def live() -> None:
+        async with broker.running(clean=close) as logs:
+            for index, topic_id in zip(written, IDS, strict=False):
+                logs.create("orders", index, topic_id, broker.configs["orders"])
+            await logs._upkeep.write_recovery_points()
+
+    asyncio.run(live())
+    return written
+
+
+def try_directory(origin: Path, written: dict[int, Written], seed: int, *, is_closed: bool) -> None:
+    """One damage to a copy of a log directory, and a start, writes, a stop and another start."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as place:
+        broker = Broker(Path(place))
+        broker.configs["orders"] = LogConfig(**SETTINGS)
+        shutil.copytree(origin / "data0", broker.paths[0])
+        done = damage(broker.paths[0], chance)
+        try:
+            asyncio.run(_look_into_directory(broker, written, done))
+        except BaseException as error:
+            error.add_note(_story(seed, done, is_closed=is_closed))
+            raise
+
+
+async def _look_into_directory(broker: Broker, written: dict[int, Written], done: dict[Path, str]) -> None:
+    damaged = {path.parts[0] for path in done}
+    ends = {}
+    try:
+        async with broker.running() as logs:
+            for index, expected in written.items():
+                is_whole = f"orders-{index}" not in damaged
+                end = logs.hosted_log("orders", index).closed_end_offset
+                assert end in {None, expected.end}
+                try:
+                    log = logs.get("orders", index)
+                except StorageError:
+                    # One that is beyond repair takes its log directory offline, as with Apache Kafka.
+                    assert not is_whole or logs.hosted_log("orders", index).directory.is_offline
+                    continue
+                log.on_high_watermark(log.log_end_offset)
+                found = _read(log, expected, is_checked=is_whole)
+                if is_whole:
+                    assert found == expected.values.keys()
+                    assert log.log_end_offset == expected.end
+                ends[index] = append(log)
+                await logs.group_commit.request(log, ends[index])
+    except (ConfigError, StorageError) as error:
+        if str(broker.paths[0]) not in str(error):
+            raise
+        return
+    if broker.failed:
+        return
+    async with broker.running() as logs:
+        assert logs.was_clean
+        assert {index: logs.hosted_log("orders", index).closed_end_offset for index in ends} == ends
+        assert {index: logs.get("orders", index).log_end_offset for index in ends} == ends
+
+
 @pytest.mark.parametrize("is_closed", [False, True], ids=["killed", "closed"])
 def test_damaged_logs_open_and_tell_no_lies(tmp_path, is_closed):
     """Whatever is damaged; other damage each time, the seeds are in the failure."""
     run(tmp_path, random.SystemRandom().randrange(2**32), 150, is_closed=is_closed)
 
 
-def run(directory: Path, seed: int, count: int, *, is_closed: bool) -> None:
-    """`count` damages to one log."""
+@pytest.mark.parametrize("is_closed", [False, True], ids=["killed", "closed"])
+def test_undamaged_logs_of_a_damaged_directory_are_whole(tmp_path, is_closed):
+    """Checkpoints, markers and other logs may be anything."""
+    run(tmp_path, random.SystemRandom().randrange(2**32), 40, is_closed=is_closed, of=DIRECTORY)
+
+
+LOG = (write, try_damage)
+DIRECTORY = (write_directory, try_directory)
+
+
+def run(directory: Path, seed: int, count: int, *, is_closed: bool, of=LOG) -> None:
+    """`count` damages to one log, or to one directory."""
     origin = directory / "origin"
-    written = write(origin, random.Random(seed), close=is_closed)
+    make, try_one = of
+    written = make(origin, random.Random(seed), close=is_closed)
     for number in range(count):
         try:
-            try_damage(origin, written, seed + number, is_closed=is_closed)
+            try_one(origin, written, seed + number, is_closed=is_closed)
         except BaseException as error:
-            error.add_note(f"the log: seed {seed}")
+            error.add_note(f"written with seed {seed}")
             raise
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     for seed in range(int(sys.argv[2] if len(sys.argv) > 2 else 0), int(sys.argv[1]), 100):
-        for is_closed in (False, True):
+        for is_closed, of in product((False, True), (LOG, DIRECTORY)):
             with tempfile.TemporaryDirectory() as place:
-                run(Path(place), seed, 100, is_closed=is_closed)
+                run(Path(place), seed, 100, is_closed=is_closed, of=of)
