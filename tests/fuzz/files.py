@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -360,6 +361,9 @@ class _Round:
             if flaw is not None:
                 raise Finding(f"the log says:\n{flaw}")
         except (AssertionError, BarnabasError, TimeoutError, ConnectionError) as error:
+            if isinstance(error, ConnectionError) and self._has_given_up(broker):
+                self._figures["refused_starts"] += 1
+                return
             shutil.copytree(kept, keep_as, dirs_exist_ok=True)
             what = [f"{how} of {path}" for path, how, _ in done]
             finding = f"{self._origin.name}, {'; '.join(what)}:\n{error!r}"
@@ -380,6 +384,15 @@ class _Round:
             self._figures["refused_starts"] += 1
             return False
         return True
+
+    def _has_given_up(self, broker: BrokerProcess) -> bool:
+        """Whether it has ended because a log of its only directory is beyond repair, as it turned out on first use."""
+        try:
+            broker.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return False
+        log = broker.log_tail()
+        return "every log directory is offline" in log and f"{broker.data_directory}/" in log
 
     def _read_and_write(self, broker: BrokerProcess, whole: set[str], chance: random.Random) -> None:
         self._read(broker, whole)
