@@ -148,6 +148,7 @@ class TestFile:
         assert loaded.entries() == []
         assert loaded.is_dirty
         assert str(path) in caplog.text
+        assert "literal" not in caplog.text  # no words of Python's
 
     def test_missing(self, tmp_path):
         """A missing file says nothing."""

@@ -57,10 +57,15 @@ class LeaderEpochs:
             return epochs
         try:
             for fields in decode_checkpoint(content, path):
-                epoch, start_offset = map(int, fields)
+                try:
+                    epoch, start_offset = map(int, fields)
+                except ValueError:
+                    raise StorageError(
+                        f"{path} has the line {' '.join(fields)!r}, not epoch and start offset"
+                    ) from None
                 epochs.assign(epoch, start_offset)
-        except (StorageError, ValueError) as error:
-            logger.warning("%s is not used, its leader epochs are unknown from now on: %s", path, error)
+        except StorageError as error:
+            logger.warning("%s; it is not used, the leader epochs so far are unknown from now on", error)
             epochs = cls()
             epochs.is_dirty = True
             return epochs
