@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
 import shutil
 import time
 
@@ -20,6 +20,7 @@ from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.offset_commit import OffsetCommitRequest
 from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
+from tests.faults.privileges import unprivileged
 from tests.handlers import node
 
 PRODUCER_ID = 4000
@@ -68,15 +69,19 @@ def _deleted(path):
 
 
 def _a_directory(path):
-    # What cannot be read: permissions do not keep the user of a container from anything.
     path.unlink()
     path.mkdir()
 
 
 def _forbidden(path):
     path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read everything")
+    with pytest.raises(PermissionError):
+        path.open("rb")
+
+
+def rights(damage):
+    """Those of a user who is kept from a forbidden file, be it root."""
+    return unprivileged() if damage is _forbidden else contextlib.nullcontext()
 
 
 def _longer(path):
@@ -219,12 +224,12 @@ def test_a_damaged_file_is_repaired_or_refused(stopped, tmp_path, name, damage, 
     """Whatever happened to a file: what is served is right as far as it goes, or the message names the file."""
     directory = tmp_path / "broker"
     shutil.copytree(stopped, directory)
-    try:
-        path = _find(directory / "data", name)
-        damage(path)
-    except (FileNotFoundError, IndexError):
-        pytest.skip("there is no such file")
-    with caplog.at_level(logging.INFO):
+    with rights(damage), caplog.at_level(logging.INFO):
+        try:
+            path = _find(directory / "data", name)
+            damage(path)
+        except (FileNotFoundError, IndexError):
+            pytest.skip("there is no such file")
         refusal = None
         try:
             asyncio.run(look(directory, name))

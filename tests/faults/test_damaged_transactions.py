@@ -18,7 +18,7 @@ from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, wait_until
-from tests.faults.test_damaged_files import DAMAGES, path_is_offline
+from tests.faults.test_damaged_files import DAMAGES, path_is_offline, rights
 from tests.handlers import node
 from tests.transactional_producer import TransactionalProducer, create_topic, read_on
 from tests.wire_client import WireClient
@@ -122,18 +122,18 @@ def test_nothing_aborted_is_served(left, tmp_path, name, damage, caplog, capsys)
     """Committed records are all there unless they were in the file; and transactions go on, or the message names the file."""
     data = tmp_path / "data"
     shutil.copytree(left, data)
-    try:
-        path = find(data, name)
-        damage(path)
-    except (FileNotFoundError, IndexError):
-        pytest.skip("there is no such file")
-    is_believed = name.endswith(".txnindex") and damage.__name__[1:] in NOT_NOTICED and is_stopped(data)
-    if is_believed:
-        assert cli.main(["verify", str(data)]) == 1
-        assert path.name in capsys.readouterr().out
-        return
-    refusal = None
-    with caplog.at_level(logging.INFO):
+    with rights(damage), caplog.at_level(logging.INFO):
+        try:
+            path = find(data, name)
+            damage(path)
+        except (FileNotFoundError, IndexError):
+            pytest.skip("there is no such file")
+        is_believed = name.endswith(".txnindex") and damage.__name__[1:] in NOT_NOTICED and is_stopped(data)
+        if is_believed:
+            assert cli.main(["verify", str(data)]) == 1
+            assert path.name in capsys.readouterr().out
+            return
+        refusal = None
         try:
             asyncio.run(look(tmp_path, name))
         except (ConfigError, StorageError) as error:
