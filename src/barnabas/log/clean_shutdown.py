@@ -20,6 +20,8 @@ __all__ = ["CLEAN_SHUTDOWN", "CleanShutdown", "decode_clean_shutdown", "encode_c
 
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 
+_OF_NO_FILE = -1
+
 
 class CleanShutdown(NamedTuple):
     """What a marker says.
@@ -31,6 +33,10 @@ class CleanShutdown(NamedTuple):
 
     broker_epoch: int
     checksums: Mapping[str, int] | None
+
+    def checksum_of(self, name: str) -> int | None:
+        """That of a checkpoint file, or one that no file has if there was none to be believed; None if it is not known."""
+        return None if self.checksums is None else self.checksums.get(name, _OF_NO_FILE)
 
 
 def encode_clean_shutdown(marker: CleanShutdown) -> bytes:

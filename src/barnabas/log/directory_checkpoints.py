@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from barnabas.log.clean_shutdown import CleanShutdown
     from barnabas.log.files import Files
     from barnabas.log.log_directory import HostedLog
 
@@ -49,9 +50,6 @@ CHECKPOINTS: Mapping[str, str] = {
     CLEANED_OFFSETS: "cleaned_offset",
 }
 """The files, and which attribute of a log each holds."""
-
-_NONE = -1
-"""No file has this checksum."""
 
 Key = tuple[str, int]
 
@@ -80,17 +78,15 @@ class DirectoryCheckpoints:
         checksums = {name: self._file(name).checksum() for name in self._written}
         return {name: checksum for name, checksum in checksums.items() if checksum is not None}
 
-    def read(self, checksums: Mapping[str, int] | None) -> None:
+    def read(self, marker: CleanShutdown | None) -> None:
         """Tells the logs what the files say. A damaged file says nothing; raises OSError.
 
         Args:
-            checksums: those of the files when the logs were closed; None if they are not known.
+            marker: that of the clean shutdown before, if it was one.
         """
         for name, attribute in CHECKPOINTS.items():
             try:
-                offsets = self._file(name).read(
-                    checksum=None if checksums is None else checksums.get(name, _NONE)
-                )
+                offsets = self._file(name).read(checksum=None if marker is None else marker.checksum_of(name))
             except StorageError as error:
                 # It only spares work, except for records deleted on request, which come back.
                 logger.warning("%s; it is not used", error)

@@ -45,7 +45,7 @@ from barnabas.log.partition_metadata import PARTITION_METADATA, encode_partition
 from barnabas.log.running_mark import RUNNING_MARK, decode_running_mark, encode_running_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from barnabas.log.files import FileLock, Files
@@ -255,7 +255,7 @@ class LogDirectory:
         """
         entries = self._files.entries(self.path)
         names = {entry.name for entry in entries}
-        checksums = self._take_clean_shutdown(names)
+        marker = self._take_clean_shutdown(names)
         self._take_running_mark(names)
         deleted = []
         for entry in entries:
@@ -277,21 +277,22 @@ class LogDirectory:
                 self.hosted[topic, name.partition] = HostedLog(
                     self, topic, name.partition, is_clean=self.is_clean
                 )
-        self.checkpoints.read(checksums)
+        self.checkpoints.read(marker)
         if not self.is_clean:
             self._files.sync_directory(self.path)
         return deleted
 
-    def _take_clean_shutdown(self, names: set[str]) -> Mapping[str, int] | None:
+    def _take_clean_shutdown(self, names: set[str]) -> CleanShutdown | None:
         if CLEAN_SHUTDOWN not in names:
             return None
         path = self.path / CLEAN_SHUTDOWN
-        self.broker_epoch, checksums = decode_clean_shutdown(self._files.read_file(path))
+        marker = decode_clean_shutdown(self._files.read_file(path))
+        self.broker_epoch = marker.broker_epoch
         self.is_clean = True
         self._files.delete(path)
         # A marker that came back after a power failure would hide a torn log.
         self._files.sync_directory(self.path)
-        return checksums
+        return marker
 
     def _take_running_mark(self, names: set[str]) -> None:
         if self.is_clean or RUNNING_MARK not in names:

@@ -182,6 +182,11 @@ FAULTS = {
         "recovery-point-offset-checkpoint",
         "its log ends at",
     ),
+    "a log start offset": (
+        lambda d: OffsetCheckpoint(Files(), d / "log-start-offset-checkpoint").write({("ours", 0): 1}),
+        "log-start-offset-checkpoint",
+        "is not as it was",
+    ),
     "meta.properties": (lambda d: (d / "meta.properties").unlink(), "meta.properties", "is missing"),
     "a segment that overlaps": (
         lambda d: shutil.copy(d / LOG, d / "ours-0/00000000000000000010.log"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from barnabas.errors import ConfigError, StorageError
 from barnabas.log.checkpoints import OffsetCheckpoint
-from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN
+from barnabas.log.clean_shutdown import CLEAN_SHUTDOWN, decode_clean_shutdown
 from barnabas.log.directory_checkpoints import (
     CLEANED_OFFSETS,
     HIGH_WATERMARKS,
@@ -21,6 +21,7 @@ from barnabas.log.verification.partition import check_partition
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from barnabas.log.clean_shutdown import CleanShutdown
     from barnabas.log.files import Files
     from barnabas.log.verification.findings import Findings
     from barnabas.log.verification.partition import CheckedPartition
@@ -68,8 +69,10 @@ def check_directory(files: Files, path: Path, findings: Findings) -> None:
 def _check(files: Files, path: Path, findings: Findings) -> None:
     _check_properties(files, path, findings)
     entries = files.entries(path)
-    is_clean = any(entry.name == CLEAN_SHUTDOWN for entry in entries)
-    if not is_clean:
+    marker = None
+    if any(entry.name == CLEAN_SHUTDOWN for entry in entries):
+        marker = decode_clean_shutdown(files.read_file(path / CLEAN_SHUTDOWN))
+    else:
         findings.note(path, "was not closed in order; the next start recovers its logs")
     checked: dict[tuple[str, int], CheckedPartition] = {}
     for entry in entries:
@@ -88,7 +91,7 @@ def _check(files: Files, path: Path, findings: Findings) -> None:
                     path / entry.name,
                     findings,
                     # The marker speaks of the logs beside the metadata log, whose end is always looked at.
-                    is_clean=is_clean and not is_metadata,
+                    is_clean=marker is not None and not is_metadata,
                     has_metadata=not is_metadata,
                 )
             except OSError as error:
@@ -96,7 +99,7 @@ def _check(files: Files, path: Path, findings: Findings) -> None:
                 continue
             if not is_metadata:
                 checked[name.topic, name.partition] = found
-    _check_checkpoints(files, path, checked, findings, is_clean=is_clean)
+    _check_checkpoints(files, path, checked, findings, marker)
 
 
 def _check_properties(files: Files, path: Path, findings: Findings) -> None:
@@ -116,8 +119,7 @@ def _check_checkpoints(
     path: Path,
     checked: dict[tuple[str, int], CheckedPartition],
     findings: Findings,
-    *,
-    is_clean: bool,
+    marker: CleanShutdown | None,
 ) -> None:
     for name, what in _CHECKPOINTS.items():
         checkpoint = OffsetCheckpoint(files, path / name)
@@ -126,6 +128,11 @@ def _check_checkpoints(
         except StorageError as error:
             findings.problem(checkpoint.path, f"is damaged: {error}")
             continue
+        checksum = None if marker is None else marker.checksum_of(name)
+        if checksum is not None and checkpoint.checksum() not in {None, checksum}:
+            findings.problem(
+                checkpoint.path, "is not as it was when its logs were closed: it will not be used"
+            )
         for (topic, partition), offset in offsets.items():
             log = checked.get((topic, partition))
             if log is None:
@@ -133,7 +140,7 @@ def _check_checkpoints(
                     findings.note(checkpoint.path, f"names {topic}-{partition}, which is not there")
             elif offset > log.end_offset:
                 text = f"says that {what} of {topic}-{partition} is {offset}, but its log ends at {log.end_offset}"
-                if is_clean:
+                if marker is not None:
                     findings.problem(checkpoint.path, text)
                 else:
                     findings.note(checkpoint.path, text)
