@@ -361,7 +361,7 @@ class _Round:
             if flaw is not None:
                 raise Finding(f"the log says:\n{flaw}")
         except (AssertionError, BarnabasError, TimeoutError, ConnectionError) as error:
-            if isinstance(error, ConnectionError) and self._has_given_up(broker):
+            if self._has_given_up(broker):
                 self._figures["refused_starts"] += 1
                 return
             shutil.copytree(kept, keep_as, dirs_exist_ok=True)
@@ -387,12 +387,16 @@ class _Round:
 
     def _has_given_up(self, broker: BrokerProcess) -> bool:
         """Whether it has ended because a log of its only directory is beyond repair, as it turned out on first use."""
+        if f"log directory is offline directory={broker.data_directory}" not in broker.log_tail():
+            return False
         try:
-            broker.process.wait(PATIENCE_S)
+            status = broker.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             return False
-        log = broker.log_tail()
-        return "every log directory is offline" in log and f"{broker.data_directory}/" in log
+        return (
+            status == 1
+            and f"every log directory is offline, at last {broker.data_directory}" in broker.log_tail()
+        )
 
     def _read_and_write(self, broker: BrokerProcess, whole: set[str], chance: random.Random) -> None:
         self._read(broker, whole)
