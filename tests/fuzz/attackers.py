@@ -33,8 +33,11 @@ MAY_END_THE_CONNECTION = {
     31: "DeleteAcls likewise",
 }
 """APIs whose requests need not be answered although they can be decoded, as Kafka has it."""
-PUSH_TELEMETRY = 72
-"""Is unpacked behind others, and a connection that takes no more requests is waited for no longer than 10 s."""
+
+REQUEST_BYTES_MAX = 1 << 20
+"""`socket.request.max.bytes` of the broker: a longer one, as packed metrics may be, ends its connection."""
+
+LENGTH_BYTES = 4
 
 
 UNSENT_BYTES_MAX = 1 << 20
@@ -74,7 +77,6 @@ class Attacker:
         self._unread = bytearray()
         self._expected: collections.deque[Frame] = collections.deque()
         self._is_understood = True
-        self._has_ended = False
         self.answers = 0
 
     def send(self, frame: Frame) -> bool:
@@ -133,7 +135,6 @@ class Attacker:
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError as error:  # not connected any more
                 raise ConnectionResetError from error
-            self._has_ended = True
             end = time.monotonic() + PATIENCE_S
             while data := self.socket.recv(1 << 16):
                 self._unread += data
@@ -200,14 +201,8 @@ class Attacker:
                 f"a connection ends within an answer: {bytes(self._unread[:100])!r}; {self._missing()}"
             )
         # A bad request ends the connection; what was sent behind it is not looked at.
-        if not self._expected:
-            return
-        frame = self._expected[0]
-        takes_no_more = self._has_ended or any(not each.is_intact for each in self._expected)
-        if frame.key == PUSH_TELEMETRY and takes_no_more:
-            return
-        if _must_be_answered(frame):
-            raise Finding(f"no answer to {_describe(frame)}: {frame.data.hex()}")
+        if self._expected and _must_be_answered(frame := self._expected[0]):
+            raise Finding(f"no answer to {_describe(frame)}: {frame.data[:1000].hex()}")
 
     def close(self) -> None:
         self.socket.close()
@@ -216,6 +211,8 @@ class Attacker:
 def _must_be_answered(frame: Frame) -> bool:
     """Whether the broker may not end the connection in place of the answer."""
     if not frame.is_intact or frame.key in MAY_END_THE_CONNECTION:
+        return False
+    if len(frame.data) > LENGTH_BYTES + REQUEST_BYTES_MAX:
         return False
     if frame.key == PRODUCE:
         body = memoryview(frame.data)[4:]

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.broker_process import BrokerProcess, wait_until
-from tests.fuzz.attackers import Attackers
+from tests.fuzz.attackers import REQUEST_BYTES_MAX, Attackers
 from tests.fuzz.canary import Canary
 from tests.fuzz.findings import PATIENCE_S, Finding, save
 from tests.fuzz.frames import Frame, Frames
@@ -35,7 +35,7 @@ SETTINGS = {
     # The ends of clients whose requests wait are looked for 20 times in this time.
     "connections.max.idle.ms": "120000",
     # With the defaults, so many clients may hold more memory than this watch allows.
-    "socket.request.max.bytes": str(1 << 20),
+    "socket.request.max.bytes": str(REQUEST_BYTES_MAX),
     "barnabas.outgoing.bytes.per.connection": str(1 << 20),
 }
 CONNECTIONS = 24
