@@ -27,6 +27,7 @@ from barnabas.wire.messages.offset_fetch import OffsetFetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, DidNotStart, wait_until
 from tests.fuzz.findings import PATIENCE_S, Finding, log_flaws, save
+from tests.log.harness import moved_batches
 from tests.oracle.building import build
 from tests.transactional_producer import TransactionalProducer, call_until, read_on
 from tests.wire_client import WireClient
@@ -63,9 +64,6 @@ SAYS_NOTHING_OF_RECORDS = (
 
 
 LOG_FILES = (".log", ".index", ".timeindex", ".txnindex", ".snapshot")
-OFFSET_BYTES = 8
-"""At the beginning of a batch."""
-
 HARMLESS = (".cleaned", ".deleted")
 """What bears such a name is not looked at, and goes."""
 LEFT_OVER = (*HARMLESS, ".swap")
@@ -286,14 +284,8 @@ def _is_moved(origin: Path, damaged: Path) -> bool:
     """Whether a batch that nobody looks at says another offset: any after a clean stop; after a kill the last, which nothing follows."""
     if not origin.exists() or not damaged.exists():
         return False
-    before, after = origin.read_bytes(), damaged.read_bytes()
-    positions = [position for position, _ in iterate_headers(before)]
-    if not (origin.parent.parent / CLEAN_SHUTDOWN).exists():
-        positions = positions[-1:]
-    return any(
-        len(after) >= at + OFFSET_BYTES and after[at:][:OFFSET_BYTES] != before[at:][:OFFSET_BYTES]
-        for at in positions
-    )
+    moved = moved_batches(origin.read_bytes(), damaged.read_bytes())
+    return any(moved if (origin.parent.parent / CLEAN_SHUTDOWN).exists() else moved[-1:])
 
 
 def _whole(done: list[Damage]) -> set[str]:

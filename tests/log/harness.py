@@ -16,6 +16,8 @@ from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
 
 START_MS = 1_700_000_000_000
+OFFSET_BYTES = 8
+"""At the beginning of a batch."""
 
 
 class StoppedClock:
@@ -34,6 +36,14 @@ class StoppedClock:
 def batch(*values, time_ms=START_MS, **options):
     """A batch of records with these values (or one record with the value `v`)."""
     return build_batch([(0, time_ms, None, value, ()) for value in values or (b"v",)], **options)
+
+
+def moved_batches(before, after):
+    """For each batch in `before`, whether it begins with another offset in `after`, which no checksum covers."""
+    return [
+        len(after) >= at + OFFSET_BYTES and after[at:][:OFFSET_BYTES] != before[at:][:OFFSET_BYTES]
+        for at, _ in iterate_headers(before)
+    ]
 
 
 class LogHarness:

@@ -27,7 +27,7 @@ from barnabas.log.origin import Origin
 from barnabas.records.batch import check_crc, iterate_headers
 from barnabas.records.control import build_end_marker
 from barnabas.records.record import iterate_records
-from tests.log.harness import START_MS, LogHarness
+from tests.log.harness import START_MS, LogHarness, moved_batches
 from tests.log.stopping_and_starting import IDS, Broker, append
 
 SETTINGS = {"segment_bytes": 1500, "index_interval_bytes": 200, "file_delete_delay_ms": 3_600_000}
@@ -36,8 +36,6 @@ PARTITIONS = 3
 PRODUCERS = (-1, 1, 2)
 TRANSACTIONAL = (10, 11, 12, 13)
 UNREADABLE = (DecodeError, KafkaError, StorageError)
-OFFSET_BYTES = 8
-"""At the beginning of a batch; no checksum covers them."""
 
 
 class Written(NamedTuple):
@@ -145,10 +143,7 @@ def last_batch_moved(origin: Path, directory: Path) -> bool:
     """Whether the last batch says other offsets than it did: nothing can tell."""
     path = max(origin.glob("*.log"))
     damaged = directory / path.name
-    before = path.read_bytes()
-    last = max(position for position, _ in iterate_headers(before))
-    after = damaged.read_bytes() if damaged.exists() else b""
-    return len(after) > last and after[last:][:OFFSET_BYTES] != before[last:][:OFFSET_BYTES]
+    return damaged.exists() and moved_batches(path.read_bytes(), damaged.read_bytes())[-1]
 
 
 def try_damage(origin: Path, written: Written, seed: int, *, is_closed: bool) -> None:

@@ -31,6 +31,14 @@ def spoil(harness, position, data, name=LOG):
         file.write(data)
 
 
+def fill_three_segments(harness):
+    """Two batches of the same size in each, and an empty segment behind them."""
+    for value in (b"a", b"b", b"c"):
+        harness.append(value)
+        harness.append(value)
+        harness.log.roll()
+
+
 class TestBadBatches:
     """Each kind of damage ends the log there, and is told with its reason."""
 
@@ -334,10 +342,7 @@ class TestLeaderEpochs:
 class TestLaterSegments:
     def test_follow_the_fate_of_the_first_damaged_one(self, harness, caplog):
         """Segments after one that was cut are deleted: their offsets would not follow."""
-        for value in (b"a", b"b", b"c"):
-            harness.append(value)
-            harness.append(value)
-            harness.log.roll()
+        fill_three_segments(harness)
         spoil(harness, harness.log.size_bytes // 6 + 65, b"\xff", "00000000000000000002.log")
         harness.crash(recovery_point=0)
         assert values(harness) == [b"a", b"a", b"b"]
@@ -350,10 +355,7 @@ class TestLaterSegments:
 
     def test_a_batch_does_not_reach_into_the_next_segment(self, harness, caplog):
         """No checksum covers its offset: a damaged bit would send readers past all that follows."""
-        for value in (b"a", b"b", b"c"):
-            harness.append(value)
-            harness.append(value)
-            harness.log.roll()
+        fill_three_segments(harness)
         spoil(harness, harness.log.size_bytes // 6 + 4, b"\4", "00000000000000000002.log")
         harness.crash(recovery_point=0)
         assert values(harness) == [b"a", b"a", b"b"]
