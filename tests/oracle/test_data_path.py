@@ -18,6 +18,7 @@ from barnabas.wire.messages.metadata import MetadataRequest
 from barnabas.wire.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.oracle.conftest import differences
+from tests.oracle.leaders import wait_until_led
 from tests.topic_requests import CREATE, create_topics
 
 pytestmark = pytest.mark.oracle
@@ -37,23 +38,8 @@ def _topic(pair, *, partitions=1, **configs):
         lambda: pair.ask(ask, 9),
         lambda answer: answer.topics[0].error_code == 0 and len(answer.topics[0].partitions) == partitions,
     )
-    # Leadership reaches Kafka's replica manager a moment later still.
-    probe = ListOffsetsRequest(
-        replica_id=-1,
-        topics=[
-            ListOffsetsRequest.ListOffsetsTopic(
-                name=name,
-                partitions=[
-                    ListOffsetsRequest.ListOffsetsPartition(partition_index=index, timestamp=-1)
-                    for index in range(partitions)
-                ],
-            )
-        ],
-    )
-    pair.until(
-        lambda: pair.ask(probe, 5),
-        lambda answer: all(part.error_code == 0 for part in answer.topics[0].partitions),
-    )
+    for client in (pair.kafka, pair.ours):
+        wait_until_led(client, name, partitions)
     return name
 
 

@@ -14,7 +14,8 @@ from barnabas.records.compression import Codec
 from barnabas.records.record import iterate_records
 from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.produce import ProduceRequest
-from tests.transactional_producer import call_until, create_topic
+from tests.oracle.leaders import wait_until_led
+from tests.transactional_producer import create_topic
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(300)]
 
@@ -39,12 +40,7 @@ def request(topic, records):
 
 
 def produce(client, topic, records):
-    # Kafka's broker may hear of the topic a moment after its controller has answered.
-    return call_until(
-        lambda: client.call(request(topic, records), 9).responses[0].partition_responses[0],
-        lambda answer: answer.error_code,
-        unless={ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION},
-    )
+    return client.call(request(topic, records), 9).responses[0].partition_responses[0]
 
 
 def fetch(client, topic):
@@ -76,6 +72,7 @@ def new_topic(pair, **configs):
     name = f"packed-{next(_numbers)}"
     for client in (pair.kafka, pair.ours):
         create_topic(client, name, **configs)
+        wait_until_led(client, name)
     return name
 
 

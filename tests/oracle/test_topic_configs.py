@@ -17,8 +17,10 @@ from barnabas.wire.messages.fetch import FetchRequest
 from barnabas.wire.messages.list_offsets import ListOffsetsRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import wait_until
+from tests.file_sizes import file_sizes
 from tests.oracle.conftest import Pair
 from tests.oracle.kafka_broker import kafka_broker
+from tests.oracle.leaders import wait_until_led
 from tests.our_broker import our_broker
 from tests.transactional_producer import create_topic
 
@@ -68,6 +70,7 @@ class Table(Pair):
         name = f"topic-{next(_numbers)}"
         for client in self.clients:
             create_topic(client, name, **configs)
+            wait_until_led(client, name)
         return name
 
     def produce(self, topic, batch, *, acks=-1):
@@ -95,7 +98,7 @@ class Table(Pair):
     def files(self, topic, suffix=".log"):
         """Name and size of files of both."""
         return [
-            sorted((path.name, path.stat().st_size) for path in directory.glob(f"*{suffix}"))
+            list(file_sizes(directory, f"*{suffix}").items())
             for directory in (
                 self._theirs.data_directory / f"{topic}-0",
                 self.ours_at(topic),

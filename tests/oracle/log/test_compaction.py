@@ -21,6 +21,7 @@ from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.produce import ProduceRequest
 from tests.broker_process import BrokerProcess, wait_until
 from tests.oracle.kafka_broker import KafkaBroker
+from tests.oracle.leaders import wait_until_led
 from tests.oracle.log.test_dump_log_segments import dump
 from tests.transactional_producer import TransactionalProducer, call_until, create_topic, last_stable_offset
 from tests.wire_client import WireClient
@@ -81,6 +82,7 @@ class Side:
             delete_retention_ms="0",
             index_interval_bytes="200",
         )
+        wait_until_led(self.client, TOPIC)
         self.transactional = [Producer(self.client, f"t{number}").start() for number in range(2)]
         self.open = set()
         self.idempotent = Producer(self.client, None)
