@@ -177,7 +177,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "controller.store.embedded:EmbeddedStore._log",
         ),
     ),
-    "Groups": (
+    "Groups and transactions": (
         Limit(
             "members of a group",
             ("group.max.size",),
@@ -207,6 +207,18 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             ("offsets.retention.minutes",),
             "They expire, and an empty group with its last offset.",
             "coordinators.group.shard:GroupShard.groups",
+        ),
+        Limit(
+            "transactional ids that nobody uses",
+            ("transactional.id.expiration.ms",),
+            "They are forgotten; their number has no limit, as in Kafka.",
+            "coordinators.transaction.shard:TransactionShard.transactions",
+        ),
+        Limit(
+            "milliseconds that a request waits for the end of what its transactional id is in",
+            ("add.partitions.to.txn.retry.backoff.max.ms",),
+            "CONCURRENT_TRANSACTIONS",
+            "coordinators.transaction.transaction:Transaction.waiters",
         ),
         Limit(
             "keys of group records that are kept decoded",

@@ -9,7 +9,9 @@ import time
 import pytest
 
 from barnabas.coordinators.markers import LocalMarkers
+from barnabas.errors import ErrorCode
 from barnabas.records.builder import build_batch
+from barnabas.wire.messages.add_partitions_to_txn import AddPartitionsToTxnRequest
 from barnabas.wire.messages.end_txn import EndTxnRequest
 from barnabas.wire.messages.find_coordinator import FindCoordinatorRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
@@ -150,10 +152,9 @@ async def test_a_transaction_goes_on_when_its_coordinator_dies(loop, cluster):
         )
 
 
-async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_there(
-    loop, cluster, monkeypatch
-):
-    """Its records wait for them, and are not refused because a marker came meanwhile (transaction version 2)."""
+@pytest.fixture
+def markers_are_let_go(loop, monkeypatch):
+    """An event; before it is set no marker is written."""
     held, is_let_go = LocalMarkers.write, asyncio.Event()
 
     async def write_later(local, markers):
@@ -163,23 +164,30 @@ async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_th
     monkeypatch.setattr(
         LocalMarkers, "write", lambda local, markers: loop.create_task(write_later(local, markers))
     )
+    return is_let_go
+
+
+async def coordinator(brokers, transactional_id, request, version):
+    """The answer of the coordinator, once it is there."""
+    asked = FindCoordinatorRequest(coordinator_keys=[transactional_id], key_type=1)
+    while True:
+        found = await brokers.call(brokers.node_ids[0], asked, 6)
+        if found.coordinators[0].error_code == 0:
+            answer = await brokers.call(found.coordinators[0].node_id, request, version)
+            if answer.error_code not in NOT_YET:
+                assert answer.error_code == 0
+                return answer
+        await asyncio.sleep(0.02)
+
+
+async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_there(
+    loop, cluster, markers_are_let_go
+):
+    """Its records wait for them, and are not refused because a marker came meanwhile (transaction version 2)."""
     async with cluster(3, add_partitions_to_txn_retry_backoff_max_ms=30_000, **SETTINGS) as brokers:
         await brokers.create_topic("orders", 1, 3, min_insync_replicas=2)
         leader = brokers.leader("orders", 0)
         topic_id = brokers.image(leader).topics["orders"].id
-
-        async def coordinator(request, version):
-            """Asks it, once it is there."""
-            while True:
-                found = await brokers.call(
-                    leader, FindCoordinatorRequest(coordinator_keys=["till-1"], key_type=1), 6
-                )
-                if found.coordinators[0].error_code == 0:
-                    answer = await brokers.call(found.coordinators[0].node_id, request, version)
-                    if answer.error_code not in NOT_YET:
-                        assert answer.error_code == 0
-                        return answer
-                await asyncio.sleep(0.02)
 
         def write(producer_id, epoch):
             batch = build_batch(
@@ -198,10 +206,12 @@ async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_th
             )
 
         request = InitProducerIdRequest(transactional_id="till-1", transaction_timeout_ms=60_000)
-        producer = await coordinator(request, 5)
+        producer = await coordinator(brokers, "till-1", request, 5)
         written = await write(producer.producer_id, producer.producer_epoch)
         assert written.responses[0].partition_responses[0].error_code == 0
         ended = await coordinator(
+            brokers,
+            "till-1",
             EndTxnRequest(
                 transactional_id="till-1",
                 producer_id=producer.producer_id,
@@ -215,6 +225,42 @@ async def test_the_next_transaction_begins_before_the_markers_of_the_last_are_th
         )
         state = brokers.replica(leader, "orders", 0).log.producer_state
         await eventually(lambda: state._verifications, what="the question to the coordinator")
-        is_let_go.set()
+        markers_are_let_go.set()
         written = await writing
         assert written.responses[0].partition_responses[0].error_code == 0
+
+
+async def test_who_waited_for_a_transaction_in_vain_is_forgotten(loop, cluster, markers_are_let_go):
+    """A transaction may be busy for as long as one of its partitions can not be reached, and be asked for all that time."""
+    async with cluster(1) as brokers:
+        await brokers.create_topic("orders", 1, 1)
+        node_id = brokers.leader("orders", 0)
+        begin = InitProducerIdRequest(transactional_id="till-1", transaction_timeout_ms=60_000)
+        producer = await coordinator(brokers, "till-1", begin, 4)
+        known = {
+            "producer_id": producer.producer_id,
+            "producer_epoch": producer.producer_epoch,
+        }
+        topics = [AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name="orders", partitions=[0])]
+        added = await brokers.call(
+            node_id,
+            AddPartitionsToTxnRequest(
+                v3_and_below_transactional_id="till-1",
+                **{f"v3_and_below_{name}": value for name, value in known.items()},
+                v3_and_below_topics=topics,
+            ),
+            3,
+        )
+        assert added.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code == 0
+        await coordinator(
+            brokers, "till-1", EndTxnRequest(transactional_id="till-1", committed=True, **known), 3
+        )
+        shard = brokers.brokers[node_id]._transaction_coordinator.runtime.shard_for("till-1").shard
+        waiters = shard.transactions["till-1"].waiters
+        asked = loop.create_task(brokers.call(node_id, begin, 4), name="a client that comes too early")
+        await eventually(lambda: waiters, what="a request that waits")
+        answer = await asked
+        assert answer.error_code == ErrorCode.CONCURRENT_TRANSACTIONS
+        assert not waiters
+        markers_are_let_go.set()
+        await coordinator(brokers, "till-1", begin, 4)

@@ -265,14 +265,20 @@ class TransactionCoordinator:
         if left_s <= 0:
             return None
         try:
-            hosted = self.runtime.shard_for(transactional_id)
+            shard = self.runtime.shard_for(transactional_id).shard
         except KafkaError:
             return None
         waiter: asyncio.Future[None] = self._loop.create_future()
-        if not hosted.shard.wait_until_idle(transactional_id, waiter):
+        if not shard.wait_until_idle(transactional_id, waiter):
             return None
         handle = self._loop.call_later(left_s, _release, waiter)
-        waiter.add_done_callback(lambda _: handle.cancel())
+
+        def is_over(waiter: asyncio.Future[None]) -> None:
+            handle.cancel()
+            # The id may stay busy for as long as a partition has no leader.
+            shard.stop_waiting(transactional_id, waiter)
+
+        waiter.add_done_callback(is_over)
         return waiter
 
     def _with_producer_id(

@@ -179,8 +179,14 @@ class TransactionShard:
         transaction = self.transactions.get(transactional_id)
         if transaction is None or transaction.pending is None:
             return False
-        transaction.waiters.append(waiter)
+        transaction.waiters[waiter] = None
         return True
+
+    def stop_waiting(self, transactional_id: str, waiter: Any) -> None:
+        """Forgets whom `wait_until_idle` was to tell; nothing happens if it has."""
+        transaction = self.transactions.get(transactional_id)
+        if transaction is not None:
+            transaction.waiters.pop(waiter, None)
 
     def _known(self, transactional_id: str) -> Transaction:
         transaction = self.transactions.get(transactional_id)

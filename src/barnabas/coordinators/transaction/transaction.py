@@ -94,7 +94,7 @@ class Transaction:
         pending: The state that it is about to have, None while it is idle.
         has_failed_fence: An epoch was raised to fence the producer, and nobody knows whether that was written: it is not
             raised again for the next try.
-        waiters: Who waits for `pending` to be over.
+        waiters: Who waits for `pending` to be over, in the order in which they came.
     """
 
     __slots__ = ("current", "has_failed_fence", "pending", "transactional_id", "waiters")
@@ -104,7 +104,7 @@ class Transaction:
         self.current = current
         self.pending: TransactionState | None = None
         self.has_failed_fence = False
-        self.waiters: list[Any] = []
+        self.waiters: dict[Any, None] = {}
 
     @classmethod
     def new(cls, transactional_id: str, producer_id: int, timeout_ms: int, now_ms: int) -> Self:
