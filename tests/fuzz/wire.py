@@ -1,7 +1,8 @@
 """Damaged requests on many connections, while a canary on another one writes and reads and checks what it reads.
 
 What must hold: the broker lives, logs no traceback, serves the canary, answers every request that can be decoded, in order and so
-that the answer decodes, keeps no connection of a client that is gone, and needs no more memory after an hour than after a minute.
+that the answer decodes, keeps no connection of a client that is gone, and after an hour needs no more memory and holds no more
+things of any kind than after a quarter of it.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from tests.broker_process import BrokerProcess, wait_until
+from tests.broker_process import wait_until
 from tests.fuzz.attackers import REQUEST_BYTES_MAX, Attackers
 from tests.fuzz.canary import Canary
 from tests.fuzz.findings import PATIENCE_S, Finding, save
 from tests.fuzz.frames import Frame, Frames
 from tests.fuzz.watch import Watch
+from tests.soak.counted_broker import CountedBroker
+from tests.soak.judge import counts_that_grow
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.soak.judge import Sample
 
 __all__ = ["fuzz", "replay"]
 
@@ -37,11 +42,21 @@ SETTINGS = {
     # With the defaults, so many clients may hold more memory than this watch allows.
     "socket.request.max.bytes": str(REQUEST_BYTES_MAX),
     "barnabas.outgoing.bytes.per.connection": str(1 << 20),
+    # What is kept for days, or until there are ten thousand, would take the whole run to fill.
+    "barnabas.client.metrics.max.series": "500",
+    "producer.id.expiration.ms": "60000",
+    "producer.id.expiration.check.interval.ms": "10000",
+    "transactional.id.expiration.ms": "60000",
+    "transaction.remove.expired.transaction.cleanup.interval.ms": "10000",
+    "offsets.retention.minutes": "1",
+    "offsets.retention.check.interval.ms": "10000",
+    "max.incremental.fetch.session.cache.slots": "100",
 }
 CONNECTIONS = 24
 FRAMES_PER_SONG = 100
 FRAMES_KEPT = 5000
 SONGS_PER_REST = 50
+RESTS_PER_COUNT = 5
 MAX_RSS_BYTES = 256 << 20
 MAX_GROWTH_BYTES = 32 << 20
 """From the rests of the first quarter to those of the last: whatever leaks at each frame is more by then."""
@@ -72,9 +87,9 @@ def fuzz(
     return run.figures
 
 
-def _broker(directory: Path) -> BrokerProcess:
+def _broker(directory: Path) -> CountedBroker:
     """With two disks, so that replicas can be moved."""
-    broker = BrokerProcess(directory, settings=SETTINGS)
+    broker = CountedBroker(directory, SETTINGS)
     broker.data_directory = f"{directory}/a,{directory}/b"
     return broker
 
@@ -90,11 +105,13 @@ class _Run:
         self._frames_min = frames_min
         self._end = 0.0
         self._resting_rss_bytes: list[int] = []
+        self._samples: list[Sample] = []
         self.count = 0
         self.figures: dict[str, object] = {}
 
-    def run(self, broker: BrokerProcess, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+    def run(self, broker: CountedBroker, seconds: float) -> None:
+        started = time.monotonic()
+        self._end = started + seconds
         canary = Canary(broker.bootstrap_server)
         canary.sing()
         canary.tidy_up()
@@ -108,6 +125,8 @@ class _Run:
                 watch.look()
                 if song % SONGS_PER_REST == 0 or self._is_over():
                     self._rest(attackers, canary, watch, idle_sockets)
+                if song % (SONGS_PER_REST * RESTS_PER_COUNT) == 0:
+                    self._samples.append(broker.sample(time.monotonic() - started))
                 if self._is_over():
                     break
         finally:
@@ -161,6 +180,9 @@ class _Run:
         self._resting_rss_bytes.append(watch.rss_bytes())
 
     def _judge_growth(self) -> None:
+        grown_counts = counts_that_grow(self._samples)
+        if grown_counts:
+            raise Finding("\n".join(grown_counts))
         rests = self._resting_rss_bytes
         if len(rests) < JUDGED_FROM_RESTS:
             return

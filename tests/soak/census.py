@@ -1,4 +1,4 @@
-"""A broker that can be asked how many things it holds: `barnabas`, and on SIGUSR2 a census to the file `CENSUS`.
+"""A broker that can be asked how many things it holds: `python -m tests.soak.census FILE` and what `barnabas` is told; on SIGUSR2 a census to FILE.
 
 The census needs no list of what may grow: it counts the instances of every class, and the elements of every list, dict, set and
 deque that an attribute of one of the broker's own objects holds.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import gc
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -43,14 +42,14 @@ def _attributes(thing: object):
             yield name, getattr(thing, mangled, None)
 
 
-def _write(*_) -> None:
+def _write(path: Path) -> None:
     gc.collect()
-    path = Path(os.environ["CENSUS"])
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(census()))
     unfinished.replace(path)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR2, _write)
-    sys.exit(main())
+    file = Path(sys.argv[1])
+    signal.signal(signal.SIGUSR2, lambda *_: _write(file))
+    sys.exit(main(sys.argv[2:]))

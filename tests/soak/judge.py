@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from barnabas.coordinators.group.records import KEYS_REMEMBERED_MAX
 
-__all__ = ["Sample", "flaws", "slope"]
+__all__ = ["Sample", "counts_that_grow", "flaws", "slope"]
 
 WARM_UP_SHARE = 0.25
 """Caches and pools fill at first."""
@@ -55,6 +55,15 @@ def flaws(samples: list[Sample]) -> list[str]:
     grown = slope([(sample.at_s, sample.rss_bytes) for sample in late]) * length_s
     if grown > RSS_GROWTH_MAX_SHARE * late[0].rss_bytes:
         found.append(f"memory grows by {grown / 2**20:.1f} MiB in {length_s:.0f} s")
+    return found + counts_that_grow(samples)
+
+
+def counts_that_grow(samples: list[Sample]) -> list[str]:
+    """The same without memory: descriptors, threads, objects of each class, elements of each container."""
+    late = samples[int(len(samples) * WARM_UP_SHARE) :]
+    if len(samples) < LEAST_SAMPLES:
+        return []
+    found = []
     figures = {name for sample in late for name in sample.counts}
     series = {name: [sample.counts.get(name, 0) for sample in late] for name in figures}
     series["open descriptors"] = [sample.descriptors for sample in late]

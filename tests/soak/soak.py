@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
 import threading
 import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.broker_process import BrokerProcess, wait_until
 from tests.fuzz.findings import Finding, log_flaws
+from tests.soak.counted_broker import CountedBroker
 from tests.soak.judge import Sample, flaws
 from tests.soak.workers import ORDERED, PARTITIONS, Checker, IdempotentProducer, all_workers, create_topics
 
@@ -45,8 +42,7 @@ DRAIN_DEADLINE_S = 120
 
 def soak(directory: Path, *, seconds: float, seed: int, interval_s: float) -> dict[str, object]:
     """Runs for that long and prints a line for each sample; gives figures. Raises Finding."""
-    os.environ["CENSUS"] = str(directory / "census.json")
-    broker = BrokerProcess(directory, settings=SETTINGS, command=(sys.executable, "-m", "tests.soak.census"))
+    broker = CountedBroker(directory, SETTINGS)
     stop, checker = threading.Event(), Checker()
     failures: list[str] = []
     samples: list[Sample] = []
@@ -59,7 +55,7 @@ def soak(directory: Path, *, seconds: float, seed: int, interval_s: float) -> di
         try:
             while not stop.wait(min(interval_s, max(0.0, started + seconds - time.monotonic()))):
                 at_s = time.monotonic() - started
-                samples.append(_sample(broker, directory, at_s))
+                samples.append(broker.sample(at_s))
                 _show(samples[-1], broker)
                 if at_s >= seconds:
                     break
@@ -94,28 +90,12 @@ def soak(directory: Path, *, seconds: float, seed: int, interval_s: float) -> di
     }
 
 
-def _sample(broker: BrokerProcess, directory: Path, at_s: float) -> Sample:
-    census = directory / "census.json"
-    census.unlink(missing_ok=True)
-    broker.process.send_signal(signal.SIGUSR2)
-    wait_until(census.exists, 60, "a census")
-    process = Path(f"/proc/{broker.process.pid}")
-    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    return Sample(
-        at_s=at_s,
-        rss_bytes=int(status["VmRSS"].split()[0]) * 1024,
-        descriptors=len(list((process / "fd").iterdir())),
-        threads=int(status["Threads"]),
-        counts=json.loads(census.read_text()),
-    )
-
-
-def _cpu_s(broker: BrokerProcess) -> float:
+def _cpu_s(broker: CountedBroker) -> float:
     fields = Path(f"/proc/{broker.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _show(sample: Sample, broker: BrokerProcess) -> None:
+def _show(sample: Sample, broker: CountedBroker) -> None:
     owned = sum(count for name, count in sample.counts.items() if name.startswith("barnabas."))
     print(
         f"{sample.at_s:7.0f} s  rss {sample.rss_bytes / 2**20:6.1f} MiB  descriptors {sample.descriptors:4}  "
