@@ -121,6 +121,16 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "replication.waiting:Waiting._fetches",
         ),
         Limit(
+            "acknowledgements that wait for a partition's other replicas",
+            (
+                "barnabas.pipelined.requests.per.connection",
+                "max.connections",
+                "replication.leading:ABANDONED_MAX",
+            ),
+            "Those whose request's time is up are forgotten: at the latest when there are so many of a partition, or twice as many as waited before.",
+            "replication.leading:Leading._waiters",
+        ),
+        Limit(
             "fetch sessions",
             ("max.incremental.fetch.session.cache.slots",),
             "The oldest that is not used gives way, or the client sends whole requests.",

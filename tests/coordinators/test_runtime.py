@@ -188,6 +188,33 @@ async def test_nobody_waits_for_ever_for_a_commit(loop, tmp_path):
         assert await answered(topic.hosted.write(put("b", b"2"))) == "put b"
 
 
+async def test_commits_that_do_not_come_leave_one_write_behind(loop, tmp_path):
+    """Who asks what is committed has to be refused until the last one comes; the others stand for nothing more."""
+    async with internal_topic(
+        tmp_path, loop, durability=Durability.FSYNC_WHEN_ALONE, commit_timeout_ms=20
+    ) as topic:
+        topic.lead()
+        commits = []
+
+        def never(*_):
+            commits.append(loop.create_future())
+            return commits[-1]
+
+        topic.partition.log.recovery_point = -1
+        request, topic.group_commit.request = topic.group_commit.request, never
+        for number in range(5):
+            with pytest.raises(KafkaError):
+                await topic.hosted.write(put("a", b"%d" % number))
+        assert len(topic.hosted._writes) == 1
+        assert [commit.cancelled() for commit in commits] == [True] * 4 + [False]
+        with pytest.raises(KafkaError):
+            topic.hosted.when_committed("x")
+        topic.group_commit.request = request
+        commits[-1].set_result(None)
+        await asyncio.sleep(0)
+        assert topic.hosted.when_committed("x") == "x"
+
+
 # ----- leadership
 
 

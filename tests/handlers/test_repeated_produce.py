@@ -14,9 +14,12 @@ from barnabas.handlers.repeated_produce import REMEMBERED_MAX
 from barnabas.network.context import ConnectionContext
 from barnabas.network.parked import Parked
 from barnabas.records.builder import build_batch
+from barnabas.replication.partition import Partition
+from barnabas.replication.recompression import AT_ONCE_BYTES
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
+from tests.event_loops import eventually
 from tests.handlers.node import running
 
 VERSIONS = range(3, 14)
@@ -24,8 +27,16 @@ PARTITIONS = 3
 NOW_MS = int(time.time() * 1000)
 
 
-async def _create(node, name, partitions=PARTITIONS):
-    topic = CreateTopicsRequest.CreatableTopic(name=name, num_partitions=partitions, replication_factor=1)
+async def _create(node, name, partitions=PARTITIONS, **configs):
+    topic = CreateTopicsRequest.CreatableTopic(
+        name=name,
+        num_partitions=partitions,
+        replication_factor=1,
+        configs=[
+            CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
+            for key, value in configs.items()
+        ],
+    )
     answer = await node.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 7)
     assert answer.topics[0].error_code == 0
     return answer.topics[0].topic_id
@@ -251,6 +262,27 @@ async def test_what_becomes_of_a_wait_is_told(loop, tmp_path, monkeypatch, versi
         assert (part.error_code, part.base_offset) == (code, 1 if error is None else -1)
         assert answer[:4] == b"\0\0\0\7"
         assert node.broker._waiting.produce_count == 0
+
+
+@pytest.mark.parametrize(("codec", "size_bytes"), [("producer", 10), ("gzip", AT_ONCE_BYTES + 1)])
+async def test_a_commit_that_does_not_come_forgets_who_waited(loop, tmp_path, monkeypatch, codec, size_bytes):
+    """Else all the producers that come again and again while nothing is committed would stay in memory."""
+    async with running(tmp_path) as node:
+        topic_id = await _create(node, "waits", compression_type=codec)
+        commits = []
+
+        def wait_committed(last_offset, acks):
+            commits.append(loop.create_future())
+            return commits[-1]
+
+        monkeypatch.setattr(Partition, "wait_committed", lambda _, *arguments: wait_committed(*arguments))
+        request = _request("waits", topic_id, 0, _batch(size_bytes=size_bytes), acks=-1)
+        request.timeout_ms = 50
+        answer, waits = await asyncio.wait_for(_answer(node, _context("c"), _frame(9, 7, request)), 10)
+        assert waits
+        response = ProduceResponse.decode(answer, 9, 5).responses[0].partition_responses[0]
+        assert response.error_code == ErrorCode.REQUEST_TIMED_OUT
+        await eventually(lambda: commits and commits[0].done(), what="the end of the waiting")
 
 
 async def test_internal_topics_are_never_remembered(loop, tmp_path):

@@ -160,7 +160,7 @@ class Leader:
         last = self.partition.append(records, acks, now_ms=self.replica.clock.now_ms()).last_offset
         if acks == ACKS_ALL:
             assert self.partition.call_when_committed(
-                last, acks, lambda error: self.told.append((last, error))
+                last, acks, lambda error: self.told.append((last, error)), lambda: False
             )
 
     def fetch(self, offset):

@@ -10,6 +10,7 @@ from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.image import Partition as PartitionImage
 from barnabas.replication.isr_changes import Verdict
 from barnabas.replication.leader_duties import LeaderDuties
+from barnabas.replication.leading import ABANDONED_MAX
 from barnabas.replication.partition import ACKS_ALL, Partition
 from tests.log.harness import LogHarness, batch
 from tests.replication.simulated_loop import SimulatedClock, SimulatedLoop
@@ -56,13 +57,13 @@ class Leader:
             memoryview(bytearray(batch(b"v"))), ACKS_ALL, now_ms=self.clock.now_ms()
         ).last_offset
 
-    def fetch(self, node_id, offset, broker_epoch=1):
+    def fetch(self, node_id, offset, broker_epoch=1, log_start_offset=0):
         leading = self.partition.leading
         leading.on_fetch(
             leading.follower(node_id),
             self.log,
             fetch_offset=offset,
-            log_start_offset=0,
+            log_start_offset=log_start_offset,
             broker_epoch=broker_epoch,
             now_ms=self.clock.monotonic_ms(),
         )
@@ -199,7 +200,10 @@ def test_who_waits_hears_of_the_commit_or_of_the_next_leader(leader):
     for _ in range(3):
         offset = one.append()
         assert one.partition.call_when_committed(
-            offset, ACKS_ALL, lambda error, offset=offset: heard.append((offset, error and error.code))
+            offset,
+            ACKS_ALL,
+            lambda error, offset=offset: heard.append((offset, error and error.code)),
+            lambda: False,
         )
     for node_id in (2, 3):
         one.fetch(node_id, 1)
@@ -215,3 +219,44 @@ def test_who_waits_hears_of_the_commit_or_of_the_next_leader(leader):
     one.lead((1, 2, 3), epoch=3, partition_epoch=2, leader=2)
     one.run()
     assert heard == [(0, None), (1, None), (2, ErrorCode.NOT_LEADER_OR_FOLLOWER)]
+
+
+def test_who_gave_up_is_forgotten_while_nothing_is_committed(leader):
+    """A dead follower may stay in sync for as long as there is no controller, and producers come again and again."""
+    one = leader()
+    heard = []
+    leading = one.partition.leading
+    for number in range(3 * ABANDONED_MAX):
+        waits = number % 1000 == 0
+        assert leading.call_when_committed(
+            one.append() if waits else 0,
+            lambda error, number=number: heard.append((number, error)),
+            lambda waits=waits: not waits,
+        )
+        assert len(leading._waiters) <= ABANDONED_MAX
+    for node_id in (2, 3):
+        one.fetch(node_id, one.log.log_end_offset)
+    one.run()
+    assert [number for number, _ in heard if number % 1000 == 0] == [0, 1000, 2000, 3000]
+    assert not leading._waiters
+
+
+def test_who_gave_up_is_forgotten_while_a_follower_deletes_nothing(leader):
+    """DeleteRecords waits for all that are alive, but not longer than its client."""
+    one = leader()
+    heard = []
+    one.append()
+    for node_id in (2, 3):
+        one.fetch(node_id, 1)
+    one.partition.delete_records(1)
+    leading = one.partition.leading
+    for waits in (False, True):
+        assert leading.call_when_deleted(
+            1, lambda _, waits=waits: heard.append(waits), lambda waits=waits: not waits
+        )
+    leading.look_for_laggards(one.clock.monotonic_ms())
+    assert len(leading._start_waiters) == 1
+    for node_id in (2, 3):
+        one.fetch(node_id, 1, log_start_offset=1)
+    one.run()
+    assert heard == [True]

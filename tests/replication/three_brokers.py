@@ -505,7 +505,7 @@ class ThreeBrokers:
                 self.refused += 1
 
         if node.partition.has_to_wait(acks):
-            if not node.partition.call_when_committed(result.last_offset, acks, settle):
+            if not node.partition.call_when_committed(result.last_offset, acks, settle, lambda: False):
                 settle(None)
         else:
             settle(None)

@@ -39,10 +39,11 @@ R = TypeVar("R")
 class _Write:
     """Records that were appended and are not committed yet, and who waits for them."""
 
-    __slots__ = ("completions", "deadline_ms", "is_committed", "is_done", "last_offset", "waiting")
+    __slots__ = ("commit", "completions", "deadline_ms", "is_committed", "is_done", "last_offset", "waiting")
 
     def __init__(self, last_offset: int, deadline_ms: float) -> None:
         self.last_offset = last_offset
+        self.commit: asyncio.Future[None] | None = None
         self.is_committed = False
         self.deadline_ms = deadline_ms
         self.completions: Sequence[Completion] = ()
@@ -388,6 +389,7 @@ class HostedShard(Generic[S]):
             # What was written before is not known to be committed yet, and answers keep their order.
             write.is_committed = True
             return
+        write.commit = commit
         commit.add_done_callback(lambda done: self._on_commit(last_offset, done))
         if self._commit_timer is None:
             self._commit_timer = self._loop.call_later(
@@ -437,6 +439,11 @@ class HostedShard(Generic[S]):
                     "records are not committed in time shard=%r offset=%d", self, write.last_offset
                 )
                 self._finish(write, error)
+        # The commit of the last one stands for those before it.
+        while len(writes) > 1 and writes[0].is_done and writes[1].is_done:
+            commit = writes.popleft().commit
+            if commit is not None:
+                commit.cancel()
         if self._is_closed:
             return
         pending = next((write for write in writes if not write.is_done), None)

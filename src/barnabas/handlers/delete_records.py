@@ -78,7 +78,7 @@ def _when_followed(
 
     for number, entry in enumerate(waiting):
         missing[number] = entry
-        if not entry.leading.call_when_deleted(entry.offset, functools.partial(settle, number)):
+        if not entry.leading.call_when_deleted(entry.offset, functools.partial(settle, number), done.done):
             del missing[number]
             _conclude(entry, None)
     if not missing:

@@ -18,6 +18,7 @@ Deliberately not done: conversion from the old formats.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
@@ -28,7 +29,6 @@ from barnabas.replication.recompression import NeedsTimeError
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
@@ -124,7 +124,17 @@ def handle(
                 response = _PartitionResponse(index=data.index)
                 waits.append(
                     (
-                        _append_later(broker, context, data, partition, acks, now_ms, verified, response),
+                        _append_later(
+                            broker,
+                            context,
+                            data,
+                            partition,
+                            acks,
+                            now_ms,
+                            verified,
+                            response,
+                            request.timeout_ms,
+                        ),
                         response,
                     )
                 )
@@ -176,6 +186,7 @@ def _append_later(
     now_ms: int,
     verified: VerifiedPartitions | None,
     response: ProduceResponse.PartitionProduceResponse,
+    timeout_ms: int,
 ) -> asyncio.Future[None]:
     """For a batch that is packed anew first; `response` is filled in when it is appended."""
     records = data.records
@@ -205,7 +216,11 @@ def _append_later(
         response.log_start_offset = appended.log_start_offset
         wait = partition.wait_committed(appended.last_offset, acks)
         if wait is not None:
-            await wait
+            try:
+                async with asyncio.timeout(max(timeout_ms, 0) / 1000):
+                    await wait
+            except TimeoutError as error:
+                raise KafkaError(ErrorCode.REQUEST_TIMED_OUT) from error
 
     finishing = broker.loop.create_task(finish(), name="Produce of a batch that is packed anew")
     # After a time-out nobody asks any more.
@@ -244,6 +259,11 @@ class Acknowledgement:
 
     def _expire(self) -> None:
         self._finish()
+        for wait, _ in self._waits:
+            # The commit may not come for hours, and is not to remember all who have waited for it. A batch that is packed anew is
+            # appended all the same, and its task sees to its own time.
+            if not isinstance(wait, asyncio.Task):
+                wait.cancel()
 
     def _finish(self) -> None:
         for wait, response in self._waits:

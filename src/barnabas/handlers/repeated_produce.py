@@ -325,7 +325,7 @@ class RepeatedProduces:
             parked = None
             if partition.has_to_wait(acks):
                 waits = _Acknowledgement(broker, remembered, version, correlation_id, appended)
-                if partition.call_when_committed(appended.last_offset, acks, waits.settle):
+                if partition.call_when_committed(appended.last_offset, acks, waits.settle, waits.done):
                     parked = waits.park()
         except KafkaError:
             # Nothing was changed, so that the ordinary way meets the same error, and knows what to do about it.

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from barnabas.replication.partition import Partition
 
     OnCommitted = Callable[[KafkaError | StorageError | None], None]
+    IsOver = Callable[[], bool]
 
-__all__ = ["Leading"]
+__all__ = ["ABANDONED_MAX", "Leading"]
 
 logger = logging.getLogger(__name__)
 
 NEVER = float("-inf")
+ABANDONED_MAX = 1_024
+"""Acknowledgements of a partition that nobody waits for any more are looked for when there are so many with the others (or twice as many as at the last look)."""
+
 _REFUSED_FOR_MS = 500.0
 _AGAIN_S = 0.1
 
@@ -69,6 +73,7 @@ class Leading:
     __slots__ = (
         "_duties",
         "_is_syncing",
+        "_look_at",
         "_partition",
         "_partition_epoch",
         "_proposal",
@@ -91,8 +96,11 @@ class Leading:
         self._is_syncing = False
         self._proposal: IsrProposal | None = None
         self._refused_until_ms = NEVER
-        self._waiters: list[tuple[int, int, OnCommitted]] = []
-        self._start_waiters: list[tuple[int, OnCommitted]] = []
+        # A heap, by offset.
+        self._waiters: list[tuple[int, int, OnCommitted, IsOver]] = []
+        # With so many of them, those who do not wait any more are looked for.
+        self._look_at = ABANDONED_MAX
+        self._start_waiters: list[tuple[int, OnCommitted, IsOver]] = []
         self._released: list[tuple[int, OnCommitted, KafkaError | None]] = []
         self._sequence = 0
         self.epoch_start_offset: int | None = None
@@ -137,15 +145,16 @@ class Leading:
         """This broker leads on in a new epoch: its log stays as it is, and who waited waits on."""
         self._waiters, before._waiters = before._waiters, []
         self._sequence = before._sequence
+        self._look_at = before._look_at
         self._start_waiters, before._start_waiters = before._start_waiters, []
 
     def resign(self) -> None:
         """This broker leads no more, or in another epoch: who waits is told so."""
         self._duties.remove(self)
         error = KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        for offset, _, on_committed in self._waiters:
+        for offset, _, on_committed, _ in self._waiters:
             self._release(offset, on_committed, error)
-        for offset, on_committed in self._start_waiters:
+        for offset, on_committed, _ in self._start_waiters:
             self._release(offset, on_committed, error)
         self._waiters = []
         self._start_waiters = []
@@ -271,7 +280,7 @@ class Leading:
         log.on_high_watermark(end)
         waiters = self._waiters
         while waiters and waiters[0][0] < end:
-            offset, _, on_committed = heapq.heappop(waiters)
+            offset, _, on_committed, _ = heapq.heappop(waiters)
             self._release(offset, on_committed, None)
         tells = self._duties.tells_high_watermark
         for progress in self.followers.values():
@@ -292,8 +301,10 @@ class Leading:
             log.log_end_offset, now_ms, self._duties.lag_time_max_ms
         ) and progress.is_eligible(self._duties.epoch_of)
 
-    def call_when_committed(self, last_offset: int, on_committed: OnCommitted) -> bool:
+    def call_when_committed(self, last_offset: int, on_committed: OnCommitted, is_over: IsOver) -> bool:
         """Calls back once everything up to `last_offset` is on all in-sync replicas; False if it is already.
+
+        Nobody needs to be called for whom `is_over()` is true.
 
         Raises:
             StorageError: the log directory failed.
@@ -301,17 +312,25 @@ class Leading:
         partition = self._partition
         if last_offset < partition.high_watermark:
             return partition.call_when_safe_here(last_offset, on_committed)
+        if len(self._waiters) >= self._look_at:
+            self._forget_who_gave_up()
         self._sequence += 1
-        heapq.heappush(self._waiters, (last_offset, self._sequence, on_committed))
+        heapq.heappush(self._waiters, (last_offset, self._sequence, on_committed, is_over))
         partition.sync_ahead()
         return True
+
+    def _forget_who_gave_up(self) -> None:
+        """The high watermark may stand still for hours, while no controller can take a dead follower out of sync; clients come again."""
+        self._waiters = [waiter for waiter in self._waiters if not waiter[3]()]
+        heapq.heapify(self._waiters)
+        self._look_at = max(ABANDONED_MAX, 2 * len(self._waiters))
 
     def wait_committed(self, last_offset: int) -> asyncio.Future[None] | None:
         """The same as a future, which fails with StorageError as well; None where nothing is left to wait for."""
         future: asyncio.Future[None] = self._duties.loop.create_future()
         settle = functools.partial(settle_future, future)
         try:
-            return future if self.call_when_committed(last_offset, settle) else None
+            return future if self.call_when_committed(last_offset, settle, future.done) else None
         except StorageError as error:
             settle(error)
             return future
@@ -352,11 +371,11 @@ class Leading:
             ]
         )
 
-    def call_when_deleted(self, offset: int, on_deleted: OnCommitted) -> bool:
-        """Calls back once no replica that is alive holds records below `offset`; False if that is so already."""
+    def call_when_deleted(self, offset: int, on_deleted: OnCommitted, is_over: IsOver) -> bool:
+        """Calls back once no replica that is alive holds records below `offset`, unless `is_over()` by then; False if that is so already."""
         if self.low_watermark >= offset:
             return False
-        self._start_waiters.append((offset, on_deleted))
+        self._start_waiters.append((offset, on_deleted, is_over))
         for progress in self.followers.values():
             if progress.reader is not None:
                 progress.reader.wake()
@@ -365,11 +384,11 @@ class Leading:
     def _check_start_waiters(self) -> None:
         low = self.low_watermark
         waiting, self._start_waiters = self._start_waiters, []
-        for offset, on_deleted in waiting:
+        for offset, on_deleted, is_over in waiting:
             if offset <= low:
                 self._duties.loop.call_soon(on_deleted, None)
-            else:
-                self._start_waiters.append((offset, on_deleted))
+            elif not is_over():
+                self._start_waiters.append((offset, on_deleted, is_over))
 
     # ----- in-sync replicas
 

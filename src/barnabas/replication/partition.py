@@ -617,9 +617,15 @@ class Partition:
         return self.leading.wait_committed(last_offset)
 
     def call_when_committed(
-        self, last_offset: int, acks: int, on_committed: Callable[[KafkaError | StorageError | None], None]
+        self,
+        last_offset: int,
+        acks: int,
+        on_committed: Callable[[KafkaError | StorageError | None], None],
+        is_over: Callable[[], bool],
     ) -> bool:
         """The same without a future, where `has_to_wait`: `on_committed` is called later, with None or what failed.
+
+        While the commit does not come, whoever has given up, as `is_over` tells, is forgotten.
 
         Returns:
             False where nothing is left to wait for; then `on_committed` is not called.
@@ -629,7 +635,7 @@ class Partition:
         """
         if self.leading is None or acks != ACKS_ALL:
             return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed)
-        return self.leading.call_when_committed(last_offset, on_committed)
+        return self.leading.call_when_committed(last_offset, on_committed, is_over)
 
     def call_when_safe_here(
         self, last_offset: int, on_committed: Callable[[KafkaError | StorageError | None], None]
