@@ -165,6 +165,16 @@ FAULTS = {
         "leader-epoch-checkpoint",
         "does not rise",
     ),
+    "where a leader epoch begins": (
+        lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n2\n0 0\n1 8000\n"),
+        "leader-epoch-checkpoint",
+        "is of leader epoch 1, but the batch there is of 0",
+    ),
+    "which leader epoch it was": (
+        lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n1\n4 0\n"),
+        "leader-epoch-checkpoint",
+        "says that offset 0 is of leader epoch 4, but the batch there is of 0",
+    ),
     "the leader epochs": (
         lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n9\n"),
         "leader-epoch-checkpoint",

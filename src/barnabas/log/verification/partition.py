@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,51 @@ __all__ = ["CheckedPartition", "check_partition"]
 
 PRODUCERS_MAX = 200_000
 """How many producers are remembered, to compare them with the snapshots."""
+
+
+class _Epochs:
+    """Whether the leader epochs' file says of each batch what the batch says itself; the first contradiction is told."""
+
+    def __init__(
+        self, path: Path, entries: list[tuple[int, int]], findings: Findings, *, is_clean: bool
+    ) -> None:
+        self._path = path
+        self._epochs = [epoch for epoch, _ in entries]
+        self._start_offsets = [start_offset for _, start_offset in entries]
+        self._findings = findings
+        self._is_clean = is_clean
+        self._is_told = False
+        self.highest = -1
+
+    def on_batch(self, header: BatchHeader) -> None:
+        epoch = header.partition_leader_epoch
+        self.highest = max(self.highest, epoch)
+        index = bisect_right(self._start_offsets, header.base_offset) - 1
+        # What is behind the last entry is of a killed broker, and the next start finds it.
+        if self._is_told or index < 0 or epoch < 0 or epoch > self._epochs[-1]:
+            return
+        if epoch != self._epochs[index]:
+            self._is_told = True
+            # A follower that was killed may have cut its log and gone on in another epoch; the next start looks at what it recovers.
+            tell = self._findings.problem if self._is_clean else self._findings.note
+            tell(
+                self._path,
+                f"says that offset {header.base_offset} is of leader epoch {self._epochs[index]}, but the batch there is of {epoch}",
+            )
+
+    def finish(self, end_offset: int) -> None:
+        """Of the file's end, and what is behind it."""
+        if self._epochs and self.highest > self._epochs[-1]:
+            self._findings.note(
+                self._path,
+                f"ends with leader epoch {self._epochs[-1]}, but the log has records of {self.highest}",
+            )
+        for epoch, start_offset in zip(self._epochs, self._start_offsets, strict=True):
+            if start_offset > end_offset:
+                self._findings.note(
+                    self._path,
+                    f"says that leader epoch {epoch} begins at offset {start_offset}, behind the end of the log at {end_offset}",
+                )
 
 
 class CheckedPartition(NamedTuple):
@@ -102,16 +148,14 @@ def check_partition(
         findings.note(directory, "has no segment; a start begins an empty log")
         return CheckedPartition(0, 0)
 
-    epochs = _check_epochs(files, directory, findings)
+    epochs = _read_epochs(files, directory, findings, is_clean=is_clean)
     producers = _Producers()
-    highest_epoch = -1
 
     def on_batch(header: BatchHeader, marker: EndMarker | None) -> None:
-        nonlocal highest_epoch
         while pending and pending[0] <= header.base_offset:
             _check_snapshot(files, directory, pending.pop(0), producers, findings)
         producers.on_batch(header, marker)
-        highest_epoch = max(highest_epoch, header.partition_leader_epoch)
+        epochs.on_batch(header)
 
     pending = list(snapshots)
     unended: set[int] = set()
@@ -141,39 +185,30 @@ def check_partition(
             )
         else:
             _check_snapshot(files, directory, offset, producers, findings)
-    if epochs is not None and epochs and highest_epoch > epochs[-1][0]:
-        findings.note(
-            directory / LEADER_EPOCHS_FILE_NAME,
-            f"ends with leader epoch {epochs[-1][0]}, but the log has records of {highest_epoch}",
-        )
-    for epoch, start_offset in epochs or ():
-        if start_offset > end_offset:
-            findings.note(
-                directory / LEADER_EPOCHS_FILE_NAME,
-                f"says that leader epoch {epoch} begins at offset {start_offset}, behind the end of the log at {end_offset}",
-            )
+    epochs.finish(end_offset)
     return CheckedPartition(bases[0], end_offset)
 
 
-def _check_epochs(files: Files, directory: Path, findings: Findings) -> list[tuple[int, int]] | None:
-    """Epochs and start offsets of the file; None if there is none, or it is damaged."""
+def _read_epochs(files: Files, directory: Path, findings: Findings, *, is_clean: bool) -> _Epochs:
+    """What the file says; nothing if there is none, or it is damaged."""
     path = directory / LEADER_EPOCHS_FILE_NAME
+    entries = []
     try:
-        content = files.read_file(path)
+        entries = [
+            (int(epoch), int(offset)) for epoch, offset in decode_checkpoint(files.read_file(path), path)
+        ]
     except FileNotFoundError:
-        return None
-    try:
-        entries = [(int(epoch), int(offset)) for epoch, offset in decode_checkpoint(content, path)]
+        pass
     except StorageError as error:
         findings.problem(path, f"is damaged: {error}")
-        return None
     except ValueError:
         findings.problem(path, "is damaged: a line is not an epoch and an offset")
-        return None
     for before, after in pairwise(entries):
         if after[0] <= before[0] or after[1] < before[1]:
             findings.problem(path, f"does not rise: {after} after {before}")
-    return entries
+            entries = []
+            break
+    return _Epochs(path, entries, findings, is_clean=is_clean)
 
 
 def _check_snapshot(
