@@ -122,13 +122,15 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
         ),
         Limit(
             "acknowledgements that wait for a partition's other replicas",
-            (
-                "barnabas.pipelined.requests.per.connection",
-                "max.connections",
-                "replication.leading:ABANDONED_MAX",
-            ),
+            ("replication.leading:ABANDONED_MAX",),
             "Those whose request's time is up are forgotten: at the latest when there are so many of a partition, or twice as many as waited before.",
             "replication.leading:Leading._waiters",
+        ),
+        Limit(
+            "bytes of records that wait to be packed anew, or for the coordinator of their transaction",
+            ("barnabas.outgoing.bytes.per.connection",),
+            "The connection is not read. They go with it.",
+            "network.context:ConnectionContext.held_bytes",
         ),
         Limit(
             "fetch sessions",

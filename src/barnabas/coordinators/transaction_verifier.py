@@ -71,7 +71,7 @@ class TransactionVerifier:
         tails: The last write of each producer id that still waits for its coordinator: later ones go after it.
     """
 
-    __slots__ = ("_config", "_coordinator", "_failures", "_loop", "_node_id", "_remote", "_tasks", "tails")
+    __slots__ = ("_config", "_coordinator", "_failures", "_loop", "_node_id", "_remote", "tails")
 
     def __init__(
         self,
@@ -88,7 +88,6 @@ class TransactionVerifier:
         self._coordinator = coordinator
         self._config = config
         self._loop = loop
-        self._tasks: set[asyncio.Task[object]] = set()
         self.tails: dict[int, asyncio.Future[None]] = {}
         self._failures = (
             Counter()
@@ -99,11 +98,6 @@ class TransactionVerifier:
     def is_needed(self, enlistment: Enlistment) -> bool:
         """Whether anybody is asked (`transaction.partition.verification.enable`)."""
         return enlistment is Enlistment.ADD or bool(self._config["transaction.partition.verification.enable"])
-
-    def keep(self, task: asyncio.Task[object]) -> None:
-        """Keeps a write alive for which no client waits."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def enlist(
         self,

@@ -19,7 +19,7 @@ Deliberately not done: conversion from the old formats.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from barnabas.errors import CloseConnection, ErrorCode, KafkaError, StorageError
 from barnabas.handlers import transactional_produce
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from barnabas.handlers.services import BrokerServices, RequestContext
     from barnabas.handlers.transactional_produce import VerifiedPartitions
+    from barnabas.log.partition_log import AppendResult
     from barnabas.replication.partition import Partition
 
 __all__ = ["API_KEY", "Acknowledgement", "handle", "refuse_batch"]
@@ -53,12 +54,21 @@ _TOLD = frozenset((ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP))
 _Wait = tuple["asyncio.Future[None]", ProduceResponse.PartitionProduceResponse]
 
 
+class _Packing(NamedTuple):
+    """A batch that is packed anew and appended then, and the answer that is filled in."""
+
+    appending: asyncio.Future[AppendResult]
+    partition: Partition
+    size_bytes: int
+    response: ProduceResponse.PartitionProduceResponse
+
+
 def handle(
     broker: BrokerServices,
     context: RequestContext,
     request: ProduceRequest,
     verified: VerifiedPartitions | None = None,
-) -> ProduceResponse | Awaitable[ProduceResponse] | None:
+) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
     """Appends, and answers once the acks are earned.
 
     Args:
@@ -77,6 +87,7 @@ def handle(
     replicas = broker.replicas
     now_ms = broker.clock.now_ms()
     waits: list[_Wait] = []
+    packing: list[_Packing] = []
     responses = []
     failed: KafkaError | None = None
     for topic in request.topic_data:
@@ -121,23 +132,18 @@ def handle(
                         waits.append((wait, response))
             except NeedsTimeError:
                 assert partition is not None
+                assert isinstance(data.records, memoryview)
                 response = _PartitionResponse(index=data.index)
-                waits.append(
-                    (
-                        _append_later(
-                            broker,
-                            context,
-                            data,
-                            partition,
-                            acks,
-                            now_ms,
-                            verified,
-                            response,
-                            request.timeout_ms,
-                        ),
-                        response,
-                    )
+                appending = partition.append_later(
+                    data.records,
+                    acks,
+                    now_ms=now_ms,
+                    produce_version=version,
+                    transactional=verified is not None,
+                    guard=None if verified is None else verified.guard(partition),
+                    is_gone=lambda: context.connection.is_closed,
                 )
+                packing.append(_Packing(appending, partition, len(data.records), response))
             except KafkaError as error:
                 failed = error
                 response = _refused(broker, context, topic, data, partition, error)
@@ -148,16 +154,75 @@ def handle(
         responses.append(
             _TopicResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
         )
-    if acks == 0:
+    answer = ProduceResponse(responses=responses)
+    if packing:
+        # Their records count as bytes that wait for the client until they are appended.
+        context.connection.held_bytes += sum(each.size_bytes for each in packing)
+        return broker.loop.create_task(
+            _answer_when_packed(broker, context, request, answer, waits, packing, failed),
+            name="Produce of batches that are packed anew",
+        )
+    return _answer(broker, context, request, answer, waits, failed)
+
+
+def _answer(
+    broker: BrokerServices,
+    context: RequestContext,
+    request: ProduceRequest,
+    answer: ProduceResponse,
+    waits: list[_Wait],
+    failed: KafkaError | None,
+) -> ProduceResponse | asyncio.Future[ProduceResponse] | None:
+    """All is appended that is not refused."""
+    if request.acks == 0:
         if failed is not None:
             raise CloseConnection(f"a produce request with acks=0 failed: {failed}")
         return None
-    answer = ProduceResponse(responses=responses)
-    if failed is not None and version >= _LEADERS_FROM:
+    if failed is not None and context.api_version >= _LEADERS_FROM:
         _tell_leaders(broker, context, answer)
     if not waits:
         return answer
     return Acknowledgement(broker, answer, waits, request.timeout_ms).future
+
+
+async def _answer_when_packed(
+    broker: BrokerServices,
+    context: RequestContext,
+    request: ProduceRequest,
+    answer: ProduceResponse,
+    waits: list[_Wait],
+    packing: list[_Packing],
+    failed: KafkaError | None,
+) -> ProduceResponse | None:
+    """The client's time begins when all is appended, as in Kafka."""
+    await asyncio.wait([each.appending for each in packing])
+    context.connection.held_bytes -= sum(each.size_bytes for each in packing)
+    for each in packing:
+        response, metrics = each.response, each.partition.metrics
+        try:
+            appended = each.appending.result()
+        except (KafkaError, StorageError) as error:
+            failed = (
+                error
+                if isinstance(error, KafkaError)
+                else KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+            )
+            metrics.produce_failed(failed, each.size_bytes)
+            response.error_message = failed.message if failed.code in _TOLD else None
+            _fail(response, failed.code)
+            continue
+        if not appended.duplicate:
+            metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
+            metrics.bytes_in.value += each.size_bytes
+        response.base_offset = appended.first_offset
+        response.log_append_time_ms = appended.log_append_time_ms
+        response.log_start_offset = appended.log_start_offset
+        if request.acks != 0:
+            wait = each.partition.wait_committed(appended.last_offset, request.acks)
+            if wait is not None:
+                waits.append((wait, response))
+    outcome = _answer(broker, context, request, answer, waits, failed)
+    return await outcome if isinstance(outcome, asyncio.Future) else outcome
 
 
 def _tell_leaders(broker: BrokerServices, context: RequestContext, answer: ProduceResponse) -> None:
@@ -175,57 +240,6 @@ def _tell_leaders(broker: BrokerServices, context: RequestContext, answer: Produ
         ProduceResponse.NodeEndpoint(node_id=node.node_id, host=node.host, port=node.port, rack=node.rack)
         for node in nodes_of(broker, context, leaders)
     ]
-
-
-def _append_later(
-    broker: BrokerServices,
-    context: RequestContext,
-    data: ProduceRequest.PartitionProduceData,
-    partition: Partition,
-    acks: int,
-    now_ms: int,
-    verified: VerifiedPartitions | None,
-    response: ProduceResponse.PartitionProduceResponse,
-    timeout_ms: int,
-) -> asyncio.Future[None]:
-    """For a batch that is packed anew first; `response` is filled in when it is appended."""
-    records = data.records
-    assert isinstance(records, memoryview)
-    size = len(records)
-    appending = partition.append_later(
-        records,
-        acks,
-        now_ms=now_ms,
-        produce_version=context.api_version,
-        transactional=verified is not None,
-        guard=None if verified is None else verified.guard(partition),
-    )
-
-    async def finish() -> None:
-        try:
-            appended = await appending
-        except KafkaError as error:
-            partition.metrics.produce_failed(error, size)
-            response.error_message = error.message if error.code in _TOLD else None
-            raise
-        if not appended.duplicate:
-            partition.metrics.messages_in.value += appended.last_offset - appended.first_offset + 1
-            partition.metrics.bytes_in.value += size
-        response.base_offset = appended.first_offset
-        response.log_append_time_ms = appended.log_append_time_ms
-        response.log_start_offset = appended.log_start_offset
-        wait = partition.wait_committed(appended.last_offset, acks)
-        if wait is not None:
-            try:
-                async with asyncio.timeout(max(timeout_ms, 0) / 1000):
-                    await wait
-            except TimeoutError as error:
-                raise KafkaError(ErrorCode.REQUEST_TIMED_OUT) from error
-
-    finishing = broker.loop.create_task(finish(), name="Produce of a batch that is packed anew")
-    # After a time-out nobody asks any more.
-    finishing.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return finishing
 
 
 class Acknowledgement:
@@ -260,10 +274,8 @@ class Acknowledgement:
     def _expire(self) -> None:
         self._finish()
         for wait, _ in self._waits:
-            # The commit may not come for hours, and is not to remember all who have waited for it. A batch that is packed anew is
-            # appended all the same, and its task sees to its own time.
-            if not isinstance(wait, asyncio.Task):
-                wait.cancel()
+            # The commit may not come for hours, and is not to remember all who have waited for it.
+            wait.cancel()
 
     def _finish(self) -> None:
         for wait, response in self._waits:

@@ -320,7 +320,8 @@ def _encode_parked(context: RequestContext, loaded: _Loaded, future: asyncio.Fut
         if isinstance(error, (KafkaError, DecodeError)):
             raise CloseConnection(f"{APIS[context.api_key].name} failed: {error}") from error
         raise error
-    return _encode(context, loaded, future.result())
+    response = future.result()
+    return None if response is None else _encode(context, loaded, response)
 
 
 def _cancel(future: asyncio.Future[Any]) -> None:

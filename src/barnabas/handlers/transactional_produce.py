@@ -17,7 +17,7 @@ from barnabas.coordinators.transaction_verifier import Enlistment
 from barnabas.errors import BarnabasError, ErrorCode, KafkaError, StorageError
 from barnabas.handlers import produce
 from barnabas.records.batch import HEADER_SIZE, TRANSACTIONAL_FLAG, parse_header
-from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
+from barnabas.wire.messages.produce import ProduceResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from barnabas.log.producer_entry import VerificationGuard
     from barnabas.records.batch import BatchHeader
     from barnabas.replication.partition import Partition
+    from barnabas.wire.messages.produce import ProduceRequest
 
 __all__ = ["UnverifiedError", "VerifiedPartitions", "handle"]
 
@@ -80,7 +81,7 @@ class VerifiedPartitions:
 
 def handle(
     broker: BrokerServices, context: RequestContext, request: ProduceRequest
-) -> ProduceResponse | Awaitable[ProduceResponse] | None:
+) -> ProduceResponse | Awaitable[ProduceResponse | None] | None:
     """Appends at once where the coordinator need not be waited for."""
     batches = _transactional_batches(broker, context, request)
     producers = {(header.producer_id, header.producer_epoch) for header in batches.values()}
@@ -103,16 +104,19 @@ def handle(
             return produce.handle(broker, context, request, verified)
     else:
         verified, asked = VerifiedPartitions(), None
-    _keep_records(request)
+    held_bytes = _keep_records(request)
+    context.connection.held_bytes += held_bytes
     mine: asyncio.Future[None] = broker.loop.create_future()
     verifier.tails[producer.producer_id] = mine
     writing = broker.loop.create_task(
         _write_later(broker, context, request, producer, before, verified, asked, mine),
         name=f"Produce of {request.transactional_id}",
     )
-    if request.acks == 0:
-        verifier.keep(writing)
-        return None
+
+    def let_go(_: object) -> None:
+        context.connection.held_bytes -= held_bytes
+
+    writing.add_done_callback(let_go)
     return writing
 
 
@@ -192,12 +196,15 @@ def _refuse(
             verified.refuse(partition, code, enlistment)
 
 
-def _keep_records(request: ProduceRequest) -> None:
-    """The buffer in which a request came is used again once its handler returns."""
+def _keep_records(request: ProduceRequest) -> int:
+    """The buffer in which a request came is used again once its handler returns; gives the bytes that are kept."""
+    held_bytes = 0
     for topic in request.topic_data:
         for data in topic.partition_data:
             if isinstance(data.records, memoryview):
                 data.records = memoryview(bytearray(data.records))
+                held_bytes += len(data.records)
+    return held_bytes
 
 
 async def _write_later(
@@ -209,12 +216,14 @@ async def _write_later(
     verified: VerifiedPartitions,
     asked: asyncio.Future[dict[tuple[str, int], ErrorCode]] | None,
     mine: asyncio.Future[None],
-) -> ProduceResponse:
+) -> ProduceResponse | None:
     """Waits for what the producer sent before and for the coordinator, and writes then."""
     tails = broker.transaction_verifier.tails
     try:
         if before is not None:
             await asyncio.wait([before])
+            if context.connection.is_closed:
+                return None
             batches = _transactional_batches(broker, context, request)
             verified, asked = _ask(broker, context, request, producer, batches)
         if asked is not None:
@@ -222,12 +231,10 @@ async def _write_later(
         written = produce.handle(broker, context, request, verified)
     except BarnabasError:
         if request.acks == 0:
-            return ProduceResponse()  # nobody is told
+            return None  # nobody is told
         raise
     finally:
         mine.set_result(None)
         if tails.get(producer.producer_id) is mine:
             del tails[producer.producer_id]
-    if written is None:
-        return ProduceResponse()
-    return written if isinstance(written, ProduceResponse) else await written
+    return written if written is None or isinstance(written, ProduceResponse) else await written

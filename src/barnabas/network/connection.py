@@ -177,7 +177,8 @@ class Connection:
         limits = self.limits
         return (
             len(self._answers) >= limits.pipelined_requests_max
-            or self.outgoing.pending_bytes + self._waiting_bytes >= limits.outgoing_bytes_max
+            or self.outgoing.pending_bytes + self._waiting_bytes + self.context.held_bytes
+            >= limits.outgoing_bytes_max
         )
 
     def space(self) -> memoryview:

@@ -25,6 +25,7 @@ class ConnectionContext:
         client_software_name: From ApiVersions 3 and later (KIP-511), else "unknown".
         client_software_version: Likewise.
         is_closed: Whether it has ended.
+        held_bytes: Of its requests, what handlers keep until they are done; counts as answers do that wait for the client.
         repeated_produces: What the handlers remember of its produce requests, to answer their like sooner; nothing here
             looks into it.
     """
@@ -34,6 +35,7 @@ class ConnectionContext:
         "client_software_name",
         "client_software_version",
         "connection_id",
+        "held_bytes",
         "is_closed",
         "listener_name",
         "local_address",
@@ -58,6 +60,7 @@ class ConnectionContext:
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
         self.is_closed = False
+        self.held_bytes = 0
         self.repeated_produces: Any = None
 
     def __repr__(self) -> str:

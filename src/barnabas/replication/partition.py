@@ -465,7 +465,7 @@ class Partition:
                 if header.attributes & TRANSACTIONAL_FLAG and not transactional:
                     _refuse_transaction()
                 if limits.recompresses or self._recompressions is not None:
-                    records, header = self._packed(records, header, log.config, acks)
+                    records, header = self._packed(records, header, log.config)
                 result = log.append_one(
                     records, len(records), header, self.leader_epoch, now_ms, origin, guard
                 )
@@ -501,14 +501,13 @@ class Partition:
         return result
 
     def _packed(
-        self, records: memoryview | bytearray, header: BatchHeader, config: LogConfig, acks: int
+        self, records: memoryview | bytearray, header: BatchHeader, config: LogConfig
     ) -> tuple[memoryview | bytearray, BatchHeader]:
         """The batch in the topic's codec, and its header."""
         waiting = self._recompressions
-        if waiting is not None and waiting.is_busy and not waiting.is_appending and acks != 0:
+        if waiting is not None and waiting.is_busy and not waiting.is_appending:
             raise NeedsTimeError(ErrorCode.UNKNOWN_SERVER_ERROR)
-        # Nobody waits for an answer to acks=0, so that nothing would bound what is kept for later.
-        packed = pack(records, header, config, may_take_long=acks == 0)
+        packed = pack(records, header, config, may_take_long=False)
         return packed, header if packed is records else parse_header(packed)
 
     def append_later(
@@ -520,10 +519,11 @@ class Partition:
         produce_version: int,
         transactional: bool,
         guard: VerificationGuard | None,
+        is_gone: Callable[[], bool],
     ) -> asyncio.Future[AppendResult]:
         """As `append`, for what it said NeedsTimeError to; the records are copied.
 
-        The future fails with KafkaError or StorageError.
+        The future fails with KafkaError or StorageError, with NETWORK_EXCEPTION if the client `is_gone` when its turn comes.
         """
         if self._recompressions is None:
             self._recompressions = Recompressions()
@@ -540,7 +540,7 @@ class Partition:
                 guard=guard,
             )
 
-        return self._recompressions.add(bytearray(records), self.log.config, append)
+        return self._recompressions.add(bytearray(records), self.log.config, append, is_gone)
 
     def begin_verification(
         self, producer_id: int, sequence: int, epoch: int, *, supports_epoch_bump: bool, now_ms: int

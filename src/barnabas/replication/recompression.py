@@ -102,6 +102,7 @@ class _Job(NamedTuple):
     header: BatchHeader
     config: LogConfig
     append: Callable[[bytearray | memoryview], AppendResult]
+    is_gone: Callable[[], bool]
     future: asyncio.Future[AppendResult]
 
 
@@ -129,6 +130,7 @@ class Recompressions:
         records: bytearray,
         config: LogConfig,
         append: Callable[[bytearray | memoryview], AppendResult],
+        is_gone: Callable[[], bool],
     ) -> asyncio.Future[AppendResult]:
         """Has a validated batch packed, and appended when those before it are.
 
@@ -136,13 +138,14 @@ class Recompressions:
             records: the batch, which is kept.
             config: the topic's settings.
             append: what appends it then.
+            is_gone: whether its client has gone, who was promised nothing; then nothing is packed.
 
         Returns:
             A future of the result; fails with KafkaError or StorageError.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[AppendResult] = loop.create_future()
-        self._jobs.append(_Job(records, parse_header(records), config, append, future))
+        self._jobs.append(_Job(records, parse_header(records), config, append, is_gone, future))
         if self._task is None:
             self._task = loop.create_task(self._run(loop), name="recompression")
         return future
@@ -152,6 +155,8 @@ class Recompressions:
             while self._jobs:
                 job = self._jobs[0]
                 try:
+                    if job.is_gone():
+                        raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "the client has gone")
                     packed = await loop.run_in_executor(None, _pack_at_length, job)
                     self.is_appending = True
                     result = job.append(packed)

@@ -35,7 +35,7 @@ KEYS = (
       "Requests of one connection that may wait for their answers at once; more are left unread in the socket.",
       at_least(1)),
     ConfigKey("barnabas.outgoing.bytes.per.connection", LONG, 16_777_216, MEDIUM,
-      "Bytes of unsent answers at which a connection is no longer read.",
+      "Bytes of unsent answers, and of records that wait to be packed anew or for a transaction's coordinator, at which a connection is no longer read.",
       at_least(65_536)),
     ConfigKey("barnabas.pending.members.per.group", INT, 10_000, LOW,
       "Members of one classic group that were given an id and have not joined with it yet; more are refused.",
