@@ -1,4 +1,4 @@
-"""Produce requests whose records the broker has to keep for a while: they end with their connection, and hold it up when they are many."""
+"""Requests that the broker has to keep for a while: they end with their connection or their time, and hold it up when they are many."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import time
 import pytest
 
 from barnabas.coordinators.transaction_verifier import TransactionVerifier
+from barnabas.errors import ErrorCode
 from barnabas.handlers import transactional_produce
 from barnabas.records.builder import build_batch
 from barnabas.replication import recompression
+from barnabas.replication.partition import Partition
 from barnabas.wire.headers import RequestHeader, encode_request_header
 from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
+from barnabas.wire.messages.write_txn_markers import WriteTxnMarkersRequest
 from tests.event_loops import eventually
 from tests.handlers.node import running
 
@@ -175,3 +178,28 @@ async def test_transactional_batches_without_acknowledgement_hold_up_their_conne
         assert len(asked) == 1
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_marker_that_is_not_committed_in_time_is_forgotten(loop, tmp_path, monkeypatch):
+    """The coordinator on another broker has given up by then, and sends it again: for hours, while a dead follower counts as in sync."""
+    commits = []
+
+    def wait_committed(*_):
+        commits.append(loop.create_future())
+        return commits[-1]
+
+    monkeypatch.setattr(Partition, "wait_committed", wait_committed)
+    async with running(tmp_path, request_timeout_ms=50) as node:
+        await create(node, "orders")
+        marker = WriteTxnMarkersRequest.WritableTxnMarker(
+            producer_id=7,
+            producer_epoch=0,
+            transaction_result=True,
+            topics=[
+                WriteTxnMarkersRequest.WritableTxnMarkerTopic(name="orders", partition_indexes=[0, 1]),
+            ],
+        )
+        (result,) = (await node.call(WriteTxnMarkersRequest(markers=[marker]), 1)).markers
+        codes = {each.partition_index: each.error_code for each in result.topics[0].partitions}
+        assert codes == {0: ErrorCode.REQUEST_TIMED_OUT, 1: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+        assert [commit.cancelled() for commit in commits] == [True]

@@ -10,7 +10,7 @@ from barnabas.clock import SystemClock
 from barnabas.config.topic import LogConfig
 from barnabas.errors import KafkaError, StorageError
 from barnabas.log.files import Files
-from barnabas.log.group_commit import ROUNDS_MAX, GroupCommit
+from barnabas.log.group_commit import ABANDONED_MAX, ROUNDS_MAX, GroupCommit
 from barnabas.log.partition_log import PartitionLog
 from barnabas.records.batch import parse_header
 from barnabas.records.builder import build_batch
@@ -223,6 +223,27 @@ def test_a_failed_sync_fails_who_waits_and_is_not_tried_again(open_log, files):
             await group_commit.request(log, 1)
         group_commit.flush(log)
         assert files.synced == []
+
+    run(scenario)
+
+
+def test_who_gave_up_is_forgotten_while_a_sync_hangs(open_log, files):
+    """Clients come again and again; those who still wait are answered."""
+    log = open_log()
+
+    async def scenario(group_commit):
+        with closed_gate(files):
+            live = []
+            for number in range(5 * ABANDONED_MAX):
+                waiting = group_commit.request(log, append(log) if number % 1000 == 0 else 1)
+                if number % 1000 == 0:
+                    live.append(waiting)
+                else:
+                    waiting.cancel()
+                group_commit.flush(log)
+                assert len(group_commit._waiting[log]) <= ABANDONED_MAX
+        await asyncio.gather(*live)
+        assert log.recovery_point == log.log_end_offset
 
     run(scenario)
 

@@ -70,21 +70,32 @@ class LocalMarkers:
         self._clock = clock
         self._loop = loop
 
-    def write(self, markers: Sequence[TransactionMarker]) -> asyncio.Future[list[MarkerOutcome]]:
-        """Appends at once, and waits for what is not committed yet."""
+    def write(
+        self, markers: Sequence[TransactionMarker], timeout_ms: int | None = None
+    ) -> asyncio.Future[list[MarkerOutcome]]:
+        """Appends at once, and waits for what is not committed yet; after a time-out its outcome is REQUEST_TIMED_OUT."""
         outcomes: list[MarkerOutcome] = [{} for _ in markers]
         done: asyncio.Future[list[MarkerOutcome]] = self._loop.create_future()
+        waits: list[tuple[MarkerOutcome, tuple[str, int], asyncio.Future[None]]] = []
         missing = 1
 
         def settle(outcome: MarkerOutcome, partition: tuple[str, int], code: ErrorCode) -> None:
             nonlocal missing
+            if partition in outcome:
+                return
             outcome[partition] = code
             missing -= 1
             if missing == 0 and not done.done():
                 done.set_result(outcomes)
 
         def watch(outcome: MarkerOutcome, partition: tuple[str, int], commit: asyncio.Future[None]) -> None:
+            waits.append((outcome, partition, commit))
             commit.add_done_callback(lambda future: settle(outcome, partition, _code(future)))
+
+        def expire() -> None:
+            for outcome, partition, commit in waits:
+                settle(outcome, partition, ErrorCode.REQUEST_TIMED_OUT)
+                commit.cancel()
 
         for marker, outcome in zip(markers, outcomes, strict=True):
             for partition in dict.fromkeys(marker.partitions):
@@ -103,6 +114,9 @@ class LocalMarkers:
         missing -= 1
         if missing == 0:
             done.set_result(outcomes)
+        elif timeout_ms is not None:
+            timer = self._loop.call_later(timeout_ms / 1000, expire)
+            done.add_done_callback(lambda _: timer.cancel())
         return done
 
     def _append(self, marker: TransactionMarker, topic: str, index: int) -> asyncio.Future[None] | None:

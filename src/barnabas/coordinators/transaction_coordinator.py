@@ -273,12 +273,12 @@ class TransactionCoordinator:
             return None
         handle = self._loop.call_later(left_s, _release, waiter)
 
-        def is_over(waiter: asyncio.Future[None]) -> None:
+        def forget(done: asyncio.Future[None]) -> None:
             handle.cancel()
             # The id may stay busy for as long as a partition has no leader.
-            shard.stop_waiting(transactional_id, waiter)
+            shard.stop_waiting(transactional_id, done)
 
-        waiter.add_done_callback(is_over)
+        waiter.add_done_callback(forget)
         return waiter
 
     def _with_producer_id(

@@ -57,7 +57,9 @@ def handle(
             markers=[_result(producer_id, outcome) for producer_id, outcome in by_producer.items()]
         )
 
-    return after(broker, lambda: broker.local_markers.write(markers), answer)
+    # Who asks gives up then, and comes again.
+    timeout_ms = broker.config["request.timeout.ms"]
+    return after(broker, lambda: broker.local_markers.write(markers, timeout_ms), answer)
 
 
 def _result(producer_id: int, outcome: MarkerOutcome) -> _Result:

@@ -36,15 +36,19 @@ if TYPE_CHECKING:
     from barnabas.log.kernel_sync import KernelSync
     from barnabas.log.partition_log import PartitionLog
 
-__all__ = ["ROUNDS_MAX", "GroupCommit", "settle_future"]
+__all__ = ["ABANDONED_MAX", "ROUNDS_MAX", "GroupCommit", "settle_future"]
 
 logger = logging.getLogger(__name__)
 
 ROUNDS_MAX = 128
 """How many logs are synced at a time: twice what the kernel is given, so that it never has to wait for more."""
 
+ABANDONED_MAX = 1_024
+"""When so many wait for a log, and at each doubling, those who have given up are left out: a sync may hang, and clients come again."""
+
 _OnSynced = Callable[["StorageError | KafkaError | None"], None]
-_Waiting = list[tuple[int, "_OnSynced | None"]]
+_IsOver = Callable[[], bool]
+_Waiting = list[tuple[int, "_OnSynced | None", "_IsOver | None"]]
 
 
 class _Job:
@@ -111,19 +115,22 @@ class GroupCommit:
         future: asyncio.Future[None] = self._loop.create_future()
         settle = functools.partial(settle_future, future)
         try:
-            if not self.call_when_synced(log, offset, settle):
+            if not self.call_when_synced(log, offset, settle, future.done):
                 settle(None)
         except StorageError as error:
             settle(error)
         return future
 
-    def call_when_synced(self, log: PartitionLog, offset: int, on_synced: _OnSynced) -> bool:
+    def call_when_synced(
+        self, log: PartitionLog, offset: int, on_synced: _OnSynced, is_over: _IsOver | None = None
+    ) -> bool:
         """Asks for everything below `offset` to be on disk, without the cost of a future.
 
         Args:
             log: the log.
             offset: behind the last record that matters.
             on_synced: is called in a later turn of the loop, once: with None, or with what failed. It must not raise.
+            is_over: whether it need not be called any more.
 
         Returns:
             False if it is on the disk already; then `on_synced` is not called.
@@ -136,7 +143,7 @@ class GroupCommit:
             raise StorageError(f"{log.directory} is offline")
         if offset <= log.recovery_point and log not in self._held:
             return False
-        self._wait(log, offset, on_synced)
+        self._wait(log, offset, on_synced, is_over)
         return True
 
     def call_when_cut_is_synced(self, log: PartitionLog, on_synced: _OnSynced) -> None:
@@ -152,7 +159,7 @@ class GroupCommit:
         self.request_count += 1
         if log.is_offline or self._is_closed:
             raise StorageError(f"{log.directory} is offline")
-        self._wait(log, log.log_end_offset, on_synced)
+        self._wait(log, log.log_end_offset, on_synced, None)
 
     def sync_now(self, log: PartitionLog) -> None:
         """Brings all of a log to the disk while the loop waits, for the rare case in which nothing may happen before.
@@ -176,7 +183,7 @@ class GroupCommit:
         if offset is None:
             offset = log.log_end_offset
         if not (log.is_offline or self._is_closed) and log.recovery_point < offset:
-            self._wait(log, offset, None)
+            self._wait(log, offset, None, None)
 
     def discard(self, log: PartitionLog) -> None:
         """The log is being deleted: whoever waits for it is failed, and what its sync comes to does not matter."""
@@ -207,8 +214,8 @@ class GroupCommit:
         if job is not None:
             job.is_discarded = True
             job.flush.abandon()
-        for offset, on_synced in self._waiting.pop(log, ()):
-            self._wait(other, offset, on_synced)
+        for offset, on_synced, is_over in self._waiting.pop(log, ()):
+            self._wait(other, offset, on_synced, is_over)
 
     async def finish_rounds(self) -> None:
         """Lets no round begin any more, and waits for those under way; `close` fails whoever waits for another."""
@@ -231,7 +238,9 @@ class GroupCommit:
             _fail(waiting, StorageError(f"{log.directory} is closed"))
         self._waiting.clear()
 
-    def _wait(self, log: PartitionLog, offset: int, on_synced: _OnSynced | None) -> None:
+    def _wait(
+        self, log: PartitionLog, offset: int, on_synced: _OnSynced | None, is_over: _IsOver | None
+    ) -> None:
         waiting = self._waiting.get(log)
         if waiting is None:
             waiting = self._waiting[log] = []
@@ -239,7 +248,10 @@ class GroupCommit:
             if not self._ready:
                 self._loop.call_soon(self._start_ready)
             self._ready.append(log)
-        waiting.append((offset, on_synced))
+        waiting.append((offset, on_synced, is_over))
+        count = len(waiting)
+        if count >= ABANDONED_MAX and not count & (count - 1):
+            waiting[:] = _still_waiting(waiting)
 
     def _start_ready(self) -> None:
         ready = self._ready
@@ -254,7 +266,7 @@ class GroupCommit:
             self._delayed[log] = None
             return
         # Segments that were closed are synced without the active one; if somebody wants that, then all of it.
-        wanted = max(offset for offset, _ in self._waiting[log])
+        wanted = max(offset for offset, _, _ in self._waiting[log])
         try:
             flush = log.start_flush(wanted if wanted <= log.active_base_offset else None)
         except StorageError as error:
@@ -391,13 +403,20 @@ def settle_future(future: asyncio.Future[None], error: StorageError | KafkaError
         future.set_exception(error)
 
 
+def _still_waiting(waiting: _Waiting) -> _Waiting:
+    still = [each for each in waiting if each[1] is not None and not (each[2] is not None and each[2]())]
+    # Of those that nobody waits for, the last stands for all.
+    nobodys = [each for each in waiting if each[1] is None]
+    return [*still, max(nobodys, key=lambda each: each[0])] if nobodys else still or waiting[-1:]
+
+
 def _succeed(waiting: _Waiting) -> None:
-    for _, on_synced in waiting:
+    for _, on_synced, _ in waiting:
         if on_synced is not None:
             on_synced(None)
 
 
 def _fail(waiting: _Waiting, error: KafkaError | StorageError) -> None:
-    for _, on_synced in waiting:
+    for _, on_synced, _ in waiting:
         if on_synced is not None:
             on_synced(error)

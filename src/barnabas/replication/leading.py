@@ -40,7 +40,7 @@ __all__ = ["ABANDONED_MAX", "Leading"]
 logger = logging.getLogger(__name__)
 
 NEVER = float("-inf")
-ABANDONED_MAX = 1_024
+ABANDONED_MAX = 64
 """Acknowledgements of a partition that nobody waits for any more are looked for when there are so many with the others (or twice as many as at the last look)."""
 
 _REFUSED_FOR_MS = 500.0
@@ -101,7 +101,7 @@ class Leading:
         # With so many of them, those who do not wait any more are looked for.
         self._look_at = ABANDONED_MAX
         self._start_waiters: list[tuple[int, OnCommitted, IsOver]] = []
-        self._released: list[tuple[int, OnCommitted, KafkaError | None]] = []
+        self._released: list[tuple[int, OnCommitted, IsOver, KafkaError | None]] = []
         self._sequence = 0
         self.epoch_start_offset: int | None = None
         self.maximal_isr = frozenset(state.isr)
@@ -152,10 +152,10 @@ class Leading:
         """This broker leads no more, or in another epoch: who waits is told so."""
         self._duties.remove(self)
         error = KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        for offset, _, on_committed, _ in self._waiters:
-            self._release(offset, on_committed, error)
-        for offset, on_committed, _ in self._start_waiters:
-            self._release(offset, on_committed, error)
+        for offset, _, on_committed, is_over in self._waiters:
+            self._release(offset, on_committed, is_over, error)
+        for offset, on_committed, is_over in self._start_waiters:
+            self._release(offset, on_committed, is_over, error)
         self._waiters = []
         self._start_waiters = []
         for progress in self.followers.values():
@@ -280,8 +280,8 @@ class Leading:
         log.on_high_watermark(end)
         waiters = self._waiters
         while waiters and waiters[0][0] < end:
-            offset, _, on_committed, _ = heapq.heappop(waiters)
-            self._release(offset, on_committed, None)
+            offset, _, on_committed, is_over = heapq.heappop(waiters)
+            self._release(offset, on_committed, is_over, None)
         tells = self._duties.tells_high_watermark
         for progress in self.followers.values():
             if progress.reader is not None:
@@ -311,7 +311,7 @@ class Leading:
         """
         partition = self._partition
         if last_offset < partition.high_watermark:
-            return partition.call_when_safe_here(last_offset, on_committed)
+            return partition.call_when_safe_here(last_offset, on_committed, is_over)
         if len(self._waiters) >= self._look_at:
             self._forget_who_gave_up()
         self._sequence += 1
@@ -335,19 +335,21 @@ class Leading:
             settle(error)
             return future
 
-    def _release(self, last_offset: int, on_committed: OnCommitted, error: KafkaError | None) -> None:
+    def _release(
+        self, last_offset: int, on_committed: OnCommitted, is_over: IsOver, error: KafkaError | None
+    ) -> None:
         # Later, in a turn of its own: whoever is called may do anything, also append to this partition.
         if not self._released:
             self._duties.loop.call_soon(self._deliver)
-        self._released.append((last_offset, on_committed, error))
+        self._released.append((last_offset, on_committed, is_over, error))
 
     def _deliver(self) -> None:
         released, self._released = self._released, []
         partition = self._partition
-        for last_offset, on_committed, error in released:
+        for last_offset, on_committed, is_over, error in released:
             if error is None:
                 try:
-                    if partition.call_when_safe_here(last_offset, on_committed):
+                    if partition.call_when_safe_here(last_offset, on_committed, is_over):
                         continue
                 except StorageError as failure:
                     on_committed(failure)
@@ -372,7 +374,10 @@ class Leading:
         )
 
     def call_when_deleted(self, offset: int, on_deleted: OnCommitted, is_over: IsOver) -> bool:
-        """Calls back once no replica that is alive holds records below `offset`, unless `is_over()` by then; False if that is so already."""
+        """Calls back once no replica that is alive holds records below `offset`; False if that is so already.
+
+        Nobody needs to be called for whom `is_over()` is true.
+        """
         if self.low_watermark >= offset:
             return False
         self._start_waiters.append((offset, on_deleted, is_over))

@@ -634,11 +634,14 @@ class Partition:
             StorageError: the log directory failed.
         """
         if self.leading is None or acks != ACKS_ALL:
-            return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed)
+            return self._group_commit.call_when_synced(self.log, last_offset + 1, on_committed, is_over)
         return self.leading.call_when_committed(last_offset, on_committed, is_over)
 
     def call_when_safe_here(
-        self, last_offset: int, on_committed: Callable[[KafkaError | StorageError | None], None]
+        self,
+        last_offset: int,
+        on_committed: Callable[[KafkaError | StorageError | None], None],
+        is_over: Callable[[], bool],
     ) -> bool:
         """Calls back once this broker's disk has what it is to have by itself; False if nothing is left to wait for.
 
@@ -649,7 +652,7 @@ class Partition:
         """
         log = self.log
         if self.syncs_always or (self._syncs_alone and len(self.isr) == 1) or log.flush_due:
-            return self._group_commit.call_when_synced(log, last_offset + 1, on_committed)
+            return self._group_commit.call_when_synced(log, last_offset + 1, on_committed, is_over)
         return False
 
     def sync_ahead(self) -> None:
