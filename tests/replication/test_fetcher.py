@@ -1,4 +1,4 @@
-"""When a follower asks its leader, on simulated time; the leader's answers are made up."""
+"""When a follower asks its leader, and of what, on simulated time; the leader's answers are made up."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from types import SimpleNamespace
 import pytest
 
 from barnabas.config.topic import LogConfig
-from barnabas.errors import ErrorCode
+from barnabas.errors import ErrorCode, StorageError
 from barnabas.log.files import Files
 from barnabas.log.partition_log import PartitionLog
 from barnabas.metadata.image import Partition as PartitionImage
+from barnabas.metrics import Registry
 from barnabas.replication.fetch_plan import FetchPlan, FetchPlanSettings
 from barnabas.replication.fetcher import Fetcher
 from barnabas.replication.partition import Partition
+from barnabas.replication.replica_fetchers import ReplicaFetchers
 from barnabas.wire.messages.fetch import FetchResponse
 from tests.replication.simulated_loop import SimulatedClock, SimulatedLoop
+from tests.replication.three_brokers import SETTINGS
 
 TOPIC_ID = bytes(range(16))
 LEADER, FOLLOWER = 1, 2
@@ -33,6 +36,7 @@ class Leader:
         self.loop = loop
         self.refused = set()
         self.asked = []
+        self.closed = 0
         self._parked = None
 
     def send(self, request, *, timeout_ms):
@@ -75,7 +79,7 @@ class Leader:
         )
 
     def close(self):
-        pass
+        self.closed += 1
 
 
 @pytest.fixture
@@ -102,18 +106,23 @@ def follow(loop, directory, index, directories=()):
         durability="fsync-when-alone",
         duties=None,
     )
+    lead(partition, LEADER, 0, directories)
+    return partition
+
+
+def lead(partition, leader, epoch, directories=()):
+    """The controller has chosen a leader."""
     partition.apply(
         PartitionImage(
-            index=index,
+            index=partition.index,
             replicas=(LEADER, FOLLOWER),
             isr=(LEADER, FOLLOWER),
-            leader=LEADER,
-            leader_epoch=0,
-            partition_epoch=0,
+            leader=leader,
+            leader_epoch=epoch,
+            partition_epoch=epoch,
             directories=directories,
         )
     )
-    return partition
 
 
 def test_a_partition_that_was_refused_is_asked_again_while_a_fetch_waits(simulated, tmp_path):
@@ -164,3 +173,65 @@ def test_what_could_not_be_written_is_not_fetched(simulated, tmp_path):
     full.clear()
     request = plan.request(plan.next_attention_ms())
     assert [part.partition for topic in request.topics for part in topic.partitions] == [0]
+
+
+@pytest.fixture
+def fetchers(simulated):
+    """Those of a broker, with `leader` and `failed_count()`."""
+    leader = Leader(simulated)
+
+    async def connect(_):
+        return leader
+
+    clock = SimulatedClock(simulated)
+    fetchers = ReplicaFetchers(
+        node_id=FOLLOWER,
+        config=SETTINGS,
+        broker_epoch=lambda: 3,
+        connect=connect,
+        clock=clock,
+        loop=simulated,
+    )
+    registry = Registry(clock)
+    fetchers.register_metrics(registry)
+    failed = registry.gauge("kafka_server_replicafetchermanager_failedpartitionscount")
+    yield SimpleNamespace(on_leadership=fetchers.on_leadership, leader=leader, failed_count=failed.read)
+    simulated.run_until_complete(fetchers.close())
+
+
+def test_a_partition_whose_disk_failed_outlasts_the_others_of_its_fetcher(simulated, tmp_path, fetchers):
+    """When they are gone, and their fetcher with them, the failed one can still go, or get another leader."""
+    failed = [follow(simulated, tmp_path, index) for index in (0, 1)]
+    healthy = follow(simulated, tmp_path, 2)
+    for partition in (*failed, healthy):
+        fetchers.on_leadership(partition)
+    for partition in failed:
+        partition.log.fail(StorageError("the disk failed"))
+    simulated.run_until_complete(asyncio.sleep(1))
+    assert fetchers.failed_count() == 2
+    assert {index for _, named in fetchers.leader.asked for index in named} == {2}
+    lead(healthy, -1, 1)
+    fetchers.on_leadership(healthy)
+    simulated.run_until_complete(asyncio.sleep(1))
+    assert fetchers.leader.closed == 1
+    assert fetchers.failed_count() == 2
+    lead(failed[0], -1, 1)
+    fetchers.on_leadership(failed[0])
+    assert fetchers.failed_count() == 1
+    lead(failed[1], 3, 1)
+    fetchers.on_leadership(failed[1])
+    simulated.run_until_complete(asyncio.sleep(1))
+    assert fetchers.failed_count() == 1  # it was tried again
+    failed[1].retire()
+    fetchers.on_leadership(failed[1])
+    assert fetchers.failed_count() == 0
+
+
+def test_nobody_fetches_when_all_disks_have_failed(simulated, tmp_path, fetchers):
+    """No connection to a leader stays that is asked for nothing."""
+    partition = follow(simulated, tmp_path, 0)
+    partition.log.fail(StorageError("the disk failed"))
+    fetchers.on_leadership(partition)
+    simulated.run_until_complete(asyncio.sleep(1))
+    assert fetchers.failed_count() == 1
+    assert fetchers.leader.closed == 1

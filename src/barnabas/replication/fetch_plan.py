@@ -159,6 +159,7 @@ class FetchPlan:
         quota: Of throttled replicas.
         full_directories: Gives the ids of the log directories that have no room. What lies there is left out: a fetch would say
             that it follows.
+        on_failed: Called with a partition that is not followed any more, because its disk failed.
 
     Attributes:
         lost: What is to be found by ListOffsets.
@@ -175,6 +176,7 @@ class FetchPlan:
         "_forgotten",
         "_full_directories",
         "_node_id",
+        "_on_failed",
         "_quota",
         "_session_epoch",
         "_session_id",
@@ -195,8 +197,10 @@ class FetchPlan:
         settings: FetchPlanSettings,
         quota: FollowerQuota | None = None,
         full_directories: Callable[[], Collection[bytes]] = tuple,
+        on_failed: Callable[[Partition], None] = lambda _: None,
     ) -> None:
         self._node_id = node_id
+        self._on_failed = on_failed
         self._full_directories = full_directories
         self._broker_epoch = broker_epoch
         self._settings = settings
@@ -505,6 +509,7 @@ class FetchPlan:
         )
         self._leave_out(followed)
         self._followed.pop(followed.key, None)
+        self._on_failed(partition)
 
     # ----- offsets out of range
 

@@ -1,4 +1,7 @@
-"""The fetchers of one broker: each partition that it follows is with one of the fetchers of its leader."""
+"""The fetchers of one broker: each partition that it follows is with one of the fetchers of its leader.
+
+A fetcher is there as long as it has partitions. A partition whose disk failed is with none, until it has another leader or epoch.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,7 @@ class ReplicaFetchers:
         "_closing",
         "_config",
         "_connect",
+        "_failed",
         "_fetchers",
         "_full_directories",
         "_is_closed",
@@ -83,6 +87,7 @@ class ReplicaFetchers:
         )
         self._fetchers: dict[tuple[int, int], Fetcher] = {}
         self._assigned: dict[Partition, tuple[int, int]] = {}
+        self._failed: set[Partition] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -93,26 +98,24 @@ class ReplicaFetchers:
             prefix + "maxlag",
             lambda: max((fetcher.plan.max_lag() for fetcher in self._fetchers.values()), default=0),
         )
-        registry.gauge_function(
-            prefix + "failedpartitionscount",
-            lambda: len(self._assigned) - sum(len(fetcher.plan) for fetcher in self._fetchers.values()),
-        )
+        registry.gauge_function(prefix + "failedpartitionscount", lambda: len(self._failed))
 
     def on_leadership(self, partition: Partition) -> None:
         """A partition has another leader, or another epoch, or is gone (a leader of -1)."""
         if self._is_closed:
             return
+        self._failed.discard(partition)
         leader = partition.leader_id
         before = self._assigned.get(partition)
         if leader in (_NO_LEADER, self._node_id):
             if before is not None:
-                self._remove(partition, before)
+                self._remove(partition)
             return
         # Spread by name, so that a leader's fetchers get about the same.
         number = (crc32(partition.topic_id) + partition.index) % self._config["num.replica.fetchers"]
         key = (leader, number)
         if before is not None and before != key:
-            self._remove(partition, before)
+            self._remove(partition)
         fetcher = self._fetchers.get(key)
         if fetcher is None:
             fetcher = self._fetchers[key] = self._new(leader)
@@ -127,6 +130,7 @@ class ReplicaFetchers:
             settings=self._settings,
             quota=self._quota,
             full_directories=self._full_directories,
+            on_failed=self._note_failed,
         )
         return Fetcher(
             leader,
@@ -139,8 +143,14 @@ class ReplicaFetchers:
             loop=self._loop,
         )
 
-    def _remove(self, partition: Partition, key: tuple[int, int]) -> None:
-        del self._assigned[partition]
+    def _note_failed(self, partition: Partition) -> None:
+        if self._is_closed:
+            return
+        self._remove(partition)
+        self._failed.add(partition)
+
+    def _remove(self, partition: Partition) -> None:
+        key = self._assigned.pop(partition)
         fetcher = self._fetchers[key]
         fetcher.remove(partition)
         if len(fetcher.plan) == 0:
@@ -154,4 +164,5 @@ class ReplicaFetchers:
         self._is_closed = True
         fetchers, self._fetchers = self._fetchers, {}
         self._assigned.clear()
+        self._failed.clear()
         await asyncio.gather(*(fetcher.close() for fetcher in fetchers.values()), *self._closing)
