@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from barnabas.controller.store.zookeeper.election import office_of, resign_for
@@ -82,7 +83,7 @@ class Membership:
                 try:
                     await self._nodes.commit([Create(path, data, ephemeral=True)])
                 except NodeExistsError:
-                    node = await self._nodes.get(path, gone.set)
+                    node = await self._nodes.get(path, gone.set if patience_s > 0 else None)
                     if node.owner == self._nodes.session_id:
                         if node.data != data:
                             await self._nodes.commit([SetData(path, data, node.version)])
@@ -165,14 +166,15 @@ class Membership:
             del self._known[name]
         return {each.broker_id: each for each in self._known.values()}
 
-    async def _read(self, name: str) -> BrokerRegistration | None:
-        def changed() -> None:
-            self._known.pop(name, None)
-            self._on_change()
+    def note_change(self, name: str) -> None:
+        """The node of this name is to be read again."""
+        self._known.pop(name, None)
+        self._on_change()
 
+    async def _read(self, name: str) -> BrokerRegistration | None:
         try:
             registration = decode_broker(
-                (await self._nodes.get(f"{BROKERS}/{name}", changed)).data
+                (await self._nodes.get(f"{BROKERS}/{name}", _Change(self, name))).data
             ).registration
         except NoNodeError:
             return None  # and the names changed
@@ -189,6 +191,17 @@ class Membership:
             )
             return None
         return registration
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Watches a broker's node; those of one node are equal (`ZNodes`)."""
+
+    membership: Membership
+    name: str
+
+    def __call__(self) -> None:
+        self.membership.note_change(self.name)
 
 
 async def _within(event: asyncio.Event, deadline: float) -> bool:

@@ -357,12 +357,23 @@ class Session:
         def settle(done: Any) -> None:  # in a thread of kazoo
             self._post(_settle, future, done, convert, path)
 
-        def fire(_event: Any) -> None:  # in another
-            assert watch is not None
-            self._post(watch)
-
-        request(self._settings.root + path or "/", watch=fire if watch is not None else None).rawlink(settle)
+        fire = _Firing(self._post, watch) if watch is not None else None
+        request(self._settings.root + path or "/", watch=fire).rawlink(settle)
         return future
+
+
+class _Firing(NamedTuple):
+    """Calls a watch on the loop.
+
+    Those of equal watches are equal: kazoo has a set of them for each path, adds to it with every request, and empties it only
+    when the node changes or the connection is lost.
+    """
+
+    post: Callable[..., None]
+    watch: Watch
+
+    def __call__(self, _event: Any) -> None:  # in a thread of kazoo
+        self.post(self.watch)
 
 
 def _tls_connections(tls: TlsSettings) -> Callable[..., ssl.SSLSocket]:

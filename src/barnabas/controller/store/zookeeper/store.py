@@ -88,6 +88,7 @@ class ZooKeeperStore:
         "_is_closing",
         "_listener",
         "_loop",
+        "_marks",
         "_membership",
         "_node_id",
         "_opened",
@@ -131,11 +132,12 @@ class ZooKeeperStore:
         self._snapshots = SnapshotKeeper(
             self._session, clock=clock, loop=loop, bytes_max=snapshot_bytes, chunks_max=snapshot_chunks
         )
+        self._marks = {due: self._mark(due) for due in _Due}  # each one is one watch, however often it is set
         self._membership = Membership(
             self._session,
             machine=machine or platform.node(),
-            on_change=self._mark(_Due.BROKERS),
-            on_loss=self._mark(_Due.REGISTRATION),
+            on_change=self._marks[_Due.BROKERS],
+            on_loss=self._marks[_Due.REGISTRATION],
         )
         self._state = SessionState.LOST
         self._connection = 0
@@ -296,7 +298,7 @@ class ZooKeeperStore:
         if self._takes(_Due.REGISTRATION):
             await self._register_again()
         if self._takes(_Due.CONTROLLER):
-            leader, reign = await find_leader(self._session, self._node_id, self._mark(_Due.CONTROLLER))
+            leader, reign = await find_leader(self._session, self._node_id, self._marks[_Due.CONTROLLER])
             if reign is None:
                 await self._follow(leader)
             elif self._writer.reign != reign:
@@ -342,7 +344,7 @@ class ZooKeeperStore:
     async def _replay(self) -> int:
         """Tells what is new in the log; gives the head's version, and watches it."""
         while True:
-            node = await self._session.get(HEAD, self._mark(_Due.HEAD))
+            node = await self._session.get(HEAD, self._marks[_Due.HEAD])
             head = decode_head(node.data)
             if head.offset < self._position - 1:
                 raise StorageError(
@@ -453,7 +455,7 @@ class ZooKeeperStore:
             await self._membership.ensure()
         except KafkaError as error:
             logger.warning("this broker cannot be made known, and tries again reason=%s", error)
-            self._loop.call_later(_RETRY_AFTER_DAMAGE_S, self._mark(_Due.REGISTRATION))
+            self._loop.call_later(_RETRY_AFTER_DAMAGE_S, self._marks[_Due.REGISTRATION])
 
     async def unregister(self) -> None:
         """This broker stops in order; the others learn it at once, if ZooKeeper is in reach."""

@@ -123,8 +123,9 @@ class ZNodes(Protocol):
     """The nodes below the cluster's own root; all paths are relative to it and begin with a slash.
 
     Calls come from the loop's thread; futures are resolved and watches are called there too. A watch is called once: when
-    the node changes, or when the connection is lost, after which nobody watches for it any more. Every future may
-    fail with ConnectionLostError and SessionLostError.
+    the node changes, or when the connection is lost, after which nobody watches for it any more. It is kept until then: whoever asks
+    for a path again and again passes a watch that equals the one before, which is kept, and called, once. Every future may fail
+    with ConnectionLostError and SessionLostError.
     """
 
     @property
