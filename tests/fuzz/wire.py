@@ -48,7 +48,7 @@ SETTINGS = {
     "producer.id.expiration.check.interval.ms": "10000",
     "transactional.id.expiration.ms": "60000",
     "transaction.remove.expired.transaction.cleanup.interval.ms": "10000",
-    "offsets.retention.minutes": "1",
+    "offsets.retention.minutes": "10",
     "offsets.retention.check.interval.ms": "10000",
     "max.incremental.fetch.session.cache.slots": "100",
 }
@@ -145,6 +145,7 @@ class _Run:
             "answers_checked": attackers.answers,
             "canary_records": canary.acknowledged,
             "start_rss_mb": watch.start_rss_bytes >> 20,
+            "censuses": len(self._samples),
             "peak_rss_mb": watch.peak_rss_bytes >> 20,
             "resting_rss_mb": [size >> 20 for size in _thinned(self._resting_rss_bytes)],
         }

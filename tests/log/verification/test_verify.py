@@ -21,13 +21,15 @@ from tests.oracle.log.our_data import CONFIG, Writer, log_directories
 
 LOG = "ours-0/00000000000000000000.log"
 INDEX = "ours-0/00000000000000000000.index"
+EPOCHS = "leader-epoch-checkpoint"
 TIME_INDEX = "ours-0/00000000000000000000.timeindex"
 
 
 def write(directory, *, clean=True, is_compacted=False):
     async def run():
         async with log_directories(directory, clean=clean) as logs:
-            writer = Writer(logs.create("ours", 0, bytes(range(16)), CONFIG, is_new=True))
+            log = logs.create("ours", 0, bytes(range(16)), CONFIG, is_new=True)
+            writer = Writer(log, batches_per_leader=50)
             writer.fill()
             writer.append(3000, 0, 5, transactional=True)
             if is_compacted:
@@ -118,6 +120,19 @@ def contradict(path):
     path.write_bytes(content)
 
 
+def edit_epochs(directory, index, *, epoch=0, start_offset=0, is_kept=True):
+    """Adds to an entry of the leader epochs, or leaves it out."""
+    checkpoint = directory / "ours-0" / EPOCHS
+    lines = [list(map(int, line.split())) for line in checkpoint.read_text().splitlines()[2:]]
+    assert [each for each, _ in lines] == [0, 2, 4, 6]
+    lines[index][0] += epoch
+    lines[index][1] += start_offset
+    if not is_kept:
+        del lines[index]
+    content = [[0], [len(lines)], *lines]
+    checkpoint.write_text("".join(" ".join(map(str, line)) + "\n" for line in content))
+
+
 FAULTS = {
     "a record": (lambda d: flip(d / LOG, 100), LOG, "fails its checksum"),
     "an offset": (lambda d: flip(d / LOG, batch_positions(d / LOG)[3] + 7, 64), LOG, "has the offsets"),
@@ -165,15 +180,26 @@ FAULTS = {
         "leader-epoch-checkpoint",
         "does not rise",
     ),
-    "where a leader epoch begins": (
-        lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n2\n0 0\n1 8000\n"),
-        "leader-epoch-checkpoint",
-        "is of leader epoch 1, but the batch there is of 0",
+    "a leader epoch that begins too early": (
+        lambda d: edit_epochs(d, 1, start_offset=-50),
+        EPOCHS,
+        "is of leader epoch 2, but the batch there is of 0",
     ),
-    "which leader epoch it was": (
-        lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n1\n4 0\n"),
-        "leader-epoch-checkpoint",
-        "says that offset 0 is of leader epoch 4, but the batch there is of 0",
+    "a leader epoch that begins too late": (
+        lambda d: edit_epochs(d, 1, start_offset=51),
+        EPOCHS,
+        "is of leader epoch 0, but the batch there is of 2",
+    ),
+    "a leader epoch that begins within a batch": (
+        lambda d: edit_epochs(d, 1, start_offset=-1),
+        EPOCHS,
+        "within a batch of 0",
+    ),
+    "the last leader epoch": (lambda d: edit_epochs(d, 3, epoch=-1), EPOCHS, "is of leader epoch 5"),
+    "a leader epoch that is lost": (
+        lambda d: edit_epochs(d, 3, is_kept=False),
+        EPOCHS,
+        "is of leader epoch 4, but the batch there is of 6",
     ),
     "the leader epochs": (
         lambda d: (d / "ours-0/leader-epoch-checkpoint").write_text("0\n9\n"),
@@ -233,6 +259,22 @@ def test_a_snapshot_that_contradicts_the_log_is_found(data):
     problems, notes = verify(data)
     assert problems == []
     assert any("not usable" in text for _, text in notes)
+
+
+@pytest.mark.parametrize("content", [None, "0\n0\n"])
+def test_leader_epochs_that_are_gone_are_noted(data, content):
+    """The broker goes on without them."""
+    path = data / "ours-0" / EPOCHS
+    path.unlink() if content is None else path.write_text(content)
+    problems, notes = verify(data)
+    assert problems == []
+    assert notes == [(EPOCHS, "has no leader epochs, but the log has records of 6")]
+
+
+def test_a_log_that_begins_within_a_batch_is_right(data):
+    """Its first epoch begins there, too."""
+    edit_epochs(data, 0, start_offset=20)
+    assert verify(data) == ([], [])
 
 
 def test_leftovers_are_noted(data):

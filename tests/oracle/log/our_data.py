@@ -47,10 +47,12 @@ async def log_directories(directory, *, node_id=1, clean=True):
 
 
 class Writer:
-    """Appends batches to a log of ours and keeps what consumers must read."""
+    """Appends batches to a log of ours and keeps what consumers must read; a new leader comes every so many of `fill`'s batches."""
 
-    def __init__(self, log):
+    def __init__(self, log, *, batches_per_leader=None):
         self.log = log
+        self.leader_epoch = 0
+        self._batches_per_leader = batches_per_leader
         self.records = []
         self.committed = []
         self.time_ms = 1_700_000_000_000
@@ -90,6 +92,8 @@ class Writer:
     def fill(self):
         """All codecs, transactions that commit and abort and span other batches, and several segments."""
         for number in range(160):
+            if self._batches_per_leader is not None:
+                self.leader_epoch = number // self._batches_per_leader * 2
             self.append(1000, number * 50, 50, codec=list(Codec)[number % len(Codec)])
             if number % 40 == 10:
                 self.append(2000 + number, 0, 30, transactional=True, aborted=number % 80 == 10)
@@ -99,5 +103,5 @@ class Writer:
 
     def _append(self, batch, origin):
         return self.log.append(
-            batch, [parse_header(batch)], leader_epoch=0, now_ms=self.time_ms, origin=origin
+            batch, [parse_header(batch)], leader_epoch=self.leader_epoch, now_ms=self.time_ms, origin=origin
         )

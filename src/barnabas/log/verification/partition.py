@@ -34,42 +34,56 @@ PRODUCERS_MAX = 200_000
 
 
 class _Epochs:
-    """Whether the leader epochs' file says of each batch what the batch says itself; the first contradiction is told."""
+    """Whether the leader epochs' file says of each batch what the batch says itself; the first contradiction is told.
+
+    Neither has a checksum: the batch's own covers what is behind the epoch.
+    """
 
     def __init__(
-        self, path: Path, entries: list[tuple[int, int]], findings: Findings, *, is_clean: bool
+        self,
+        path: Path,
+        entries: list[tuple[int, int]],
+        findings: Findings,
+        *,
+        is_clean: bool,
+        is_damaged: bool,
     ) -> None:
         self._path = path
         self._epochs = [epoch for epoch, _ in entries]
         self._start_offsets = [start_offset for _, start_offset in entries]
         self._findings = findings
         self._is_clean = is_clean
-        self._is_told = False
-        self.highest = -1
+        self._is_told = is_damaged
+        self._highest = -1
 
     def on_batch(self, header: BatchHeader) -> None:
         epoch = header.partition_leader_epoch
-        self.highest = max(self.highest, epoch)
+        self._highest = max(self._highest, epoch)
         index = bisect_right(self._start_offsets, header.base_offset) - 1
-        # What is behind the last entry is of a killed broker, and the next start finds it.
-        if self._is_told or index < 0 or epoch < 0 or epoch > self._epochs[-1]:
+        if self._is_told or index < 0 or epoch < 0:
             return
+        if epoch > self._epochs[-1] and not self._is_clean:
+            return  # the broker was killed before it wrote the file; the next start finds the epoch
+        # A follower that was killed may have cut its log and gone on in another epoch; the next start looks at what it recovers.
+        tell = self._findings.problem if self._is_clean else self._findings.note
         if epoch != self._epochs[index]:
             self._is_told = True
-            # A follower that was killed may have cut its log and gone on in another epoch; the next start looks at what it recovers.
-            tell = self._findings.problem if self._is_clean else self._findings.note
             tell(
                 self._path,
                 f"says that offset {header.base_offset} is of leader epoch {self._epochs[index]}, but the batch there is of {epoch}",
             )
+        elif bisect_right(self._start_offsets, header.last_offset) - 1 != index:
+            self._is_told = True
+            tell(
+                self._path,
+                f"says that leader epoch {self._epochs[index + 1]} begins at offset {self._start_offsets[index + 1]}, within a batch of {epoch}",
+            )
 
     def finish(self, end_offset: int) -> None:
         """Of the file's end, and what is behind it."""
-        if self._epochs and self.highest > self._epochs[-1]:
-            self._findings.note(
-                self._path,
-                f"ends with leader epoch {self._epochs[-1]}, but the log has records of {self.highest}",
-            )
+        if not self._is_told and self._highest > (self._epochs[-1] if self._epochs else -1):
+            ends = f"ends with leader epoch {self._epochs[-1]}" if self._epochs else "has no leader epochs"
+            self._findings.note(self._path, f"{ends}, but the log has records of {self._highest}")
         for epoch, start_offset in zip(self._epochs, self._start_offsets, strict=True):
             if start_offset > end_offset:
                 self._findings.note(
@@ -193,6 +207,7 @@ def _read_epochs(files: Files, directory: Path, findings: Findings, *, is_clean:
     """What the file says; nothing if there is none, or it is damaged."""
     path = directory / LEADER_EPOCHS_FILE_NAME
     entries = []
+    damage = None
     try:
         entries = [
             (int(epoch), int(offset)) for epoch, offset in decode_checkpoint(files.read_file(path), path)
@@ -200,15 +215,17 @@ def _read_epochs(files: Files, directory: Path, findings: Findings, *, is_clean:
     except FileNotFoundError:
         pass
     except StorageError as error:
-        findings.problem(path, f"is damaged: {error}")
+        damage = f"is damaged: {error}"
     except ValueError:
-        findings.problem(path, "is damaged: a line is not an epoch and an offset")
+        damage = "is damaged: a line is not an epoch and an offset"
     for before, after in pairwise(entries):
         if after[0] <= before[0] or after[1] < before[1]:
-            findings.problem(path, f"does not rise: {after} after {before}")
+            damage = f"does not rise: {after} after {before}"
             entries = []
             break
-    return _Epochs(path, entries, findings, is_clean=is_clean)
+    if damage is not None:
+        findings.problem(path, damage)
+    return _Epochs(path, entries, findings, is_clean=is_clean, is_damaged=damage is not None)
 
 
 def _check_snapshot(
