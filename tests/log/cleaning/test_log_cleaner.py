@@ -146,6 +146,22 @@ async def test_a_log_that_nobody_opened_is_cleaned(tmp_path):
 
 
 @scenario
+async def test_a_log_that_is_deleted_is_forgotten(tmp_path):
+    """Also one that nobody has opened, and that is not compacted: topics may come and go for ever."""
+    broker = cleaning_broker(tmp_path, **{"log.cleaner.enable": "false"})
+    async with broker.running() as logs:
+        for index in range(3):
+            append(logs.create("others", index, IDS[0], LogConfig()))
+    del broker.settings["log.cleaner.enable"]
+    async with broker.running() as logs:
+        cleaner = logs.cleaner
+        cleaner.start()
+        await until(lambda: len(cleaner._settled) == 3)
+        logs.delete("others", 1)
+        await until(lambda: len(cleaner._settled) == 2)
+
+
+@scenario
 async def test_a_worker_that_is_killed_is_replaced(tmp_path):
     """The system kills the process for want of memory: the log is cleaned by the next one."""
     broker = cleaning_broker(tmp_path)

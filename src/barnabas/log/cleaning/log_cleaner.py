@@ -220,7 +220,9 @@ class LogCleaner:
     async def _choose(self) -> _Due | None:
         self._last_run_ms = now_ms = self._directories.clock.now_ms()
         self._uncleanable = {hosted for hosted in self._uncleanable if self._directories.is_hosted(hosted)}
-        self._settled = {hosted for hosted in self._settled if hosted.log is None}
+        self._settled = {
+            hosted for hosted in self._settled if hosted.log is None and self._directories.is_hosted(hosted)
+        }
         chosen: _Due | None = None
         highest_ratio = 0.0
         self._max_delay_ms = 0
