@@ -239,3 +239,46 @@ async def test_excessive_operations_are_refused(tmp_path, loop):
         controller.alter_configs([ConfigReplacement(4, "1", settings)])
     assert refusal.value.code is ErrorCode.POLICY_VIOLATION
     await controller.close()
+
+
+async def test_who_waits_in_vain_for_an_image_is_forgotten(tmp_path, loop):
+    """At once: the next image may be hours away."""
+    controller = await open_controller(tmp_path)
+    given_up = [controller.wait_for(lambda image: image.topics.get("orders")) for _ in range(3)]
+    patient = controller.wait_for(lambda image: image.topics.get("orders"))
+    for future in given_up:
+        future.cancel()
+    await asyncio.sleep(0)
+    assert list(controller._waiters) == [patient]
+    await controller.create_topics([NewTopic("orders")])
+    assert (await patient).name == "orders"
+    assert not controller._waiters
+    await controller.close()
+
+
+async def test_waiters_are_told_in_their_order_whatever_their_conditions_do(tmp_path, loop):
+    """One that has another image published, and others give up or wait, disturbs nobody."""
+    controller = await open_controller(tmp_path)
+    told, late = [], []
+
+    def wait(name):
+        def condition(image):
+            if "orders" not in image.topics:
+                return None
+            told.append(name)
+            if name == "meddler" and not late:
+                given_up.cancel()
+                late.append(controller.wait_for(lambda newer: newer.topics.get("payments")))
+                controller.on_commit([], image.offset, image.epoch)
+            return name
+
+        return controller.wait_for(condition)
+
+    first, meddler, given_up, last = [wait(name) for name in ("first", "meddler", "given up", "last")]
+    await controller.create_topics([NewTopic("orders")])
+    assert await asyncio.gather(first, meddler, last) == ["first", "meddler", "last"]
+    assert told == ["first", "meddler", "meddler", "last"]
+    assert list(controller._waiters) == late
+    await controller.create_topics([NewTopic("payments")])
+    assert (await late[0]).name == "payments"
+    await controller.close()

@@ -90,23 +90,6 @@ class _Pending(NamedTuple):
     value: Any
 
 
-class _Waiter(NamedTuple):
-    """Somebody who waits until the image has something."""
-
-    condition: Callable[[MetadataImage], Any]
-    future: asyncio.Future[Any]
-
-    def tell(self, image: MetadataImage) -> bool:
-        """Whether the wait is over."""
-        if self.future.done():
-            return True
-        result = self.condition(image)
-        if result is None:
-            return False
-        self.future.set_result(result)
-        return True
-
-
 class Controller:
     """The cluster's metadata as this node sees it, and the operations that change it.
 
@@ -166,7 +149,7 @@ class Controller:
         self._listeners: list[ChangeListener] = []
         self._leader_listeners: list[LeaderListener] = []
         self._contact_listeners: list[Callable[[bool], None]] = []
-        self._waiters: list[_Waiter] = []
+        self._waiters: dict[asyncio.Future[Any], Callable[[MetadataImage], Any]] = {}
         self._is_leader = False
         self._holds_snapshots = False
         self._live: Mapping[int, BrokerRegistration] | None = None
@@ -203,7 +186,9 @@ class Controller:
         if result is not None:
             future.set_result(result)
         else:
-            self._waiters.append(_Waiter(condition, future))
+            self._waiters[future] = condition
+            # Whoever gives up is forgotten at once: the next image may be hours away.
+            future.add_done_callback(self._waiters.pop)
         return future
 
     @property
@@ -350,8 +335,13 @@ class Controller:
             except Exception:
                 # The change is a fact by now: the others have to know, and the log goes on.
                 logger.exception("a listener failed at a metadata change offset=%d", image.offset)
-        if self._waiters:
-            self._waiters = [each for each in self._waiters if not each.tell(image)]
+        for future, condition in list(self._waiters.items()):
+            if future.done():
+                continue
+            result = condition(image)
+            # A condition may have had another image published.
+            if result is not None and not future.done():
+                future.set_result(result)
         if not self._holds_snapshots:
             self._store.snapshot_if_due(image)
 
