@@ -250,7 +250,25 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "partitions made by one request",
             ("controller.topics:PARTITIONS_MAX",),
             "It is refused, as by Kafka. The number of topics has no limit: who may create them may fill the disk, too.",
+            "controller.controller:Controller._newest",
+        ),
+        Limit(
+            "changes of metadata that wait for the metadata log",
+            ("controller.controller:CHANGES_WAITING_MAX",),
+            "Those of clients are refused with REQUEST_TIMED_OUT, and do not come to pass. Brokers make few of their own.",
             "controller.controller:Controller._pending",
+        ),
+        Limit(
+            "requests that wait for a topic that others have just asked for",
+            ("controller.controller:AWAITING_OTHERS_MAX",),
+            "They are answered at once, as while there is no such topic; clients try again.",
+            "controller.controller:Controller._awaiting_others",
+        ),
+        Limit(
+            "requests that wait for a producer id",
+            ("controller.producer_ids:WAITING_MAX",),
+            "COORDINATOR_LOAD_IN_PROGRESS",
+            "controller.producer_ids:ProducerIdSource._waiting",
         ),
         Limit(
             "names of deleted partitions that are not on the disk yet",

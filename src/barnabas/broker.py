@@ -220,6 +220,7 @@ class Broker:
             config=config,
             loop=loop,
             assign=assignments.assign,
+            check_room=self._controller.check_room,
         )
         self._closing.push_async_callback(self._directory_moves.close)
         self._state = _RECOVERING

@@ -1,7 +1,10 @@
 import asyncio
+import threading
 
 import pytest
 
+from barnabas.controller import controller as controller_module
+from barnabas.controller import producer_ids
 from barnabas.controller.brokers import BrokerRegistration
 from barnabas.controller.configs import ConfigChange, ConfigReplacement
 from barnabas.controller.partitions import MorePartitions
@@ -19,6 +22,24 @@ class FailingFiles(Files):
         if self.error is not None:
             raise self.error
         super().sync(file)
+
+
+class HangingFiles(Files):
+    """Files on a disk that takes its time, from `hang` until `go_on`."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.hang, self.go_on = self.goes_on.clear, self.goes_on.set
+
+    def sync(self, file):
+        self.goes_on.wait()
+        super().sync(file)
+
+
+def retention(name, value):
+    return [ConfigChange(2, name, [("retention.ms", 0, str(value))])]
 
 
 async def test_a_new_cluster_has_its_features_and_its_broker(tmp_path, loop):
@@ -281,4 +302,73 @@ async def test_waiters_are_told_in_their_order_whatever_their_conditions_do(tmp_
     assert list(controller._waiters) == late
     await controller.create_topics([NewTopic("payments")])
     assert (await late[0]).name == "payments"
+    await controller.close()
+
+
+async def test_while_the_disk_hangs_so_many_changes_wait_and_no_more(tmp_path, loop):
+    """What was refused does not come to pass, what was taken does; brokers' own changes are taken all the same."""
+    files = HangingFiles()
+    controller = await open_controller(tmp_path, files=files)
+    await controller.create_topics([NewTopic("orders")])
+    topic = controller.image.topics["orders"]
+    files.hang()
+    try:
+        limit = controller_module.CHANGES_WAITING_MAX
+        taken = [controller.incremental_alter_configs(retention("orders", number)) for number in range(limit)]
+        begin_another = [
+            lambda: controller.incremental_alter_configs(retention("orders", 99_999)),
+            lambda: controller.create_topics([NewTopic("refused")]),
+            lambda: controller.create_missing_topics(["refused"]),
+            lambda: controller.delete_topics([topic.id]),
+        ]
+        for begin in begin_another:
+            with pytest.raises(KafkaError, match=r"1000 changes wait.*not begun") as refusal:
+                begin()
+            assert refusal.value.code is ErrorCode.REQUEST_TIMED_OUT
+        assert await controller.delete_topics([b"?" * 16])  # changes nothing
+        assert (await controller.create_topics([NewTopic("asked")], validate_only=True))[0].error is None
+        placed = controller.assign_directories(1, {(topic.id, 0): b"e" * 16})
+        producer_id = controller.next_producer_id()
+        assert not any(future.done() for future in (*taken, placed, producer_id))
+    finally:
+        files.go_on()
+    assert await asyncio.gather(*taken) == [[None]] * limit
+    assert await producer_id == 0
+    await placed
+    assert set(controller.image.topics) == {"orders"}
+    assert (await controller.create_topics([NewTopic("later")]))[0].error is None
+    await controller.close()
+    controller = await open_controller(tmp_path)
+    assert set(controller.image.topics) == {"orders", "later"}
+    assert dict(controller.image.topic_config("orders")) == {"retention.ms": str(limit - 1)}
+    assert controller.image.topics["orders"].partitions[0].directories == (b"e" * 16,)
+    await controller.close()
+
+
+async def test_while_the_disk_hangs_so_many_requests_wait_and_no_more(tmp_path, loop, monkeypatch):
+    """For a topic that somebody else has asked for, and for producer ids."""
+    monkeypatch.setattr(controller_module, "AWAITING_OTHERS_MAX", 5)
+    monkeypatch.setattr(producer_ids, "WAITING_MAX", 5)
+    files = HangingFiles()
+    controller = await open_controller(tmp_path, files=files)
+    for topic in ("orders", "payments"):
+        files.hang()
+        try:
+            waiting = [controller.create_missing_topics([topic]) for _ in range(6)]
+            with pytest.raises(KafkaError, match=r"5 requests wait.*not begun") as refusal:
+                controller.create_missing_topics([topic])
+            assert refusal.value.code is ErrorCode.REQUEST_TIMED_OUT
+        finally:
+            files.go_on()
+        assert await asyncio.gather(*waiting) == [{topic: None}] * 6
+    files.hang()
+    try:
+        ids = [controller.next_producer_id() for _ in range(5)]
+        with pytest.raises(KafkaError, match="5 requests wait for a producer id") as refusal:
+            controller.next_producer_id()
+        assert refusal.value.code is ErrorCode.REQUEST_TIMED_OUT
+    finally:
+        files.go_on()
+    assert await asyncio.gather(*ids) == [0, 1, 2, 3, 4]
+    assert await controller.next_producer_id() == 5
     await controller.close()

@@ -3,8 +3,15 @@
 import pytest
 
 from barnabas.config.broker import BrokerConfig
+from barnabas.controller import controller as controller_module
+from barnabas.controller.client_quotas import QuotaAlteration
+from barnabas.controller.configs import ConfigChange, ConfigReplacement
 from barnabas.controller.controller import Controller
+from barnabas.controller.feature_updates import FeatureUpdate
 from barnabas.controller.liveness import Heartbeat
+from barnabas.controller.partitions import MorePartitions
+from barnabas.controller.reassignments import Reassignment
+from barnabas.controller.scram_users import ScramUpsertion
 from barnabas.controller.topics import NewTopic
 from barnabas.errors import ErrorCode, KafkaError
 from barnabas.metadata.features import INITIAL_FEATURES
@@ -119,3 +126,56 @@ async def test_who_knows_less_than_a_broker_does_not_lead(world):
         await controller.heartbeat(Heartbeat(1, epoch, controller.image.offset + 1))
     assert refused.value.code is ErrorCode.NOT_CONTROLLER
     assert not (await controller.heartbeat(Heartbeat(1, epoch, controller.image.offset))).is_fenced
+
+
+CLIENTS_CHANGES = {
+    "create topics": lambda controller: controller.create_topics([NewTopic("new", 1, 1)]),
+    "create missing topics": lambda controller: controller.create_missing_topics(["new"]),
+    "delete topics": lambda controller: controller.delete_topics([topic("kept").id]),
+    "create partitions": lambda controller: controller.create_partitions([MorePartitions("kept", 5)]),
+    "elect leaders": lambda controller: controller.elect_leaders(0, None),
+    "reassign": lambda controller: controller.alter_partition_reassignments(
+        [Reassignment("kept", 0, [1])], allow_replication_factor_change=True
+    ),
+    "change settings": lambda controller: controller.incremental_alter_configs(
+        [ConfigChange(2, "kept", [("segment.ms", 0, "6")])]
+    ),
+    "replace settings": lambda controller: controller.alter_configs(
+        [ConfigReplacement(2, "kept", [("segment.ms", "6")])]
+    ),
+    "change quotas": lambda controller: controller.alter_client_quotas(
+        [QuotaAlteration((("user", "a"),), [("request_percentage", 5.0)])], hosts=()
+    ),
+    "change users": lambda controller: controller.alter_scram_users(
+        [], [ScramUpsertion("a", 1, 8192, b"salt", b"password")]
+    ),
+    "forget a broker": lambda controller: controller.unregister_broker(3),
+    "change features": lambda controller: controller.update_features(
+        [FeatureUpdate("transaction.version", 0, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CLIENTS_CHANGES.values(), ids=CLIENTS_CHANGES)
+async def test_no_client_begins_a_change_while_too_many_wait(world, loop, change, monkeypatch):
+    """Brokers do: asking again for the same changes nothing."""
+    controller, store = world
+    kept = topic("kept", replicas=[2, 1], leader=1)
+    brokers = broker(1), broker(2), broker(3, fenced=True), broker(4)
+    image = image_of(*brokers, topics=[kept], features=INITIAL_FEATURES)
+    controller.on_snapshot(list(image_records(image)), store.next_offset - 1, 3)
+    monkeypatch.setattr(controller_module, "CHANGES_WAITING_MAX", 1)
+    offered = store.next_offset
+    controller.assign_directories(1, {(kept.id, 0): b"e" * 16})
+    assert store.next_offset > offered
+    offered = store.next_offset
+    with pytest.raises(KafkaError, match="1 changes wait") as refusal:
+        change(controller)
+    assert refusal.value.code is ErrorCode.REQUEST_TIMED_OUT
+    assert store.next_offset == offered
+    controller.heartbeat(Heartbeat(4, controller.image.brokers[4].epoch, 0, want_fence=True))
+    assert store.next_offset > offered
+    monkeypatch.setattr(controller_module, "CHANGES_WAITING_MAX", 1_000)
+    offered = store.next_offset
+    change(controller)
+    assert store.next_offset > offered

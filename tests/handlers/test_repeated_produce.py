@@ -247,7 +247,7 @@ async def test_what_becomes_of_a_wait_is_told(loop, tmp_path, monkeypatch, versi
         request.timeout_ms = 50 if error == "nothing comes" else 60_000
         await _answer(node, context, _frame(version, 0, request))
 
-        def call_when_synced(log, offset, on_synced):
+        def call_when_synced(log, offset, on_synced, is_over):
             assert offset == log.log_end_offset
             if error != "nothing comes":
                 loop.call_soon(on_synced, error)

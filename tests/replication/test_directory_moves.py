@@ -13,6 +13,7 @@ from barnabas.wire.messages.delete_records import DeleteRecordsRequest
 from barnabas.wire.messages.describe_log_dirs import DescribeLogDirsRequest
 from barnabas.wire.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from tests import topic_requests as requests
+from tests.event_loops import eventually
 from tests.handlers.node import running
 from tests.oracle.building import build
 
@@ -354,6 +355,25 @@ async def test_a_switch_that_fails_leaves_everything_as_it_was(tmp_path, loop, m
         await m.until(lambda _: m.metadata_place() == here)
         assert await m.read() == list(range(len(m.written)))
         assert await m.move(there) == ErrorCode.KAFKA_STORAGE_ERROR  # a disk that fails a rename is offline
+
+
+async def test_no_move_is_told_while_too_many_changes_wait_for_the_metadata_log(tmp_path, loop, monkeypatch):
+    """The replica stays, which the metadata says too; the next try succeeds."""
+    from barnabas.controller import controller
+
+    async with moving(tmp_path) as m:
+        await m.create()
+        here, there = await m.start_at()
+        await m.until(lambda _: m.metadata_place() == here)
+        before = m.node.broker._controller.image
+        with monkeypatch.context() as patch:
+            patch.setattr(controller, "CHANGES_WAITING_MAX", 0)
+            assert await m.move(there) == 0
+            await eventually(lambda: not m.node.broker.log_directories.futures)
+        assert m.node.broker._controller.image is before
+        assert m.metadata_place() == here
+        assert await m.move(there) == 0
+        await m.until(lambda _: m.metadata_place() == there)
 
 
 async def test_a_copy_of_a_deleted_topic_says_nothing_of_a_new_one(tmp_path, loop):

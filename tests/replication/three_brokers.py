@@ -50,7 +50,7 @@ class ModelGroupCommit:
     def __init__(self, cluster):
         self._cluster = cluster
 
-    def call_when_synced(self, log, offset, on_synced):
+    def call_when_synced(self, log, offset, on_synced, is_over=None):
         if offset <= log.recovery_point:
             return False
         self._cluster.later(self._sync, log, on_synced, on_disk=True)

@@ -77,6 +77,12 @@ Result = TypeVar("Result")
 RECORDS_MAX = topics.PARTITIONS_MAX
 """The most records that one operation may write; they are one batch, which has to be read in one piece."""
 
+CHANGES_WAITING_MAX = 1_000
+"""While so many changes wait for the log no client's is taken. Each has an image, and a disk that hangs may do so for hours."""
+
+AWAITING_OTHERS_MAX = 10_000
+"""So many requests of clients may wait for topics that others have just asked for."""
+
 _AGAIN_S = 1.0
 """After so long brokers are compared with the store again, when their changes could not be written."""
 
@@ -94,7 +100,9 @@ class Controller:
     """The cluster's metadata as this node sees it, and the operations that change it.
 
     Operations return futures. They fail with KafkaError NOT_CONTROLLER on a node that does not lead the metadata log, and
-    with KAFKA_STORAGE_ERROR when the log cannot be written.
+    with KAFKA_STORAGE_ERROR when the log cannot be written. What clients ask for is refused with REQUEST_TIMED_OUT, and not
+    begun, while too much waits for the log. What brokers ask for is not: each asks for little at a time, and asking again for
+    the same changes nothing.
 
     Args:
         store: Where the log lives.
@@ -109,6 +117,7 @@ class Controller:
     """
 
     __slots__ = (
+        "_awaiting_others",
         "_chance",
         "_config",
         "_contact_listeners",
@@ -146,6 +155,7 @@ class Controller:
         self._chance = chance or random.Random()  # noqa: S311 - places replicas, hides nothing
         self._image = self._newest = MetadataImage(cluster_id)
         self._pending: deque[_Pending] = deque()
+        self._awaiting_others = 0
         self._listeners: list[ChangeListener] = []
         self._leader_listeners: list[LeaderListener] = []
         self._contact_listeners: list[Callable[[bool], None]] = []
@@ -357,6 +367,17 @@ class Controller:
         if not self._is_leader:
             raise KafkaError(ErrorCode.NOT_CONTROLLER, "This node does not lead the metadata log.")
 
+    def check_room(self) -> None:
+        """Whether a client's change would be taken now; KafkaError REQUEST_TIMED_OUT when not."""
+        if len(self._pending) >= CHANGES_WAITING_MAX:
+            raise _not_begun(f"{len(self._pending)} changes wait for the metadata log")
+
+    def _change(self, records: list[Any], value: Result) -> asyncio.Future[Result]:
+        """As `_write`, for what a client asks for."""
+        if records:
+            self.check_room()
+        return self._write(records, value)
+
     def _write(self, records: list[Any], value: Result) -> asyncio.Future[Result]:
         """The value, once the records are in the log for good and everybody knows."""
         if not records:
@@ -411,6 +432,18 @@ class Controller:
             return self._answered(None)
         return self._follow(self._pending[-1].result, lambda _: None)
 
+    def _others_done(self) -> asyncio.Future[Any]:
+        """As `_caught_up`, for what a client asks for."""
+        if self._awaiting_others >= AWAITING_OTHERS_MAX:
+            raise _not_begun(f"{self._awaiting_others} requests wait for what others have asked for")
+        done = self._caught_up()
+        self._awaiting_others += 1
+        done.add_done_callback(self._others_came)
+        return done
+
+    def _others_came(self, _done: asyncio.Future[Any]) -> None:
+        self._awaiting_others -= 1
+
     def _follow(self, future: asyncio.Future[Any], change: Callable[[Any], Result]) -> asyncio.Future[Result]:
         """A future with what `change` makes of the other's result."""
         follower: asyncio.Future[Result] = self._loop.create_future()
@@ -438,7 +471,7 @@ class Controller:
             KafkaError: POLICY_VIOLATION when all of them together are too much.
         """
         records, created = topics.create_topics(self._newest, self._config, new_topics, chance=self._chance)
-        return self._write([] if validate_only else records, created)
+        return self._change([] if validate_only else records, created)
 
     def create_missing_topics(self, names: Iterable[str]) -> asyncio.Future[dict[str, KafkaError | None]]:
         """Creates topics that somebody asked for, with the defaults, or as the internal topic whose name it is.
@@ -468,7 +501,7 @@ class Controller:
                     )
                 )
         if not missing:
-            return self._follow(self._caught_up(), lambda _: results)
+            return self._follow(self._others_done(), lambda _: results)
         return self._follow(
             self.create_topics(missing),
             lambda created: results | {topic.name: topic.error for topic in created},
@@ -476,14 +509,14 @@ class Controller:
 
     def delete_topics(self, topic_ids: Iterable[bytes]) -> asyncio.Future[dict[bytes, KafkaError | None]]:
         """Deletes topics; what is wrong with each id, if anything."""
-        return self._write(*topics.delete_topics(self._newest, topic_ids))
+        return self._change(*topics.delete_topics(self._newest, topic_ids))
 
     def create_partitions(
         self, more: Sequence[MorePartitions], *, validate_only: bool = False
     ) -> asyncio.Future[dict[str, KafkaError | None]]:
         """Gives topics more partitions; what is wrong with each name, if anything."""
         records, results = partitions.create_partitions(self._newest, more, chance=self._chance)
-        return self._write([] if validate_only else records, results)
+        return self._change([] if validate_only else records, results)
 
     def elect_leaders(
         self, election_type: int, wanted: Sequence[tuple[str, Sequence[int]]] | None
@@ -493,7 +526,7 @@ class Controller:
         Raises:
             KafkaError: INVALID_REQUEST for a kind of election that nobody knows.
         """
-        return self._write(*elections.elect_leaders(self._newest, self._rules, election_type, wanted))
+        return self._change(*elections.elect_leaders(self._newest, self._rules, election_type, wanted))
 
     def balance_leaders(self) -> asyncio.Future[int]:
         """Gives partitions back to their preferred leaders; how many."""
@@ -511,7 +544,7 @@ class Controller:
         self, moves: Sequence[Reassignment], *, allow_replication_factor_change: bool
     ) -> asyncio.Future[list[KafkaError | None]]:
         """Moves replicas between brokers; what is wrong with each move, if anything."""
-        return self._write(
+        return self._change(
             *reassignments.alter_partition_reassignments(
                 self._newest,
                 self._rules,
@@ -532,7 +565,7 @@ class Controller:
         records, results = configs.incremental_alter_configs(
             self._newest, self._config, None if is_forwarded else self._node_id, changes
         )
-        return self._write([] if validate_only else self._with_elr(records), results)
+        return self._change([] if validate_only else self._with_elr(records), results)
 
     def _with_elr(self, records: list[Any]) -> list[Any]:
         """Changes of settings, and what they mean for eligible leader replicas."""
@@ -549,7 +582,7 @@ class Controller:
         records, results = configs.alter_configs(
             self._newest, self._config, None if is_forwarded else self._node_id, replacements
         )
-        return self._write([] if validate_only else self._with_elr(records), results)
+        return self._change([] if validate_only else self._with_elr(records), results)
 
     # ----- users and their quotas
 
@@ -558,13 +591,13 @@ class Controller:
     ) -> asyncio.Future[dict[QuotaEntity, KafkaError | None]]:
         """Changes quotas; what is wrong with each entity, if anything. `hosts` are the addresses that lead somewhere."""
         records, results = client_quotas.alter_client_quotas(self._newest, alterations, hosts=hosts)
-        return self._write([] if validate_only else records, results)
+        return self._change([] if validate_only else records, results)
 
     def alter_scram_users(
         self, deletions: Sequence[ScramDeletion], upsertions: Sequence[ScramUpsertion]
     ) -> asyncio.Future[dict[str, KafkaError | None]]:
         """Changes credentials; what is wrong with each user, if anything."""
-        return self._write(*scram_users.alter_scram_users(self._newest, deletions, upsertions))
+        return self._change(*scram_users.alter_scram_users(self._newest, deletions, upsertions))
 
     # ----- brokers
 
@@ -654,7 +687,9 @@ class Controller:
         Raises:
             KafkaError: BROKER_ID_NOT_REGISTERED, or INVALID_REQUEST for a broker that serves.
         """
-        return self._write_in_parts(liveness.unregister_broker(self._newest, self._rules, broker_id))
+        records = liveness.unregister_broker(self._newest, self._rules, broker_id)
+        self.check_room()
+        return self._write_in_parts(records)
 
     def update_features(
         self, updates: Sequence[FeatureUpdate], *, validate_only: bool = False
@@ -665,7 +700,7 @@ class Controller:
             KafkaError: INVALID_UPDATE_VERSION, and why.
         """
         records = feature_updates.update_features(self._newest, self._node_id, updates)
-        return self._write([] if validate_only else self._with_min_insync_replicas(records), None)
+        return self._change([] if validate_only else self._with_min_insync_replicas(records), None)
 
     def _with_min_insync_replicas(self, levels: list[FeatureLevelRecord]) -> list[Any]:
         """Changes of levels, and the settings that have to be there with eligible leader replicas."""
@@ -728,6 +763,13 @@ def _partitions(image: MetadataImage) -> Iterator[Partition]:
 
 def _led(image: MetadataImage, leader_id: int, epoch: int) -> MetadataImage:
     return replace(image, controller_id=leader_id, epoch=epoch)
+
+
+def _not_begun(why: str) -> KafkaError:
+    """The refusal of what would wait with too much else: it does not come to pass."""
+    return KafkaError(
+        ErrorCode.REQUEST_TIMED_OUT, f"{why} already; this request was not begun. Try again later."
+    )
 
 
 def _heard(done: asyncio.Future[Any]) -> None:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from barnabas.metadata.image import MetadataImage
 
-__all__ = ["BLOCK_SIZE", "ProducerIdBlock", "ProducerIdSource", "allocate_producer_ids"]
+__all__ = ["BLOCK_SIZE", "WAITING_MAX", "ProducerIdBlock", "ProducerIdSource", "allocate_producer_ids"]
 
 BLOCK_SIZE = 1000
+WAITING_MAX = 10_000
+"""Requests that may wait for an id, while the controller is asked for a block."""
+
 _PRODUCER_ID_MAX = 2**63 - 1
 
 
@@ -75,7 +78,16 @@ class ProducerIdSource:
         self._waiting: deque[asyncio.Future[int]] = deque()
 
     def next(self) -> asyncio.Future[int]:
-        """An id that nobody else ever gets; KafkaError when the controller cannot give any."""
+        """An id that nobody else ever gets; KafkaError when the controller cannot give any.
+
+        Raises:
+            KafkaError: REQUEST_TIMED_OUT when too many wait for one already.
+        """
+        if len(self._waiting) >= WAITING_MAX:
+            raise KafkaError(
+                ErrorCode.REQUEST_TIMED_OUT,
+                f"{len(self._waiting)} requests wait for a producer id already. Try again later.",
+            )
         future: asyncio.Future[int] = self._loop.create_future()
         self._waiting.append(future)
         self._serve()

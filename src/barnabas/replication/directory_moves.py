@@ -83,10 +83,12 @@ class DirectoryMoves:
         config: For the throttle and the number of moves at once; both may change.
         loop: The event loop.
         assign: Tells the metadata in which directory this broker keeps replicas: directory ids by topic id and partition.
+        check_room: Raises KafkaError while no more changes of the metadata are taken, but for those that undo one.
     """
 
     __slots__ = (
         "_assign",
+        "_check_room",
         "_config",
         "_directories",
         "_group_commit",
@@ -107,6 +109,7 @@ class DirectoryMoves:
         config: BrokerConfig,
         loop: asyncio.AbstractEventLoop,
         assign: Assign,
+        check_room: Callable[[], None],
     ) -> None:
         self._directories = log_directories
         self._replicas = replicas
@@ -114,6 +117,7 @@ class DirectoryMoves:
         self._config = config
         self._loop = loop
         self._assign = assign
+        self._check_room = check_room
         self._moves: dict[tuple[str, int], _Move] = {}
         self._next_s = 0.0
         self._is_closed = False
@@ -307,6 +311,7 @@ class DirectoryMoves:
                     log.finish_flush(flush)
             await directories.note_log_start(future)
             if hosted.directory.directory_id is not None:
+                self._check_room()
                 is_assigned = True
                 await self._assign({key: hosted.directory.directory_id})
             # No await from here until appends go to the copy.
