@@ -157,12 +157,12 @@ def markers_are_let_go(loop, monkeypatch):
     """An event; before it is set no marker is written."""
     held, is_let_go = LocalMarkers.write, asyncio.Event()
 
-    async def write_later(local, markers):
+    async def write_later(local, *arguments):
         await is_let_go.wait()
-        return await held(local, markers)
+        return await held(local, *arguments)
 
     monkeypatch.setattr(
-        LocalMarkers, "write", lambda local, markers: loop.create_task(write_later(local, markers))
+        LocalMarkers, "write", lambda local, *arguments: loop.create_task(write_later(local, *arguments))
     )
     return is_let_go
 
