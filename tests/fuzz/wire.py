@@ -50,7 +50,7 @@ SETTINGS = {
     "transaction.remove.expired.transaction.cleanup.interval.ms": "10000",
     "offsets.retention.minutes": "10",
     "offsets.retention.check.interval.ms": "10000",
-    "max.incremental.fetch.session.cache.slots": "100",
+    "max.incremental.fetch.session.cache.slots": "10",
 }
 CONNECTIONS = 24
 FRAMES_PER_SONG = 100
