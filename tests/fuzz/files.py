@@ -7,6 +7,7 @@ acknowledged after the damage is there after the restart; a start that is refuse
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import subprocess
@@ -187,8 +188,12 @@ def prepare(directory: Path, chance: random.Random) -> tuple[Model, dict[str, Pa
             topics += [{"name": COMPACTED, "num_partitions": 1, "replication_factor": 1, "configs": policy}]
             client.call(build(CreateTopicsRequest, topics=topics, timeout_ms=60_000), 5)
             model.transact(client)
-            for _ in range(COMPACTED_BATCHES):
+            compacted = broker.data_directory / f"{COMPACTED}-0"
+            # Small batches may be too few for a second segment, and the first one is compacted only then.
+            for number in itertools.count(1):
                 assert model.produce(client, Partition(COMPACTED, 0), chance) == 0
+                if number >= COMPACTED_BATCHES and len(list(compacted.glob("*.log"))) > 1:
+                    break
             for number in range(BATCHES):
                 partition = partitions[number] if number < len(partitions) else chance.choice(partitions)
                 assert model.produce(client, partition, chance) == 0
