@@ -17,12 +17,12 @@ from barnabas.records.builder import build_batch
 from barnabas.replication import recompression
 from barnabas.replication.partition import Partition
 from barnabas.wire.headers import RequestHeader, encode_request_header
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.init_producer_id import InitProducerIdRequest
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 from barnabas.wire.messages.write_txn_markers import WriteTxnMarkersRequest
 from tests.event_loops import eventually
 from tests.handlers.node import running
+from tests.topic_requests import CREATE, create_topics
 
 VERSION = 9
 VALUE = random.Random(1).randbytes(60_000)
@@ -31,16 +31,7 @@ LIMIT_BYTES = 200_000
 
 
 async def create(node, name, **configs):
-    topic = CreateTopicsRequest.CreatableTopic(
-        name=name,
-        num_partitions=1,
-        replication_factor=1,
-        configs=[
-            CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-            for key, value in configs.items()
-        ],
-    )
-    answer = await node.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 7)
+    answer = await node.call(create_topics([name], **configs), CREATE)
     assert answer.topics[0].error_code == 0
 
 

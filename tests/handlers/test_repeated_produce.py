@@ -16,28 +16,20 @@ from barnabas.network.parked import Parked
 from barnabas.records.builder import build_batch
 from barnabas.replication.partition import Partition
 from barnabas.replication.recompression import AT_ONCE_BYTES
-from barnabas.wire.messages.create_topics import CreateTopicsRequest
 from barnabas.wire.messages.delete_topics import DeleteTopicsRequest
 from barnabas.wire.messages.produce import ProduceRequest, ProduceResponse
 from tests.event_loops import eventually
 from tests.handlers.node import running
+from tests.topic_requests import create_topics
 
 VERSIONS = range(3, 14)
 PARTITIONS = 3
 NOW_MS = int(time.time() * 1000)
+_WITH_TOPIC_IDS = 7
 
 
 async def _create(node, name, partitions=PARTITIONS, **configs):
-    topic = CreateTopicsRequest.CreatableTopic(
-        name=name,
-        num_partitions=partitions,
-        replication_factor=1,
-        configs=[
-            CreateTopicsRequest.CreatableTopicConfig(name=key.replace("_", "."), value=value)
-            for key, value in configs.items()
-        ],
-    )
-    answer = await node.call(CreateTopicsRequest(topics=[topic], timeout_ms=10_000), 7)
+    answer = await node.call(create_topics([name], partitions, **configs), _WITH_TOPIC_IDS)
     assert answer.topics[0].error_code == 0
     return answer.topics[0].topic_id
 
