@@ -89,7 +89,7 @@ class TestCleanRestart:
                 file.write(struct.pack(">ii", *entry))
         harness.log = harness.open(clean=True, recovery_point=10)
         assert offsets(harness) == list(range(10 if entry else 5))
-        assert [harness.log.read(offset, 1, up_to_offset=10).position for offset in range(5)] == [
+        assert [harness.log.read(offset, 1, up_to_offset=10).region.position for offset in range(5)] == [
             offset * (harness.log.size_bytes // len(offsets(harness))) for offset in range(5)
         ]
         assert "recovering it" in caplog.text
@@ -104,7 +104,7 @@ class TestCleanRestart:
         for clean in (True, False):
             harness.log = harness.open(clean=clean, recovery_point=9)
             assert offsets(harness) == list(range(10))
-            assert [harness.log.read(offset, 1, up_to_offset=10).position for offset in range(10)] == [
+            assert [harness.log.read(offset, 1, up_to_offset=10).region.position for offset in range(10)] == [
                 offset * size for offset in range(10)
             ]
         assert "recovering it" not in caplog.text

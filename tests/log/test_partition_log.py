@@ -187,6 +187,23 @@ class TestRead:
         assert harness.log.read(100, 1 << 20, up_to_offset=100).region is None
         assert not harness.files.bytes_read
 
+    def test_an_older_segment_is_one_before_that_of_the_end(self, tmp_path):
+        """Where what may be read ends in a later segment, nothing more comes of this one."""
+        harness = LogHarness(tmp_path / "t-0", segment_bytes=200)
+        while len(harness.log.segment_base_offsets()) < 3:
+            harness.append(b"v" * 50)
+        first, second, third = harness.log.segment_base_offsets()
+        for up_to_offset, older in [
+            (second - 1, []),
+            (second, [first]),
+            (third - 1, [first]),
+            (third, [first, second - 1, second]),
+            (third + 1, [first, second - 1, second]),
+        ]:
+            for offset in (first, second - 1, second, third):
+                found = harness.log.read(offset, 1, up_to_offset=up_to_offset)
+                assert found.is_in_older_segment == (offset in older), (offset, up_to_offset)
+
     def test_nothing_is_pinned_for_ever(self, harness):
         """A released region pins no file."""
         harness.append(b"v")

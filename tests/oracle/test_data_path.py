@@ -311,6 +311,58 @@ def test_odd_fetches_are_answered_alike(pair, version):
         pair.agree(request, version, normalise=_plain_fetch)
 
 
+_MIB = 1 << 20
+_HALF = 500_000
+
+
+@pytest.mark.parametrize(
+    ("configs", "waits"),
+    [
+        (
+            {},
+            {
+                "more than of one partition, within max_bytes",
+                "more than of one partition",
+                "the end of the log",
+            },
+        ),
+        ({"segment_bytes": _MIB}, {"the end of the log"}),
+    ],
+    ids=["one segment", "three segments"],
+)
+def test_fetches_wait_for_the_same(pair, configs, waits):
+    """Which fetches are answered though there is less than `min_bytes`: where `max_bytes` allows no more, and in old segments."""
+    name = _topic(pair, **configs)
+    for _ in range(30):
+        pair.agree(_produce(name, _batch(1, value=b"x" * 100_000)), 9, normalise=_without_messages)
+    for what, offset, min_bytes, max_bytes, partition_max_bytes in [
+        ("more than max_bytes", 0, 10 * _MIB, _MIB, _MIB),
+        ("max_bytes of less than a batch", 0, _MIB, 50_000, _MIB),
+        ("less than a batch", 0, 90_000, 50_000, 50_000),
+        ("more than of one partition, within max_bytes", 0, 600_000, 10 * _MIB, _HALF),
+        ("more than of one partition", 0, _MIB, _MIB, _HALF),
+        ("where a segment of a MiB ends", 9, _MIB, _MIB, _MIB),
+        ("the end of the log", 25, _MIB, _MIB, _MIB),
+    ]:
+        max_wait_ms = 200 if what in waits else 60_000
+        request = _fetch(
+            name,
+            offset,
+            max_bytes=max_bytes,
+            partition_max_bytes=partition_max_bytes,
+            min_bytes=min_bytes,
+            max_wait_ms=max_wait_ms,
+        )
+        sizes = []
+        for client in (pair.kafka, pair.ours):
+            asked = time.monotonic()
+            answer = client.call(request, 11)
+            waited_ms = (time.monotonic() - asked) * 1000
+            assert (waited_ms >= max_wait_ms) == (what in waits), (what, waited_ms)
+            sizes.append(len(answer.responses[0].partitions[0].records))
+        assert sizes[0] == sizes[1] > 0, what
+
+
 def test_fetch_sessions_are_kept_alike(pair):
     """Full, incremental and final fetches, forgotten partitions, wrong epochs and unknown sessions (KIP-227)."""
     name = _topic(pair, partitions=3)

@@ -1,10 +1,11 @@
 """Fetch (1), versions 4-18: read record batches from partitions.
 
 Behaviour: finds the bytes of each partition in request order within `max_bytes` and the partitions' own limits; the first batch of the
-first partition that has any is given whole, however big, so that every reader makes progress (KIP-74). With less than `min_bytes` the
-request is parked on its partitions until enough is appended or `max_wait_ms` is over. The bytes are regions of log files
-that the network hands to the kernel. Consumers may read from followers, up to what those know to be committed; with
-`replica.selector.class` a leader sends them to a replica in their rack.
+first partition that has any is given whole, however big, so that every reader makes progress (KIP-74). With less than `min_bytes`, or
+than `max_bytes` if that is less, the request is parked on its partitions until enough is appended or `max_wait_ms` is over. What
+lies in another segment than the end of what may be read is given at once, however little, as in Kafka (`DelayedFetch`):
+a fetch ends with its segment. The bytes are regions of log files that the network hands to the kernel. Consumers may read from
+followers, up to what those know to be committed; with `replica.selector.class` a leader sends them to a replica in their rack.
 
     4   isolation level, last stable offset, aborted transactions (KIP-98)      5   log start offset
     7   incremental fetch sessions (KIP-227)       9   current leader epoch (KIP-320)      10  zstd (KIP-110)
@@ -68,7 +69,16 @@ def handle(
 class _Attempt:
     """Reads all partitions of one fetch; called again whenever one of them may have more."""
 
-    __slots__ = ("_broker", "_context", "_fetch", "_max_bytes", "_moved", "_partitions", "_request")
+    __slots__ = (
+        "_broker",
+        "_context",
+        "_fetch",
+        "_max_bytes",
+        "_min_bytes",
+        "_moved",
+        "_partitions",
+        "_request",
+    )
 
     def __init__(
         self, broker: BrokerServices, context: RequestContext, request: FetchRequest, fetch: FetchContext
@@ -78,6 +88,7 @@ class _Attempt:
         self._request = request
         self._fetch = fetch
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
+        self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._moved: list[int] = []
         self._partitions: list[Partition] = []
 
@@ -151,6 +162,8 @@ class _Attempt:
                 aborted_transactions=None,
                 records=_NO_RECORDS,
             )
+            if found.is_in_older_segment:
+                tell_now = True  # however little: to wait for appends would be to wait for the next segments' records
             region = found.region
             if region is not None:
                 answer.records = region
@@ -171,7 +184,7 @@ class _Attempt:
                 )
             read.append((fetched, answer))
         self._partitions = partitions
-        if not tell_now and size_bytes < request.min_bytes:
+        if not tell_now and size_bytes < self._min_bytes:
             release(regions)
             return None
         for partition in partitions:

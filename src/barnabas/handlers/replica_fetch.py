@@ -61,6 +61,7 @@ class _Attempt:
         "_replica_id",
         "_request",
         "_session",
+        "_tells_now",
     )
 
     def __init__(
@@ -76,6 +77,7 @@ class _Attempt:
         self._broker_epoch = -1 if state is None else state.replica_epoch
         self._asked: dict[_Key, None] = {}
         self._held_back: set[_Key] = set()
+        self._tells_now = False
         by_id = context.api_version >= _TOPIC_IDS_FROM
         for topic in request.topics:
             name = topic.topic_id if by_id else topic.topic
@@ -122,8 +124,9 @@ class _Attempt:
             keys = list(session.ready)
         request = self._request
         remaining = min(request.max_bytes, self._broker.fetch_max_bytes)
+        min_bytes = min(request.min_bytes, remaining)
         size_bytes = 0
-        tell_now = force
+        self._tells_now = force
         self._held_back.clear()
         read: _Read = []
         regions: list[FileRegion] = []
@@ -146,7 +149,7 @@ class _Attempt:
                     size_bytes += region.size
                     remaining = max(remaining - region.size, 0)
                 elif answer.error_code or answer.diverging_epoch is not None:
-                    tell_now = True
+                    self._tells_now = True
                 if key in self._held_back and not fetched.has_news(answer):
                     continue  # it stays in the line until the quota has room for it
                 if session is None or region is not None or fetched.has_news(answer):
@@ -154,7 +157,7 @@ class _Attempt:
                     continue
             if session is not None:
                 session.ready.pop(key, None)
-        if not tell_now and size_bytes < request.min_bytes:
+        if not self._tells_now and size_bytes < min_bytes:
             release(regions)
             return None
         return self._answer(read)
@@ -224,6 +227,8 @@ class _Attempt:
                 min_one_batch=min_one_batch,
                 may_block=may_block,
             )
+            if found.is_in_older_segment:
+                self._tells_now = True
             region = found.region
             if region is not None:
                 if quota is not None:

@@ -37,14 +37,13 @@ _new = tuple.__new__
 class ReadResult(NamedTuple):
     """What a read found.
 
-    `region` is None if there was nothing to read; whoever gets it releases it. It begins at `position` in the segment
-    with the base offset `segment_base_offset`, and holds no record at or above `end_offset`.
+    `region` is None if there was nothing to read; whoever gets it releases it. It holds no record at or above `end_offset`.
+    `is_in_older_segment` says that `up_to_offset` is in a later segment, so that nothing is appended behind it.
     """
 
     region: FileSlice | None
     end_offset: int
-    segment_base_offset: int
-    position: int
+    is_in_older_segment: bool
 
 
 class LocalLog:
@@ -284,7 +283,7 @@ class LocalLog:
                 )
             end_offset = min(up_to_offset, log_end_offset)
             if start_offset >= end_offset:
-                return ReadResult(None, start_offset, segment.base_offset, 0)
+                return ReadResult(None, start_offset, is_in_older_segment=False)
             if start_offset < segment.base_offset:
                 segment = self._segments.floor(start_offset)
             while segment is not None:
@@ -297,7 +296,7 @@ class LocalLog:
                 segment = self._segments.after(segment)
         except OSError as error:
             raise self.fail(error) from error
-        return ReadResult(None, start_offset, self._active.base_offset, 0)
+        return ReadResult(None, start_offset, is_in_older_segment=False)
 
     def _read_segment(
         self,
@@ -311,6 +310,7 @@ class LocalLog:
     ) -> ReadResult:
         position, batch_size = place
         limit = segment.size
+        is_in_older_segment = False
         if segment is self._active:
             if end_offset < self.log_end_offset:
                 limit = self._position_of(segment, end_offset, wait=wait)
@@ -321,6 +321,7 @@ class LocalLog:
                 limit = self._position_of(segment, end_offset, wait=wait)
             else:
                 end_offset = following.base_offset
+                is_in_older_segment = True
         size = limit - position
         if size > max_bytes:
             if batch_size <= max_bytes:
@@ -334,10 +335,10 @@ class LocalLog:
                 if indexed is not None:
                     end_offset = min(end_offset, indexed)
         if size <= 0:
-            return ReadResult(None, end_offset, segment.base_offset, position)
+            return ReadResult(None, end_offset, is_in_older_segment)
         is_warm = segment.is_recent(position, self._clock.now_ms())
         region = self._files.region(segment.file, position, size, is_warm=is_warm)
-        return _new(ReadResult, (region, end_offset, segment.base_offset, position))
+        return _new(ReadResult, (region, end_offset, is_in_older_segment))
 
     @staticmethod
     def _position_of(segment: Segment, offset: int, *, wait: bool) -> int:

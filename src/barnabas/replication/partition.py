@@ -136,12 +136,14 @@ class PartitionRead:
         region: The bytes, whole batches but for the last, or None where there are none. Whoever gets it releases it.
         diverging: (epoch, end offset) where the reader's log parted from this one (KIP-595), else None.
         aborted_transactions: (producer id, first offset) pairs that a read_committed reader skips, else None.
+        is_in_older_segment: Whether what the reader may read ends in a later segment than the one that the bytes are in.
     """
 
     __slots__ = (
         "aborted_transactions",
         "diverging",
         "high_watermark",
+        "is_in_older_segment",
         "last_stable_offset",
         "log_start_offset",
         "region",
@@ -156,6 +158,7 @@ class PartitionRead:
         self.size_bytes = 0
         self.diverging: tuple[int, int] | None = None
         self.aborted_transactions: list[tuple[int, int]] | None = None
+        self.is_in_older_segment = False
 
 
 class Partition:
@@ -719,6 +722,7 @@ class Partition:
         found = log.read(
             fetch_offset, max_bytes, up_to_offset=up_to, min_one_batch=min_one_batch, may_block=may_block
         )
+        read.is_in_older_segment = found.is_in_older_segment
         region = found.region
         if region is not None:
             read.region = region
