@@ -121,6 +121,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "replication.waiting:Waiting._fetches",
         ),
         Limit(
+            "reads from the disk at a time, of what is not in the page cache: of what is sent, and of what a search needs",
+            ("network.disk_readers:THREADS_MAX",),
+            "The others wait in a line, at most one for each request that waits; they leave it with their connection.",
+            "network.disk_readers:DiskReaders._line",
+        ),
+        Limit(
             "acknowledgements that wait for a partition's other replicas",
             ("replication.leading:ABANDONED_MAX",),
             "Those whose request's time is up are forgotten: at the latest when there are so many of a partition, or twice as many as waited before.",
@@ -283,7 +289,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             "handlers.services:BrokerServices.config",
         ),
         Limit(
-            "threads that wait for disks",
+            "threads that sync and delete files",
             ("barnabas.worker.threads",),
             "The work waits.",
             "log.group_commit:GroupCommit._threads",

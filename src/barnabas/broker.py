@@ -51,6 +51,7 @@ from barnabas.log.missing_directories import KnownPlacements
 from barnabas.metadata.identifiers import UNASSIGNED_DIRECTORY, ResourceType
 from barnabas.metrics import Registry
 from barnabas.network.context import format_address
+from barnabas.network.disk_readers import DiskReaders
 from barnabas.network.endpoints import (
     parse_advertised_listeners,
     parse_listeners,
@@ -180,7 +181,9 @@ class Broker:
         config = self.config
         loop = asyncio.get_running_loop()
         self.failed = loop.create_future()
-        self._waiting = Waiting(loop, self.clock)
+        self._disk_readers = DiskReaders(loop)
+        self._closing.callback(self._disk_readers.close)
+        self._waiting = Waiting(loop, self.clock, self._disk_readers)
         self._closing.callback(self._waiting.close)
 
         self._listen(loop)
@@ -577,6 +580,7 @@ class Broker:
                 eviction_ms=_SESSION_EVICTION_MS,
             ),
             client_telemetry=self._client_telemetry,
+            disk_readers=self._disk_readers,
             waiting=self._waiting,
             metrics=self.metrics,
             refusals=RefusalLog(self.clock),

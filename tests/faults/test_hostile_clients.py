@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import struct
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def harmed_nobody(broker, extra_bytes=GROWTH_MAX_BYTES):
         grown = resident_bytes(broker) - before
         assert grown < extra_bytes, f"{grown >> 20} MiB more"
     assert "Traceback" not in broker.log_path.read_text()
+
+
+def drop_from_page_cache(directory):
+    if hasattr(os, "posix_fadvise"):
+        for path in directory.iterdir():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
 
 
 def fill(broker, topic, megabytes):
@@ -172,12 +182,16 @@ def test_a_consumer_that_wants_everything_at_once(broker):
         serve()
 
 
-def test_parked_fetches_of_clients_that_are_gone(tmp_path):
+@pytest.mark.parametrize("kind", ["of an empty log", "of what had to be read from the disk"])
+def test_parked_fetches_of_clients_that_are_gone(tmp_path, kind):
     """A fetch that would wait for weeks goes with its client."""
 
     async def scenario():
         async with node.running(tmp_path) as one:
             await one.call(create_topics(["t"], 1), 5)
+            if kind != "of an empty log":
+                for _ in range(200):  # more than are remembered without a look at the file
+                    assert code_of(await one.call(produce("t", 0, b"x" * 4000), 8)) == 0
             request = FetchRequest(
                 max_wait_ms=2**31 - 1,
                 min_bytes=1 << 20,
@@ -189,6 +203,7 @@ def test_parked_fetches_of_clients_that_are_gone(tmp_path):
             header = struct.pack(">hhih", 1, 11, 1, 1) + b"c"
             waiting = one.broker._waiting
             for round_number in range(3):
+                drop_from_page_cache(tmp_path / "data" / "t-0")
                 writers = []
                 for _ in range(100):
                     _, writer = await asyncio.open_connection(*one.address)

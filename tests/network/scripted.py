@@ -75,6 +75,7 @@ class ScriptedDispatch:
     none           nothing
     park NAME      parked until `finish(NAME, answer)`
     wait NAME      the same, and can be cut short (then it answers b"cut")
+    look NAME      the same, and is left off when its connection is closed
     pieces TEXT    the request as a list of chunks of one byte
     region NAME    b"<", the region `regions[NAME]`, b">"
     big N          N times b"x"
@@ -113,6 +114,16 @@ class ScriptedDispatch:
     def do_wait(self, request, rest):
         future = self.parked.setdefault(rest, self.loop.create_future())
         return Parked(future, lambda future: future.result(), lambda: self.finish(rest, b"cut"))
+
+    def do_look(self, request, rest):
+        future = self.parked.setdefault(rest, self.loop.create_future())
+
+        def encode(future):
+            if future.cancelled():
+                raise CloseConnection("it was left off")
+            return future.result()
+
+        return Parked(future, encode, lambda: self.finish(rest, b"cut"), future.cancel)
 
     def do_pieces(self, request, rest):
         return [request[index : index + 1] for index in range(len(request))]

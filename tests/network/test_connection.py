@@ -419,6 +419,23 @@ def test_closing_releases_what_waits(harness, tmp_path):
     assert not it.connection.outgoing
 
 
+def test_closing_leaves_off_what_only_reads(harness, caplog):
+    """What is asked for the sake of the answer alone is cut short while somebody may read it, and left off when nobody does."""
+    caplog.set_level(logging.DEBUG, "barnabas")
+    closed, ended = harness(), harness()
+    for it in (closed, ended):
+        it.receive(frames([b"look a", b"park b"]))
+    ended.connection.drain()
+    assert ended.dispatch.parked[b"a"].result() == b"cut"
+    closed.connection.close()
+    assert closed.dispatch.parked[b"a"].cancelled()
+    assert not closed.dispatch.parked[b"b"].done()
+    closed.spin()
+    closed.finish(b"b", b"B")
+    assert not closed.connection._answers
+    assert not caplog.records
+
+
 def test_closing_forgets_requests_put_aside(harness):
     """Requests that had to wait are uncounted when the connection ends."""
     it = harness(pipelined_requests_max=1)

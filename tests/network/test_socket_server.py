@@ -20,6 +20,7 @@ from barnabas.metrics import Registry
 from barnabas.network import channel as channel_module
 from barnabas.network import listener as listener_module
 from barnabas.network import socket_server as socket_server_module
+from barnabas.network.disk_readers import THREADS_MAX
 from barnabas.network.endpoints import Endpoint
 from barnabas.network.limits import NetworkLimits
 from barnabas.network.socket_server import SocketServer
@@ -619,6 +620,36 @@ async def test_cold_regions_are_warmed_in_a_thread(site, loop, tmp_path):
         (2 * window, len(content) - 2 * window),
     ]
     assert region.released == 1
+
+
+async def test_who_goes_waits_for_no_disk(site, loop, tmp_path):
+    """While the disk hangs, clients that are gone leave nothing behind but what threads are reading."""
+    site.start()
+    gate = threading.Event()
+    regions, clients = [], []
+    for number in range(THREADS_MAX + 20):
+        region = ScriptedRegion(tmp_path / str(number), b"0123456789", is_cold=True)
+        region.gate = gate
+        site.dispatch.regions[b"%d" % number] = region
+        clients.append(await site.connect())
+        await clients[-1].send(frame(b"region %d" % number))
+        regions.append(region)
+    readers = site.server.disk_readers
+    async with asyncio.timeout(20):
+        while len(readers) < 20:
+            await asyncio.sleep(0.001)
+        for client in clients[1:]:
+            client.close()
+        while site.server.connection_count > 1:
+            await asyncio.sleep(0.001)
+        while len(readers):
+            await asyncio.sleep(0.001)
+        assert sum(region.released for region in regions) == 20
+        gate.set()
+        assert await clients[0].answer() == b"<0123456789>"
+        while sum(region.released for region in regions) < len(regions):
+            await asyncio.sleep(0.001)
+    assert sum(len(region.warmed) for region in regions) == THREADS_MAX
 
 
 async def test_each_cold_region_is_warmed(site, loop, tmp_path):

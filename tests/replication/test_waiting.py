@@ -1,10 +1,15 @@
 """Parked requests."""
 
 import asyncio
+import contextlib
+import threading
 
 import pytest
 
 from barnabas.clock import SystemClock
+from barnabas.errors import StorageError
+from barnabas.log.files import ColdRead
+from barnabas.network.disk_readers import THREADS_MAX, DiskReaders
 from barnabas.replication.waiting import Deadlines, Patience, Waiting
 
 
@@ -26,6 +31,56 @@ class _Partition:
 
     def __init__(self) -> None:
         self.parked_fetches = {}
+
+
+class _Cold(ColdRead):
+    """A read that waits for a gate."""
+
+    def __init__(self, error: Exception | None = None, *, is_open: bool = True) -> None:
+        Exception.__init__(self)
+        self.gate = threading.Event()
+        self.error = error
+        self.is_released = False
+        if is_open:
+            self.gate.set()
+
+    def warm(self) -> None:
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+class _Attempt:
+    """Gives these answers one after the other, the last one again and again; "forced" where None is not allowed."""
+
+    def __init__(self, *answers: object) -> None:
+        self.partition = _Partition()
+        self.partitions = [self.partition]
+        self.looks: list[tuple[bool, bool]] = []
+        self._answers = list(answers)
+
+    def __call__(self, force: bool, *, may_block: bool) -> object:
+        self.looks.append((force, may_block))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, ColdRead) and not may_block:
+            raise answer
+        if answer is None and force:
+            return "forced"
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def _rooms():
+    loop = asyncio.get_running_loop()
+    readers = DiskReaders(loop)
+    waiting = Waiting(loop, SystemClock(), readers)
+    async with asyncio.timeout(20):
+        yield waiting, readers
+    waiting.close()
+    readers.close()
 
 
 def test_deadlines_call_back_in_order_of_time():
@@ -169,18 +224,15 @@ def test_appends_of_one_turn_make_a_parked_fetch_look_once(appends):
     """However many appends a loop turn brings, a parked fetch reads again once."""
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(loop, SystemClock())
-        partition = _Partition()
-        looks = []
-        future = waiting.park_fetch([partition], 10_000, lambda force: looks.append(force) or "answer")
-        for _ in range(appends):
-            for parked in partition.parked_fetches:
-                parked.wake()
-        assert await asyncio.wait_for(future, 10) == "answer"
-        assert looks == [False]
-        assert partition.parked_fetches == {}
-        waiting.close()
+        async with _rooms() as (waiting, _):
+            attempt = _Attempt("answer")
+            future = waiting.park_fetch(attempt, 10_000)
+            for _ in range(appends):
+                for parked in attempt.partition.parked_fetches:
+                    parked.wake()
+            assert await future == "answer"
+            assert attempt.looks == [(False, False)]
+            assert attempt.partition.parked_fetches == {}
 
     asyncio.run(run())
 
@@ -188,25 +240,129 @@ def test_appends_of_one_turn_make_a_parked_fetch_look_once(appends):
 def test_a_parked_fetch_is_answered_when_its_time_is_up():
     """After max_wait_ms a fetch is answered with what there is."""
 
-    async def run() -> str:
-        waiting = Waiting(asyncio.get_running_loop(), SystemClock())
-        return await asyncio.wait_for(
-            waiting.park_fetch([_Partition()], 5, lambda force: "forced" if force else None), 10
-        )
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            assert await waiting.park_fetch(_Attempt(None), 5) == "forced"
 
-    assert asyncio.run(run()) == "forced"
+    asyncio.run(run())
 
 
 def test_a_parked_fetch_leaves_its_partitions_when_its_client_goes():
     """A fetch whose connection is gone is no longer woken."""
 
-    async def run() -> dict:
-        waiting = Waiting(asyncio.get_running_loop(), SystemClock())
-        partition = _Partition()
-        future = waiting.park_fetch([partition], 60_000, lambda force: None)
-        future.cancel()
-        await asyncio.sleep(0)
-        waiting.close()
-        return partition.parked_fetches
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            attempt = _Attempt(None)
+            future = waiting.park_fetch(attempt, 60_000)
+            assert attempt.partition.parked_fetches
+            future.cancel()
+            await asyncio.sleep(0)
+            assert attempt.partition.parked_fetches == {}
+            assert waiting.fetch_count == 0
 
-    assert asyncio.run(run()) == {}
+    asyncio.run(run())
+
+
+def test_a_fetch_reads_from_the_disk_first():
+    """It looks again after each thing that it lacked was read, and waits for appends if there is too little still."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            colds = _Cold(), _Cold()
+            attempt = _Attempt(colds[1], None, "answer")
+            future = waiting.park_fetch(attempt, 60_000, colds[0])
+            assert attempt.partition.parked_fetches == {}
+            while not attempt.partition.parked_fetches:
+                await asyncio.sleep(0.001)
+            assert all(cold.is_released for cold in colds)
+            for parked in attempt.partition.parked_fetches:
+                parked.wake()
+            assert await future == "answer"
+            assert attempt.looks == [(False, False)] * 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("when", ["while it reads", "after it has read"])
+def test_a_fetch_that_reads_can_be_cut_short(when):
+    """Whose client ends its side is answered with what there is, as soon as that is known, also if it had to be read first."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            cold = _Cold(is_open=False)
+            attempt = _Attempt(None)
+            future = waiting.park_fetch(attempt, 2**31 - 1, cold)
+            if when == "while it reads":
+                waiting.cut_short(future)
+                assert attempt.looks == []
+                cold.gate.set()
+            else:
+                cold.gate.set()
+                while not attempt.partition.parked_fetches:
+                    await asyncio.sleep(0.001)
+                waiting.cut_short(future)
+            assert await future == "forced"
+            assert attempt.looks[-1] == (True, False)
+
+    asyncio.run(run())
+
+
+def test_a_parked_fetch_that_finds_something_cold_has_it_read():
+    """What has left the page cache while a fetch waited is not read on the loop."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            attempt = _Attempt(_Cold(), "answer")
+            future = waiting.park_fetch(attempt, 5)
+            assert await future == "answer"
+            assert attempt.looks == [(True, False)] * 2
+
+    asyncio.run(run())
+
+
+def test_what_the_page_cache_drops_again_at_once_is_read_on_the_loop():
+    """A fetch does not read for ever what it does not find afterwards."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            again = _Cold()
+            attempt = _Attempt(again)
+            assert await waiting.park_fetch(attempt, 0, again, force=True) is again
+            assert attempt.looks == [(True, False)] * 15 + [(True, True)]
+
+    asyncio.run(run())
+
+
+def test_a_read_that_fails_is_answered_by_the_search():
+    """The disk fails in a thread: the search is sent to meet the error itself, which takes the log offline and has a code."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, _):
+            attempt = _Attempt("KAFKA_STORAGE_ERROR")
+            future = waiting.park_fetch(attempt, 60_000, _Cold(StorageError("no such sector")))
+            assert await future == "KAFKA_STORAGE_ERROR"
+            assert attempt.looks == [(False, True)]
+
+    asyncio.run(run())
+
+
+def test_fetches_of_clients_that_are_gone_wait_for_no_disk():
+    """While the disk hangs, a fetch whose connection is gone leaves nothing behind but what a thread is reading."""
+
+    async def run() -> None:
+        async with _rooms() as (waiting, readers):
+            colds = [_Cold(is_open=False) for _ in range(100)]
+            futures = [waiting.park_fetch(_Attempt(None), 60_000, cold) for cold in colds]
+            for future in futures:
+                future.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert waiting.fetch_count == 0
+            assert len(readers) == 0
+            assert sum(cold.is_released for cold in colds) == 100 - THREADS_MAX
+            for cold in colds:
+                cold.gate.set()
+            while not all(cold.is_released for cold in colds):
+                await asyncio.sleep(0.001)
+
+    asyncio.run(run())

@@ -16,6 +16,7 @@ from barnabas.handlers import fetch, list_offsets
 from barnabas.log.files import Files
 from barnabas.log.partition_log import PartitionLog
 from barnabas.metadata.image import Partition as PartitionImage
+from barnabas.network.disk_readers import DiskReaders
 from barnabas.records.batch import iterate_headers
 from barnabas.records.builder import build_batch
 from barnabas.records.record import iterate_records
@@ -211,10 +212,12 @@ class Node:
             clock=clock,
             loop=loop,
         )
-        self.waiting = Waiting(loop, clock)
+        self.disk_readers = DiskReaders(loop)
+        self.waiting = Waiting(loop, clock, self.disk_readers)
         self.services = SimpleNamespace(
             clock=clock,
             loop=loop,
+            disk_readers=self.disk_readers,
             waiting=self.waiting,
             replicas=self,
             fetch_sessions=FetchSessions(clock, max_sessions=10, eviction_ms=120_000),

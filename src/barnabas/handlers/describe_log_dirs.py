@@ -10,6 +10,7 @@ replica, with the offsets that it lags behind.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ async def handle(
         found.append((directory.path, directory.error if directory.is_offline else None, hosted))
     paths = [path for path, error, _ in found if error is None]
     # Looked up while the loop goes on: there may be ten thousand directories to look into.
-    sizes, volumes = await broker.loop.run_in_executor(None, _look_up, directories.size_bytes, closed, paths)
+    look_up = functools.partial(_look_up, directories.size_bytes, closed, paths)
+    sizes, volumes = await broker.disk_readers.read(look_up)
     results = []
     for path, error, hosted in found:
         result = DescribeLogDirsResponse.DescribeLogDirsResult(log_dir=str(path), error_code=0)

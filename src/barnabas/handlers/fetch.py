@@ -76,8 +76,8 @@ class _Attempt:
         "_max_bytes",
         "_min_bytes",
         "_moved",
-        "_partitions",
         "_request",
+        "partitions",
     )
 
     def __init__(
@@ -90,16 +90,12 @@ class _Attempt:
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._moved: list[int] = []
-        self._partitions: list[Partition] = []
+        self.partitions: list[Partition] = []
 
-    def park(self) -> asyncio.Future[FetchResponse]:
-        """Waits until one of its partitions has more, or for the end of the request's time."""
-        parked: asyncio.Future[FetchResponse] = self._broker.waiting.park_fetch(
-            self._partitions, self._request.max_wait_ms, self
-        )
-        return parked
+    def on_parked(self, future: asyncio.Future[FetchResponse]) -> None:
+        """Nobody else need know."""
 
-    def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
+    def __call__(self, force: bool, *, may_block: bool) -> FetchResponse | None:
         """The answer, or None while there is too little and `force` is false.
 
         Raises:
@@ -183,7 +179,7 @@ class _Attempt:
                     epoch=found.diverging[0], end_offset=found.diverging[1]
                 )
             read.append((fetched, answer))
-        self._partitions = partitions
+        self.partitions = partitions
         if not tell_now and size_bytes < self._min_bytes:
             release(regions)
             return None

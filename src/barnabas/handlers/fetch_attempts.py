@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from barnabas.log.files import ColdRead
+from barnabas.replication import waiting
 from barnabas.wire.messages.fetch import FetchResponse
 
 if TYPE_CHECKING:
@@ -18,22 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt", "answer_or_park", "by_topic", "release"]
 
-_WARM_ROUNDS_MAX = 16
 
+class Attempt(waiting.Attempt[FetchResponse], Protocol):
+    """Reads the partitions of one fetch."""
 
-class Attempt(Protocol):
-    """Reads the partitions of one fetch; called again whenever one of them may have more."""
-
-    def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
-        """The answer, or None while there is too little and `force` is false.
-
-        Raises:
-            ColdRead: `may_block` is False, and the search needs something that is not in the page cache.
-        """
-        ...
-
-    def park(self) -> asyncio.Future[FetchResponse]:
-        """Waits for more, or for the end of the request's time."""
+    def on_parked(self, future: asyncio.Future[FetchResponse]) -> None:
+        """Its answer is not there yet, and comes in `future`."""
         ...
 
 
@@ -44,27 +35,13 @@ def answer_or_park(
     force = request.max_wait_ms <= 0 or request.min_bytes <= 0 or len(fetch) == 0
     try:
         response = attempt(force, may_block=False)
-    except ColdRead as cold:
-        return _when_warm(broker, attempt, cold, force=force)
-    return attempt.park() if response is None else response
-
-
-async def _when_warm(
-    broker: BrokerServices, attempt: Attempt, cold: ColdRead, *, force: bool
-) -> FetchResponse:
-    """Goes on once a worker thread has read what the search needs from the disk, so that the loop never waits for it."""
-    for round_number in range(_WARM_ROUNDS_MAX):
-        await broker.loop.run_in_executor(None, cold.warm)
-        try:
-            # Whatever the page cache drops again at once is not worth another round.
-            response = attempt(force, may_block=round_number == _WARM_ROUNDS_MAX - 1)
-        except ColdRead as another:
-            cold = another
-            continue
         if response is not None:
             return response
-        break
-    return await attempt.park()
+        future = broker.waiting.park_fetch(attempt, request.max_wait_ms)
+    except ColdRead as cold:
+        future = broker.waiting.park_fetch(attempt, request.max_wait_ms, cold, force=force)
+    attempt.on_parked(future)
+    return future
 
 
 def by_topic(

@@ -67,7 +67,7 @@ def handle(
             ListOffsetsResponse.ListOffsetsTopicResponse(name=topic.name, partitions=list(answers.values()))
         )
     response = ListOffsetsResponse(topics=topics)
-    return _when_warm(broker, lookups, response) if lookups else response
+    return _when_warm(lookups, response) if lookups else response
 
 
 def _refused(request: ListOffsetsRequest, error: KafkaError) -> ListOffsetsResponse:
@@ -87,14 +87,12 @@ def _refused(request: ListOffsetsRequest, error: KafkaError) -> ListOffsetsRespo
     )
 
 
-async def _when_warm(
-    broker: BrokerServices, lookups: list[_Lookup], response: ListOffsetsResponse
-) -> ListOffsetsResponse:
+async def _when_warm(lookups: list[_Lookup], response: ListOffsetsResponse) -> ListOffsetsResponse:
     for lookup in lookups:
         for round_number in range(_WARM_ROUNDS_MAX):
-            await broker.loop.run_in_executor(None, lookup.warm)
+            was_read = await lookup.read_from_disk()
             # Whatever the page cache drops again at once is not worth another round.
-            if lookup.run(may_block=round_number == _WARM_ROUNDS_MAX - 1):
+            if lookup.run(may_block=not was_read or round_number == _WARM_ROUNDS_MAX - 1):
                 break
     return response
 
@@ -136,6 +134,7 @@ class _Lookup:
         try:
             self._look_up(may_block=may_block)
         except ColdRead as cold:
+            cold.__traceback__ = None
             self._cold = cold
             return False
         except KafkaError as error:
@@ -147,10 +146,15 @@ class _Lookup:
             self._refuse(error, ErrorCode.KAFKA_STORAGE_ERROR)
         return True
 
-    def warm(self) -> None:
-        """Reads what `run` needs; for a worker thread."""
-        if self._cold is not None:
-            self._cold.warm()
+    async def read_from_disk(self) -> bool:
+        """Has what `run` needs read by a thread; whether it could be, if not `run` meets the same error."""
+        cold, self._cold = self._cold, None
+        assert cold is not None
+        try:
+            await self._broker.disk_readers.read(cold.warm, cold.release)
+        except StorageError:
+            return False
+        return True
 
     def _refuse(self, error: Exception, code: ErrorCode) -> None:
         self._broker.log_refusal(self._context, f"{self._topic}-{self._asked.partition_index}", error)

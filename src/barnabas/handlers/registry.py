@@ -39,7 +39,7 @@ _FETCH = 1
 _WAIT_FOR_OTHERS = frozenset(
     (11, 14)
 )  # JoinGroup and SyncGroup: nobody answers them once their client is gone
-
+_ONLY_READ = frozenset((_FETCH, 2, 35))  # ListOffsets and DescribeLogDirs, which may wait for a disk, too
 
 _OWN_CONNECTION = ConnectionContext(
     connection_id="this broker", client_address=("", 0), local_address=("", 0), listener_name=""
@@ -297,12 +297,14 @@ class Dispatcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             future = task
-        cut_short = None
+        cut_short = abandon = None
         if context.api_key == _FETCH:
             cut_short = functools.partial(self._broker.waiting.cut_short, future)
         elif context.api_key in _WAIT_FOR_OTHERS:
             cut_short = functools.partial(_cancel, future)
-        return Parked(future, functools.partial(_encode_parked, context, loaded), cut_short)
+        if context.api_key in _ONLY_READ:
+            abandon = functools.partial(_cancel, future)
+        return Parked(future, functools.partial(_encode_parked, context, loaded), cut_short, abandon)
 
 
 def _encode(context: RequestContext, loaded: _Loaded, response: Any) -> Encoded:

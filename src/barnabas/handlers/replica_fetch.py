@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from barnabas.handlers.services import BrokerServices, RequestContext
+    from barnabas.replication.partition import Partition
     from barnabas.replication.sessions import FetchContext, FetchedPartition
     from barnabas.wire.chunks import FileRegion
     from barnabas.wire.messages.fetch import FetchRequest
@@ -62,6 +63,7 @@ class _Attempt:
         "_request",
         "_session",
         "_tells_now",
+        "partitions",
     )
 
     def __init__(
@@ -78,6 +80,7 @@ class _Attempt:
         self._asked: dict[_Key, None] = {}
         self._held_back: set[_Key] = set()
         self._tells_now = False
+        self.partitions: list[Partition] = []
         by_id = context.api_version >= _TOPIC_IDS_FROM
         for topic in request.topics:
             name = topic.topic_id if by_id else topic.topic
@@ -98,18 +101,15 @@ class _Attempt:
                 self._asked.update(dict.fromkeys(session.partitions))
             session.ask(self._asked)
 
-    def park(self) -> asyncio.Future[FetchResponse]:
-        """Waits for news, or the end of the time."""
-        waiting = self._broker.waiting
-        future: asyncio.Future[FetchResponse] = waiting.park_fetch([], self._request.max_wait_ms, self)
-        session = self._session
-        if session is not None:
-            session.park(
+    def on_parked(self, future: asyncio.Future[FetchResponse]) -> None:
+        """News of the session's partitions wake it."""
+        if self._session is not None:
+            waiting = self._broker.waiting
+            self._session.park(
                 functools.partial(waiting.wake, future), functools.partial(waiting.cut_short, future)
             )
-        return future
 
-    def __call__(self, force: bool, *, may_block: bool = True) -> FetchResponse | None:
+    def __call__(self, force: bool, *, may_block: bool) -> FetchResponse | None:
         """The answer, or None while there is nothing to tell now and `force` is false.
 
         Raises:

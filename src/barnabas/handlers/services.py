@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from barnabas.metadata.image import MetadataImage
     from barnabas.metrics import Registry
     from barnabas.network.context import ConnectionContext
+    from barnabas.network.disk_readers import DiskReaders
     from barnabas.replication.directory_moves import DirectoryMoves
     from barnabas.replication.read_replicas import ReadReplicas
     from barnabas.replication.replicas import Replicas
@@ -61,6 +62,7 @@ class BrokerServices:
         local_markers: Writes the end markers of transactions into partitions that this broker leads.
         fetch_sessions: Incremental fetch sessions (KIP-227).
         client_telemetry: What clients are asked to measure, and what they answer.
+        disk_readers: Threads that wait for disks in place of the loop.
         waiting: Fetches and produces that are parked until something happens or their time is up.
         metrics: Counters, gauges and histograms.
         leader_quota: Of what throttled followers are sent; None on a single node.
@@ -88,6 +90,7 @@ class BrokerServices:
     local_markers: LocalMarkers
     fetch_sessions: FetchSessions
     client_telemetry: ClientTelemetry
+    disk_readers: DiskReaders
     waiting: Waiting
     metrics: Registry
     refusals: RefusalLog

@@ -19,7 +19,7 @@ __all__ = ["ColdRead", "File", "FileSlice"]
 class ColdRead(Exception):  # noqa: N818 - not an error: the answer is to warm and try again
     """A read that was not to wait found bytes that are not in the page cache.
 
-    Call `warm` in a worker thread, then read again; if that finds something else missing, once more or with waiting.
+    Call `warm` in a worker thread, then `release`, and read again; if that finds something else missing, once more or with waiting.
     """
 
     def __init__(self, region: FileSlice) -> None:
@@ -29,6 +29,10 @@ class ColdRead(Exception):  # noqa: N818 - not an error: the answer is to warm a
     def warm(self) -> None:
         """Reads what was missing, so that it is in the page cache; for a worker thread."""
         self._region.warm()
+
+    def release(self) -> None:
+        """The file may be closed again; for the loop's thread, once no other is at it."""
+        self._region.release()
 
 
 class File:

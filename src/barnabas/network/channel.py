@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from barnabas.network.context import format_address
 from barnabas.network.warming import as_warmable
 
 if TYPE_CHECKING:
+    import asyncio
+
     from barnabas.network.connection import Dispatch
     from barnabas.network.context import ConnectionContext
     from barnabas.network.listener import Listener
@@ -57,6 +60,7 @@ class Channel:
         "_is_stopping",
         "_is_writing",
         "_metrics",
+        "_region_read",
         "_server",
         "_transport",
         "_warmed_to",
@@ -90,6 +94,8 @@ class Channel:
         self.is_lingering = False
         # How far the first region of `outgoing` may be sent: the end of what was found or made warm.
         self._warmed_to = 0
+        # The read from the disk that it waits for.
+        self._region_read: asyncio.Future[None] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -346,13 +352,14 @@ class Channel:
             self._warmed_to = offset + count
             return True
         self.connection.outgoing.held = region
-        self._server.warmer.warm(
-            warmable, offset, count, lambda error: self._on_warm(region, offset + count, error)
-        )
+        self._region_read = self._server.disk_readers.read(functools.partial(warmable.warm, offset, count))
+        self._region_read.add_done_callback(functools.partial(self._on_warm, region, offset + count))
         return False
 
-    def _on_warm(self, region: FileRegion, warmed_to: int, error: BaseException | None) -> None:
+    def _on_warm(self, region: FileRegion, warmed_to: int, reading: asyncio.Future[None]) -> None:
+        self._region_read = None
         self.connection.outgoing.held = None
+        error = None if reading.cancelled() else reading.exception()
         if self.is_closed:
             region.release()
         elif error is not None:
@@ -428,5 +435,7 @@ class Channel:
         self._forget_writer()
         self._server.memory.forget(self._resume_reading)
         self.connection.close()
+        if self._region_read is not None:
+            self._server.disk_readers.forgo(self._region_read)
         self._transport.close()
         self._server.forget(self)

@@ -438,12 +438,19 @@ class Connection:
                 cut_short, answer.cut_short = answer.cut_short, None
                 cut_short()
 
+    def _abandon(self) -> None:
+        for answer in tuple(self._answers):
+            if type(answer) is Parked and answer.abandon is not None and not answer.future.done():
+                abandon, answer.abandon = answer.abandon, None
+                abandon()
+
     def close(self) -> None:
         """End at once: nothing is kept, nothing more is sent."""
         if self.state is _CLOSED:
             return
         self.state = _CLOSED
         self._drop_received()
+        self._abandon()
         self._cut_short()
         self._drop_answers()
         self.outgoing.clear()
@@ -468,6 +475,8 @@ class Connection:
             else:
                 try:
                     _release(answer.encode(answer.future))
+                except CloseConnection:
+                    pass  # it was abandoned
                 except Exception:
                     logger.debug("An answer that nobody waits for could not be encoded", exc_info=True)
         self._answers[:] = remaining

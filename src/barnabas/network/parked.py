@@ -51,16 +51,21 @@ class Parked:
             connection that has ended, too, so that file regions among the chunks can be released.
         cut_short: If there is one, it asks the room that waits to complete `future` soon with what there is.
             Called at most once: when the client has gone or the broker stops.
+        abandon: If there is one, it asks the room that waits to leave off: nobody gets the answer any more, and nothing
+            but the answer was asked for. It completes `future` soon, with whatever. Called at most once, when the
+            connection is closed.
     """
 
-    __slots__ = ("cut_short", "encode", "future")
+    __slots__ = ("abandon", "cut_short", "encode", "future")
 
     def __init__(
         self,
         future: Completion,
         encode: Callable[[Any], Encoded],
         cut_short: Callable[[], None] | None = None,
+        abandon: Callable[[], None] | None = None,
     ) -> None:
         self.future = future
         self.encode = encode
         self.cut_short = cut_short
+        self.abandon = abandon

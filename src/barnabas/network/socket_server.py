@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from barnabas.errors import ConfigError
 from barnabas.network.connection_quotas import ConnectionQuotas
 from barnabas.network.context import format_address
+from barnabas.network.disk_readers import DiskReaders
 from barnabas.network.listener import Listener
 from barnabas.network.polling import Polling
 from barnabas.network.request_memory import RequestMemory
-from barnabas.network.warming import CacheWarmer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from concurrent.futures import Executor
 
     from barnabas.clock import Clock
     from barnabas.metrics import Registry
@@ -60,7 +59,7 @@ class SocketServer:
         shared_buffer: Where all connections receive; nothing in it outlives a call of `dispatch`.
         is_debugging: The loop is in debug mode: `scribble` is written over the shared buffer after each use.
         memory: Buffers of unfinished requests.
-        warmer: Threads that read cold file regions.
+        disk_readers: Read cold file regions, at most one at a time for each connection.
         quotas: The numbers of connections.
         listeners: The open listeners by name.
     """
@@ -73,7 +72,6 @@ class SocketServer:
         limits: NetworkLimits,
         dispatch: Dispatch,
         metrics: Registry,
-        workers: Executor | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -83,7 +81,6 @@ class SocketServer:
             limits: What clients may ask for.
             dispatch: Handles requests; see `connection`.
             metrics: Where connections and bytes are counted.
-            workers: Threads to read cold files in; a pool of its own is made when it is needed if None.
         """
         self.loop = loop
         self.clock = clock
@@ -95,7 +92,7 @@ class SocketServer:
         self.is_debugging = loop.get_debug()
         self.scribble = b"\xdb" * SHARED_BUFFER_BYTES if self.is_debugging else b""
         self.memory = RequestMemory(limits.queued_request_bytes_max)
-        self.warmer = CacheWarmer(loop, workers)
+        self.disk_readers = DiskReaders(loop)
         self.quotas = ConnectionQuotas(limits)
         self.listeners: dict[str, Listener] = {}
         self._channels: dict[str, Channel] = {}
@@ -291,7 +288,7 @@ class SocketServer:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        self.warmer.close()
+        self.disk_readers.close()
 
     def _measure_idle_share(self) -> float:
         """The share of time, since the last look, that the loop's thread did not use a processor."""

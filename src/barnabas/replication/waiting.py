@@ -2,6 +2,7 @@
 
 Kafka calls this a purgatory (`DelayedFetch`, `DelayedProduce`). Here a parked request is an object with a future; what it
 waits for (an append to a partition, a high watermark) wakes it, and one timer for all of them answers those whose time is up.
+A fetch that finds that it has to read from the disk first is parked until that is read.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from barnabas.log.files import ColdRead
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from barnabas.clock import Clock
     from barnabas.metrics import Registry
+    from barnabas.network.disk_readers import DiskReaders
     from barnabas.replication.partition import Partition
 
-__all__ = ["Deadlines", "ParkedFetch", "Waiting"]
+__all__ = ["Attempt", "Deadlines", "ParkedFetch", "Waiting"]
 
 Response = TypeVar("Response")
+Response_co = TypeVar("Response_co", covariant=True)
 
 _LOOK_EVERY_S = 0.1
 _COMPACT_FROM_SIZE = 32
+_DISK_READS_MAX = 16
+"""So many times in a row a fetch reads from the disk what it lacks. Whatever the page cache drops again at once is read on the loop."""
 
 
 class Deadlines:
@@ -141,32 +148,75 @@ class Patience:
                 waiter.expire()
 
 
+class Attempt(Protocol[Response_co]):
+    """Reads the partitions of one fetch; called again whenever one of them may have more. Raises nothing but ColdRead.
+
+    Attributes:
+        partitions: Those whose appends matter, once a call has given None.
+    """
+
+    partitions: list[Partition]
+
+    def __call__(self, force: bool, *, may_block: bool) -> Response_co | None:
+        """The answer, or None while there is too little and `force` is false.
+
+        Raises:
+            ColdRead: `may_block` is False, and the search needs something that is not in the page cache.
+        """
+        ...
+
+
 class ParkedFetch(Generic[Response]):
-    """A fetch that found less than `min_bytes`; appends to its partitions make it look again.
+    """A fetch that found less than `min_bytes`, or has to read from the disk first; appends to its partitions make it look again.
+
+    Who cancels `future` does not want it any more: it leaves its partitions, and the line of those who read from the disk.
 
     Args:
         loop: Where the looking happens: once per loop turn, however many appends there were.
-        partitions: The partitions whose appends matter.
-        attempt: `attempt(force)` reads again and gives the answer, or None while there is too little and
-            `force` is false. It must not raise.
+        readers: Read from the disk what the search needs, so that the loop never waits for it.
+        attempt: Looks.
     """
 
-    __slots__ = ("_attempt", "_loop", "_partitions", "_scheduled", "future")
+    __slots__ = (
+        "_attempt",
+        "_disk_read",
+        "_disk_read_count",
+        "_is_forced",
+        "_loop",
+        "_partitions",
+        "_readers",
+        "_scheduled",
+        "future",
+    )
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        partitions: list[Partition],
-        attempt: Callable[[bool], Response | None],
+        self, loop: asyncio.AbstractEventLoop, readers: DiskReaders, attempt: Attempt[Response]
     ) -> None:
         self._loop = loop
-        self._partitions = partitions
+        self._readers = readers
         self._attempt = attempt
+        self._partitions: list[Partition] = []
         self._scheduled = False
+        self._disk_read: asyncio.Future[None] | None = None
+        self._disk_read_count = 0
+        self._is_forced = False
         self.future: asyncio.Future[Response] = loop.create_future()
-        for partition in partitions:
-            partition.parked_fetches[self] = None
         self.future.add_done_callback(self._leave)
+
+    def wait(self) -> None:
+        """The attempt found too little: its partitions wake it."""
+        if not self._partitions:
+            self._partitions = self._attempt.partitions
+            for partition in self._partitions:
+                partition.parked_fetches[self] = None
+
+    def read(self, cold: ColdRead, *, force: bool) -> None:
+        """The attempt needs something from the disk: it looks again when that is read."""
+        self._is_forced |= force
+        self._disk_read_count += 1
+        cold.__traceback__ = None  # it would keep all that the search had found
+        self._disk_read = self._readers.read(cold.warm, cold.release)
+        self._disk_read.add_done_callback(self._on_disk_read)
 
     def wake(self) -> None:
         """Something was appended: look again, later in this loop turn."""
@@ -175,26 +225,50 @@ class ParkedFetch(Generic[Response]):
             self._loop.call_soon(self._look_again)
 
     def expire(self) -> None:
-        """The time is up: answer with what there is."""
+        """The time is up: answer with what there is, once what is being read is there."""
         self._finish(force=True)
 
     def _look_again(self) -> None:
         self._scheduled = False
         self._finish(force=False)
 
+    def _on_disk_read(self, reading: asyncio.Future[None]) -> None:
+        if self.future.done():
+            return
+        self._disk_read = None
+        if reading.cancelled():
+            self.future.cancel()  # the broker stops
+            return
+        if reading.exception() is not None:
+            # The search meets the same error, takes the log offline for it, and says so in the answer.
+            self._disk_read_count = _DISK_READS_MAX
+        self._finish(force=self._is_forced)
+
     def _finish(self, *, force: bool) -> None:
         if self.future.done():
             return
-        response = self._attempt(force)
-        if response is not None:
-            # Left here, not in the done callback, so that no append of the same turn wakes it again.
-            self._leave(self.future)
-            self.future.set_result(response)
+        if self._disk_read is not None:
+            self._is_forced |= force
+            return
+        try:
+            response = self._attempt(force, may_block=self._disk_read_count >= _DISK_READS_MAX)
+        except ColdRead as cold:
+            self.read(cold, force=force)
+            return
+        self._disk_read_count = 0
+        if response is None:
+            self.wait()
+            return
+        # Left here, not in the done callback, so that no append of the same turn wakes it again.
+        self._leave(self.future)
+        self.future.set_result(response)
 
     def _leave(self, _: asyncio.Future[Response]) -> None:
         for partition in self._partitions:
             partition.parked_fetches.pop(self, None)
         self._partitions = []
+        if self._disk_read is not None:
+            self._disk_read.cancel()
 
 
 class Waiting:
@@ -206,10 +280,11 @@ class Waiting:
         produce_count: Produce requests whose answer waits for the disk; counted by their handler.
     """
 
-    __slots__ = ("_fetches", "_loop", "deadlines", "patience", "produce_count")
+    __slots__ = ("_fetches", "_loop", "_readers", "deadlines", "patience", "produce_count")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, readers: DiskReaders) -> None:
         self._loop = loop
+        self._readers = readers
         self._fetches: dict[asyncio.Future[Any], ParkedFetch[Any]] = {}
         self.deadlines = Deadlines(loop, clock)
         self.patience = Patience(loop, clock)
@@ -222,13 +297,30 @@ class Waiting:
         registry.gauge_function(name, lambda: self.fetch_count, delayedOperation="Fetch")
 
     def park_fetch(
-        self, partitions: list[Partition], max_wait_ms: int, attempt: Callable[[bool], Response | None]
+        self,
+        attempt: Attempt[Response],
+        max_wait_ms: int,
+        cold: ColdRead | None = None,
+        *,
+        force: bool = False,
     ) -> asyncio.Future[Response]:
-        """Parks a fetch until `attempt` gives an answer, at the latest after `max_wait_ms`."""
-        parked = ParkedFetch(self._loop, partitions, attempt)
+        """Parks a fetch until `attempt` gives an answer, at the latest after `max_wait_ms`.
+
+        Args:
+            attempt: It has just given None, or raised `cold`.
+            max_wait_ms: How long there may be too little.
+            cold: What it needs from the disk.
+            force: Whether it is to be answered with what there is, as soon as that is read.
+        """
+        parked = ParkedFetch(self._loop, self._readers, attempt)
         self._fetches[parked.future] = parked
         parked.future.add_done_callback(self._forget)
-        self.deadlines.add(max_wait_ms, parked.future, parked.expire)
+        if cold is None:
+            parked.wait()
+        else:
+            parked.read(cold, force=force)
+        if not force:
+            self.deadlines.add(max_wait_ms, parked.future, parked.expire)
         return parked.future
 
     def wake(self, future: asyncio.Future[Any]) -> None:

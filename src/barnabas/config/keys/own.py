@@ -44,7 +44,7 @@ KEYS = (
       "Segment and index files kept open at most; the least recently used are closed first.",
       at_least(16)),
     ConfigKey("barnabas.worker.threads", INT, 4, MEDIUM,
-      "Threads that sync, warm cold reads and delete files, so that the event loop never waits for a disk.",
+      "Threads that sync and delete files, so that the event loop never waits for a disk.",
       at_least(1)),
     ConfigKey("barnabas.poll.us", INT, 50, LOW,
       "Microseconds for which the event loop looks for the next request before it sleeps, as long as that finds any; 0 turns it off.",
