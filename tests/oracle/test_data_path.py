@@ -363,6 +363,52 @@ def test_fetches_wait_for_the_same(pair, configs, waits):
         assert sizes[0] == sizes[1] > 0, what
 
 
+@pytest.mark.parametrize("version", [4, 11, 12, 13, 17])
+def test_fetches_wait_beside_errors_alike(pair, version):
+    """An unknown partition has nobody answered sooner who asks for others, too; any other error does."""
+    name = _topic(pair, partitions=2)
+    nowhere = uuid.uuid4().bytes
+    ids = _topic_ids(pair, name)
+
+    def ask(client, topic_id, partitions, max_wait_ms):
+        topics = []
+        for topic, index, offset in partitions:
+            by_id = {"topic": "", "topic_id": topic_id if topic == name else nowhere}
+            topics.append(
+                FetchRequest.FetchTopic(
+                    **(by_id if version >= 13 else {"topic": topic}),
+                    partitions=[
+                        FetchRequest.FetchPartition(
+                            partition=index, fetch_offset=offset, partition_max_bytes=1000
+                        )
+                    ],
+                )
+            )
+        request = FetchRequest(
+            max_wait_ms=max_wait_ms, min_bytes=1, max_bytes=1000, session_epoch=-1, topics=topics
+        )
+        asked = time.monotonic()
+        answer = client.call(request, version)
+        codes = sorted(partition.error_code for topic in answer.responses for partition in topic.partitions)
+        return codes, (time.monotonic() - asked) * 1000
+
+    for bad, waits in [
+        ([("nowhere", 0, 0)], True),
+        ([(name, 9, 0)], True),
+        ([("nowhere", 0, 0), (name, 9, 0)], True),
+        ([(name, 1, 5)], False),
+        ([("nowhere", 0, 0), (name, 1, 5)], False),
+    ]:
+        max_wait_ms = 200 if waits else 60_000
+        told = []
+        for client, topic_id in zip((pair.kafka, pair.ours), ids, strict=True):
+            codes, waited_ms = ask(client, topic_id, [*bad, (name, 0, 0)], max_wait_ms)
+            assert (waited_ms >= max_wait_ms) == waits, (bad, waited_ms)
+            alone, _ = ask(client, topic_id, bad, 60_000)
+            told.append((codes, alone))
+        assert told[0] == told[1], bad
+
+
 def test_fetch_sessions_are_kept_alike(pair):
     """Full, incremental and final fetches, forgotten partitions, wrong epochs and unknown sessions (KIP-227)."""
     name = _topic(pair, partitions=3)

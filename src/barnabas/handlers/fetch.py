@@ -4,8 +4,9 @@ Behaviour: finds the bytes of each partition in request order within `max_bytes`
 first partition that has any is given whole, however big, so that every reader makes progress (KIP-74). With less than `min_bytes`, or
 than `max_bytes` if that is less, the request is parked on its partitions until enough is appended or `max_wait_ms` is over. What
 lies in another segment than the end of what may be read is given at once, however little, as in Kafka (`DelayedFetch`):
-a fetch ends with its segment. The bytes are regions of log files that the network hands to the kernel. Consumers may read from
-followers, up to what those know to be committed; with `replica.selector.class` a leader sends them to a replica in their rack.
+a fetch ends with its segment. Errors are told at once, but those of unknown partitions only if there are no others. The bytes are
+regions of log files that the network hands to the kernel. Consumers may read from followers, up to what those know to be
+committed; with `replica.selector.class` a leader sends them to a replica in their rack.
 
     4   isolation level, last stable offset, aborted transactions (KIP-98)      5   log start offset
     7   incremental fetch sessions (KIP-227)       9   current leader epoch (KIP-320)      10  zstd (KIP-110)
@@ -77,6 +78,7 @@ class _Attempt:
         "_min_bytes",
         "_moved",
         "_request",
+        "_unknown",
         "partitions",
     )
 
@@ -90,6 +92,8 @@ class _Attempt:
         self._max_bytes = min(request.max_bytes, broker.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._moved: list[int] = []
+        # Those that were unknown when the request came; None until all have been looked at.
+        self._unknown: set[tuple[str | bytes, int]] | None = None
         self.partitions: list[Partition] = []
 
     def on_parked(self, future: asyncio.Future[FetchResponse]) -> None:
@@ -107,6 +111,7 @@ class _Attempt:
         remaining = self._max_bytes
         size_bytes = 0
         tell_now = force
+        unknown: set[tuple[str | bytes, int]] = set()
         read: _Read = []
         regions: list[FileRegion] = []
         partitions: list[Partition] = []
@@ -140,7 +145,12 @@ class _Attempt:
                 release(regions)
                 raise
             except KafkaError as error:
-                tell_now = True
+                if error.code in _UNKNOWN and (self._unknown is None or fetched.key in self._unknown):
+                    unknown.add(
+                        fetched.key
+                    )  # no news: a consumer of a deleted topic, too, waits for its others
+                else:
+                    tell_now = True
                 read.append((fetched, self._refused(fetched, error)))
                 continue
             except StorageError as error:
@@ -180,6 +190,10 @@ class _Attempt:
                 )
             read.append((fetched, answer))
         self.partitions = partitions
+        if self._unknown is None:
+            self._unknown = unknown
+        if len(unknown) == len(read):
+            tell_now = True
         if not tell_now and size_bytes < self._min_bytes:
             release(regions)
             return None
