@@ -68,6 +68,12 @@ BEHAVIOUR: dict[str, tuple[Difference, ...]] = {
             "The client is not at fault.",
         ),
         Difference(
+            "A disk that syncs for longer than a produce request's time-out, of a second at least, on a single node",
+            "the request waits for it, where Kafka is told to sync: the time-out is for other replicas",
+            "REQUEST_TIMED_OUT",
+            "The client hears of it before it gives up by itself.",
+        ),
+        Difference(
             "A time-out of a request of administration that is over before the work is done",
             "REQUEST_TIMED_OUT, often before it has begun",
             "it is done, and answered",

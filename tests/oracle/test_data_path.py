@@ -236,6 +236,16 @@ def test_idempotent_producers_are_judged_alike(pair):
     pair.agree(_fetch(name), 11, normalise=_plain_fetch)
 
 
+@pytest.mark.parametrize("timeout_ms", [0, 1, -1, -(2**31)])
+def test_a_time_out_is_not_for_the_leaders_own_disk(pair, timeout_ms):
+    """Where no other replica is waited for, an acknowledgement comes whatever the client has time for, also from the disk."""
+    name = _topic(pair)
+    for _ in range(3):  # the second time it is a request that is known
+        request = _produce(name, _batch())
+        request.timeout_ms = timeout_ms
+        pair.agree(request, 9, normalise=_without_messages)
+
+
 def test_acks_zero_is_not_answered_and_a_failure_hangs_up(pair):
     """acks=0 has no answer; where it fails the connection is closed, as Kafka does."""
     name = _topic(pair)

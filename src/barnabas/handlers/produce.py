@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from barnabas.log.partition_log import AppendResult
     from barnabas.replication.partition import Partition
 
-__all__ = ["API_KEY", "Acknowledgement", "handle", "refuse_batch"]
+__all__ = ["API_KEY", "Acknowledgement", "acknowledgement_timeout_ms", "handle", "refuse_batch"]
 
 API_KEY = 0
 
@@ -44,6 +44,7 @@ _TopicResponse = ProduceResponse.TopicProduceResponse
 _PartitionResponse = ProduceResponse.PartitionProduceResponse
 
 _LEADERS_FROM = 10
+_DISK_TIMEOUT_MS_MIN = 1000
 
 # Kafka's tools that write internal topics give themselves this name (AdminUtils.ADMIN_CLIENT_ID).
 _ADMIN_CLIENT_ID = "__admin_client"
@@ -182,7 +183,9 @@ def _answer(
         _tell_leaders(broker, context, answer)
     if not waits:
         return answer
-    return Acknowledgement(broker, answer, waits, request.timeout_ms).future
+    return Acknowledgement(
+        broker, answer, waits, acknowledgement_timeout_ms(broker, request.timeout_ms)
+    ).future
 
 
 async def _answer_when_packed(
@@ -242,6 +245,14 @@ def _tell_leaders(broker: BrokerServices, context: RequestContext, answer: Produ
     ]
 
 
+def acknowledgement_timeout_ms(broker: BrokerServices, timeout_ms: int) -> int:
+    """How long an acknowledgement is waited for by a client that says `timeout_ms`.
+
+    That is for other replicas: without any, Apache Kafka acknowledges whatever the time-out is, also 0, and also when it syncs.
+    """
+    return max(timeout_ms, 0 if broker.broker_listener is not None else _DISK_TIMEOUT_MS_MIN)
+
+
 class Acknowledgement:
     """Counts down what an answer waits for; at the time-out, what is still missing gets REQUEST_TIMED_OUT."""
 
@@ -262,7 +273,7 @@ class Acknowledgement:
             wait.add_done_callback(self._one_done)
         self._waiting = broker.waiting
         self._waiting.produce_count += 1
-        self._waiting.deadlines.add(max(timeout_ms, 0), self.future, self._expire)
+        self._waiting.deadlines.add(timeout_ms, self.future, self._expire)
 
     def _one_done(self, wait: asyncio.Future[None]) -> None:
         if not wait.cancelled():

@@ -71,14 +71,16 @@ class _Remembered:
         "topic_id",
     )
 
-    def __init__(self, client_id: str | None, request: ProduceRequest, version: int) -> None:
+    def __init__(
+        self, broker: BrokerServices, client_id: str | None, request: ProduceRequest, version: int
+    ) -> None:
         topic = request.topic_data[0]
         self.client_id = client_id
         self.topic = topic.name
         self.topic_id = topic.topic_id
         self.index = topic.partition_data[0].index
         self.acks = request.acks
-        self.timeout_ms = request.timeout_ms
+        self.timeout_ms = produce.acknowledgement_timeout_ms(broker, request.timeout_ms)
         example = encode_response_header(produce.API_KEY, version, 0) + self.response(*_NUMBERS).encode(
             version
         )
@@ -145,7 +147,7 @@ class _Acknowledgement:
         correlation_id: int,
         appended: AppendResult,
     ) -> None:
-        self.deadline_ms = broker.clock.monotonic_ms() + max(remembered.timeout_ms, 0)
+        self.deadline_ms = broker.clock.monotonic_ms() + remembered.timeout_ms
         self._waiting = broker.waiting
         self._remembered = remembered
         self._version = version
@@ -240,7 +242,7 @@ class RepeatedProduces:
             places = self._places.setdefault(batch_at, {})
             beginning = bytes(frame[_BEGINNING_AT:batch_at])
             if beginning not in places:  # else it is there, and was refused this time
-                places[beginning] = _Remembered(client_id, request, self.version)
+                places[beginning] = _Remembered(self._broker, client_id, request, self.version)
                 self._remembered_count += 1
 
     def _is_of_the_kind(self, request: ProduceRequest) -> bool:
