@@ -1,5 +1,7 @@
 """How many watches kazoo keeps: it frees them only when a node changes or the connection is lost."""
 
+import functools
+
 import pytest
 
 from barnabas.controller.store.zookeeper import store
@@ -37,6 +39,26 @@ def rounds_in_vain(caplog, message):
     """What is true after a few more."""
     before = caplog.text.count(message)
     return lambda: caplog.text.count(message) >= before + ROUNDS
+
+
+class _Timers:
+    """A loop that knows which of its timers are still to come."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self._handles = []
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def call_later(self, delay, callback):
+        self._handles.append(self._loop.call_later(delay, callback))
+        return self._handles[-1]
+
+    @property
+    def pending(self):
+        now = self._loop.time()
+        return [handle for handle in self._handles if not handle.cancelled() and handle.when() > now]
 
 
 async def test_looking_at_everything_again(nodes, watches, loop):
@@ -99,3 +121,24 @@ async def test_an_id_that_another_process_has_taken(nodes, server, watches, loop
         assert watches(first)["data", broker_path(1)] == 1  # of what it says
         await second.store.close()
         await eventually(lambda: first.follower.live == {1: mine})
+
+
+async def test_new_connections_while_an_id_is_taken(nodes, server, loop, monkeypatch, caplog):
+    """Each tries at once to make the broker known again; what tries later stays one."""
+    monkeypatch.setattr(store, "_RETRY_AFTER_DAMAGE_S", 60.0)
+    async with Wire(server.port) as wire:
+        first = await nodes(1, hosts=wire.address, session_timeout_ms=1_000).open()
+        await first.store.register(registration(1, log_dirs=(b"a" * 16,)))
+        first.store._loop = timers = _Timers(loop)
+        wire.cut()
+        second = await nodes(1).open()
+        await second.store.register(registration(1, log_dirs=(b"b" * 16,)))
+        wire.mend()
+        for tries in range(1, ROUNDS + 1):
+            await eventually(functools.partial(_has_tried, caplog, tries))
+            first.store._look_at_everything()  # as with each new connection
+        assert len(timers.pending) == 1
+
+
+def _has_tried(caplog, times):
+    return caplog.text.count("this broker cannot be made known") >= times

@@ -94,6 +94,7 @@ class ZooKeeperStore:
         "_opened",
         "_position",
         "_pump",
+        "_registering_again",
         "_session",
         "_settings",
         "_snapshots",
@@ -147,6 +148,7 @@ class ZooKeeperStore:
         self._cluster_id = ""
         self._pump: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
+        self._registering_again: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._position = 0
         self._told_leader: Leader | None = None
@@ -455,7 +457,11 @@ class ZooKeeperStore:
             await self._membership.ensure()
         except KafkaError as error:
             logger.warning("this broker cannot be made known, and tries again reason=%s", error)
-            self._loop.call_later(_RETRY_AFTER_DAMAGE_S, self._marks[_Due.REGISTRATION])
+            if self._registering_again is not None:
+                self._registering_again.cancel()  # each new connection tries, too
+            self._registering_again = self._loop.call_later(
+                _RETRY_AFTER_DAMAGE_S, self._marks[_Due.REGISTRATION]
+            )
 
     async def unregister(self) -> None:
         """This broker stops in order; the others learn it at once, if ZooKeeper is in reach."""
