@@ -17,7 +17,11 @@ __all__ = ["CLIENTS", "MissingClientError", "run"]
 _HERE = Path(__file__).parent
 _CACHE = _HERE.parent / ".cache" / "bench"
 
-CLIENTS = ("librdkafka", "franz-go")
+CLIENTS = {
+    "librdkafka": ("produce", "consume", "consume-short-pauses"),
+    "franz-go": ("produce", "consume"),
+}
+"""Each client with its modes, in which `consume` comes after `produce`."""
 
 
 class MissingClientError(RuntimeError):
@@ -59,7 +63,7 @@ def run(
     total_bytes: int,
     size_bytes: int,
 ) -> Load:
-    """`mode` is produce or consume. A request of the load is a record.
+    """`mode` is one of the client's in `CLIENTS`. A request of the load is a record.
 
     Raises:
         MissingClientError: the client cannot be had on this machine.

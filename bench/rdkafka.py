@@ -1,6 +1,6 @@
-"""librdkafka for `rows/clients.py`: produces to a topic, or consumes what is there, and prints one line of JSON.
+"""librdkafka for `rows/real_clients.py`: produces to a topic, or consumes what is there, and prints one line of JSON.
 
-    rdkafka.py produce|consume BOOTSTRAP TOPIC PARTITIONS PID WARM_BYTES BYTES SIZE_BYTES
+    rdkafka.py produce|consume|consume-short-pauses BOOTSTRAP TOPIC PARTITIONS PID WARM_BYTES BYTES SIZE_BYTES
 
 A process of its own, so that what it uses is counted apart. Only calls for thousands of records at once, so that Python's part is small.
 """
@@ -14,6 +14,8 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 _AT_ONCE = 5000
+# As shipped a consumer asks for nothing for a second whenever 100,000 records wait in it.
+_SHORT_PAUSES = {"fetch.queue.backoff.ms": 10}
 
 
 def _cpu_s(pid: int) -> float:
@@ -47,8 +49,10 @@ def _produce(producer: Producer, topic: str, partitions: int, value: bytes, coun
         raise SystemExit(f"rdkafka: {failed[0]}")
 
 
-def _consume(bootstrap: str, topic: str, partitions: int, count: int) -> None:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench", "enable.auto.commit": False})
+def _consume(bootstrap: str, topic: str, partitions: int, count: int, settings: dict[str, int]) -> None:
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "bench", "enable.auto.commit": False, **settings}
+    )
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
     got = 0
     while got < count:
@@ -66,6 +70,7 @@ def main() -> None:
     partitions, pid, warm_bytes, total_bytes, size_bytes = map(int, sys.argv[4:9])
     value = (b"0123456789abcdef" * (size_bytes // 16 + 1))[:size_bytes]
     count = total_bytes // size_bytes
+    settings = _SHORT_PAUSES if mode == "consume-short-pauses" else {}
     if mode == "produce":
         producer = Producer(
             {
@@ -77,12 +82,12 @@ def main() -> None:
         )
         _produce(producer, topic, partitions, value, warm_bytes // size_bytes)
     else:
-        _consume(bootstrap, topic, partitions, warm_bytes // size_bytes)
+        _consume(bootstrap, topic, partitions, warm_bytes // size_bytes, settings)
     started, before, own = time.perf_counter(), _cpu_s(pid), time.process_time()
     if mode == "produce":
         _produce(producer, topic, partitions, value, count)
     else:
-        _consume(bootstrap, topic, partitions, count)
+        _consume(bootstrap, topic, partitions, count, settings)
     print(
         json.dumps(
             {

@@ -17,7 +17,7 @@ def _measure(client: str, size_bytes: int, run: Run) -> None:
     total_bytes = run.sizes.client_bytes * (1 if size_bytes == 1000 else 0.3)
     raw.create_topic(run.broker.port, topic, _PARTITIONS, file_delete_delay_ms="0")
     size = "1 kB" if size_bytes == 1000 else f"{size_bytes} B"
-    for mode in ("produce", "consume"):
+    for mode in clients.CLIENTS[client]:
         try:
             load = clients.run(
                 client,
@@ -32,7 +32,9 @@ def _measure(client: str, size_bytes: int, run: Run) -> None:
         except clients.MissingClientError as error:
             run.skip(str(error))
             break
-        name = f"{client}, {mode} {size}"
+        name = f"{client}, {mode.removesuffix('-short-pauses')} {size}"
+        if mode.endswith("-short-pauses"):
+            name += ", short pauses"
         run.more(name, "MB/s", load.bytes / load.seconds / 1e6)
         run.less(f"{name}: CPU", "s per GB", load.broker_cpu_s / load.bytes * 1e9)
     raw.delete_topic(run.broker.port, topic)
