@@ -194,10 +194,26 @@ async def test_a_server_that_is_killed_and_started_again(tmp_path, nodes, loop):
         await asyncio.to_thread(server.start)
         acknowledged += await asyncio.gather(*waiting)
         assert acknowledged == list(range(60))
-        assert first.follower.leader == (1, 1)
+        # What was acknowledged may have been found in the log, before it leads again.
+        await eventually(lambda: first.follower.leader == (1, 1))
         await second.until_it_knows(59)
         assert second.settings == first.settings
         assert second.follower.live.keys() == {1, 2}
+
+
+async def test_a_server_that_takes_a_connection_and_says_nothing(nodes, server, loop):
+    """As one may that is about to start: the next connection comes before the session is over."""
+    async with Wire(server.port) as wire:
+        first = await nodes(1, hosts=wire.address, session_timeout_ms=4_000).open()
+        await first.store.register(registration(1))
+        session_id = first.store._session.session_id
+        wire.swallow(1)
+        wire.drop()
+        waiting = first.store.append([setting(0)])
+        await eventually(lambda: not wire.to_swallow)
+        assert await waiting == 0
+        assert first.store._session.session_id == session_id
+        await eventually(lambda: first.follower.leader == (1, 1))
 
 
 async def test_a_cluster_that_was_deleted_is_not_followed(nodes, server, loop, caplog):

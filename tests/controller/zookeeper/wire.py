@@ -10,6 +10,7 @@ class Wire:
     """Passes bytes on between a port of its own and ZooKeeper's.
 
     `mute()` lets requests through and loses the answers; `cut()` ends all connections and takes no new ones; `mend()` ends both.
+    `swallow(count)` takes so many new connections, and answers nothing on them.
     """
 
     def __init__(self, port):
@@ -20,6 +21,7 @@ class Wire:
         self._is_mute = False
         self._is_cut = False
         self.lost_bytes = 0
+        self.to_swallow = 0
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -49,6 +51,9 @@ class Wire:
         for writer in self._writers:
             writer.transport.abort()
 
+    def swallow(self, count):
+        self.to_swallow = count
+
     def mend(self):
         """New connections work; those that lost something are ended."""
         if self._is_mute:
@@ -61,6 +66,13 @@ class Wire:
         try:
             if self._is_cut or self._is_mute:
                 writer.transport.abort()
+                return
+            if self.to_swallow:
+                self.to_swallow -= 1
+                self._writers.add(writer)
+                with suppress(OSError):
+                    while await reader.read(65536):
+                        pass
                 return
             try:
                 back, forth = await asyncio.open_connection("127.0.0.1", self._port)

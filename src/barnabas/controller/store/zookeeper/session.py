@@ -44,6 +44,9 @@ _RESTART_DELAY_S = 5.0
 
 _RECONNECT_DELAY_S, _RECONNECT_DELAY_MAX_S = 0.05, 1.0
 
+_ANSWER_MIN_S = 1.0
+"""A server has at least this long to take a session over."""
+
 
 class TlsSettings(NamedTuple):
     """TLS to ZooKeeper; files in PEM.
@@ -209,11 +212,22 @@ class Session:
             **arguments,
         )
 
+        has_session = False
+
         def listen(_state: str) -> None:  # in the connection's thread
-            session = client.client_id
-            self._post(self._note_state, client, str(client.client_state), session[0] if session else 0)
+            nonlocal has_session
+            session, state = client.client_id, str(client.client_state)
+            if state != "CONNECTING":
+                has_session = session is not None
+            self._post(self._note_state, client, state, session[0] if session else 0)
 
         client.add_listener(listen)
+        session_s = settings.session_timeout_ms / 1000
+        _limit_waiting(
+            handler,
+            min(session_s, max(session_s / 3, _ANSWER_MIN_S)),
+            lambda: has_session and str(client.client_state) == "CONNECTING",
+        )
         client.start_async()
         return client
 
@@ -397,6 +411,28 @@ def _tls_connections(tls: TlsSettings) -> Callable[..., ssl.SSLSocket]:
             raise
 
     return connect
+
+
+def _limit_waiting(handler: Any, limit_s: float, is_limited: Callable[[], bool]) -> None:
+    """Has kazoo wait for `limit_s` at most, in connects and for bytes, whenever `is_limited`, which is asked in the connection's thread.
+
+    To connect kazoo takes as long as the whole session, and for the answer to its first request too where there is one server. A server that
+    takes connections while it starts, and answers nothing, would cost every session that is brought to it first.
+    """
+    create_connection, select = handler.create_connection, handler.select
+
+    def limited(timeout_s: float | None) -> float | None:
+        if not is_limited():
+            return timeout_s
+        return limit_s if timeout_s is None else min(timeout_s, limit_s)
+
+    def connect(*arguments: Any, timeout: float | None = None, **more: Any) -> Any:
+        return create_connection(*arguments, timeout=limited(timeout), **more)
+
+    def wait(read: Any, write: Any, failed: Any, timeout: float | None = None) -> Any:
+        return select(read, write, failed, limited(timeout))
+
+    handler.create_connection, handler.select = connect, wait
 
 
 def _stop(client: Any) -> None:
